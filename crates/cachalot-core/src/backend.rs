@@ -1,0 +1,118 @@
+//! The bytes tier: records under byte keys, shared by many processes.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{Key, LeaseBackend, Nonce, Result};
+
+/// A shared tier as the cache sees it. Its writes are in [`LeaseBackend`]: nothing is ever stored without a
+/// right that was granted before and can be revoked.
+///
+/// A miss is `Ok(None)`, not an error. Every call ends within a deadline of the backend's own. Dropping a
+/// future gives up the answer, not the operation: it may still happen.
+///
+/// There are no default methods, so a wrapper cannot forget one and silently drop what is inside.
+#[async_trait]
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// Its name for errors and metrics, and what it can do.
+    fn info(&self) -> BackendInfo;
+
+    /// The record under `key`. `None` if there is no value: absent, foreign bytes, or a lease alone.
+    ///
+    /// # Errors
+    /// Unavailable, timeout, or a key that is not acceptable.
+    async fn get(&self, key: &Key) -> Result<Option<Record>>;
+
+    /// The records under `keys`, in their order, as if by [`get`](Backend::get), in few round trips. A
+    /// fault costs only the keys it touches.
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>>;
+
+    /// Drops the value of `key` and revokes every outstanding right to store it, also if nothing is stored.
+    /// A writer's live hold stays, poisoned, until its deadline: readers wait for it, nobody stores.
+    ///
+    /// # Errors
+    /// As [`get`](Backend::get). The removal may have happened or may still happen.
+    async fn remove(&self, key: &Key) -> Result<Removed>;
+
+    /// [`remove`](Backend::remove) of each of `keys`, results in their order, in few round trips.
+    async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>>;
+
+    /// Marks the value of `key` as invalidated, keeps it for at most `keep` more (only to be served if a
+    /// load fails), and revokes every outstanding right to store. A writer's hold is treated as by
+    /// [`remove`](Backend::remove).
+    ///
+    /// # Errors
+    /// As [`remove`](Backend::remove).
+    async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired>;
+
+    /// Prolongs the life of the value of `key` to `ttl` from now, if it still is the one stored under
+    /// `nonce`, is not invalidated, and has less. Whether it did.
+    ///
+    /// # Errors
+    /// As [`get`](Backend::get).
+    async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool>;
+
+    /// The leases of this tier. `None`: it can be read and invalidated, but the cache never fills it.
+    fn leases(&self) -> Option<&dyn LeaseBackend>;
+}
+
+/// What a backend says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackendInfo {
+    /// The kind of tier, for errors and metrics: `redis`.
+    pub name: &'static str,
+    /// Where it is, without credentials: `10.0.0.3:6379`. Empty if it is nowhere.
+    pub node: String,
+    /// Whether [`Backend::leases`] gives something.
+    pub leases: bool,
+}
+
+impl BackendInfo {
+    /// A backend called `name` at `node`.
+    pub fn new(name: &'static str, node: impl Into<String>, leases: bool) -> Self {
+        Self {
+            name,
+            node: node.into(),
+            leases,
+        }
+    }
+}
+
+/// A value in a shared tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What was stored: an [envelope](crate::envelope).
+    pub payload: Bytes,
+    /// Which put stored it.
+    pub nonce: Nonce,
+    /// How long ago it was stored, by the server's clock.
+    pub age: Duration,
+    /// Whether [`Backend::expire`] marked it: to be served only if a load fails.
+    pub invalidated: bool,
+}
+
+/// What [`Backend::remove`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// Something was there and is gone: a value, a lease, or both.
+    Existing,
+    /// Nothing was there.
+    Nothing,
+    /// A writer's live hold was there and is now poisoned.
+    Held,
+}
+
+/// What [`Backend::expire`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// The value is marked and kept.
+    Marked,
+    /// There was no value; a lease, if any, is gone.
+    Nothing,
+    /// A writer's live hold was there and is now poisoned.
+    Held,
+}

@@ -1,0 +1,44 @@
+//! Values to bytes and back.
+
+use std::fmt;
+
+use crate::Result;
+
+/// Turns values into bytes and back. The bytes come from a shared tier and may be anything: decoding must
+/// end, allocate in proportion to the input, and fail rather than guess.
+pub trait Codec<V>: fmt::Debug + Send + Sync + 'static {
+    /// Names the format in the envelope; another id is a miss. 1 to 15 are this crate's, 128 to 255 for
+    /// your own.
+    fn id(&self) -> u8;
+
+    /// Whether moved or retyped fields would decode to garbage, so that a cache must declare a schema.
+    fn needs_schema(&self) -> bool;
+
+    /// Appends the bytes of `value` to `out`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Encode`](crate::ErrorKind::Encode).
+    fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<()>;
+
+    /// The value of `bytes`, all of them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Decode`](crate::ErrorKind::Decode).
+    fn decode(&self, bytes: &[u8]) -> Result<V>;
+}
+
+#[cfg(any(
+    feature = "msgpack",
+    feature = "json",
+    feature = "postcard",
+    feature = "bincode"
+))]
+mod formats;
+#[cfg(feature = "bincode")]
+pub use formats::Bincode;
+#[cfg(feature = "json")]
+pub use formats::Json;
+#[cfg(feature = "msgpack")]
+pub use formats::MsgPack;
+#[cfg(feature = "postcard")]
+pub use formats::Postcard;

@@ -1,0 +1,109 @@
+//! What a tier holds, and how long it is good for.
+
+use std::time::Duration;
+
+use crate::Timestamp;
+
+/// A value with what is known about it. `value: None` is a negative entry: known to be absent.
+#[derive(Clone, Debug)]
+pub struct Entry<V> {
+    /// The value, or `None` for a negative entry.
+    pub value: Option<V>,
+    /// Its times.
+    pub meta: Meta,
+}
+
+/// The times of an entry: `created_at <= soft_expiry <= hard_expiry`, always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    created_at: Timestamp,
+    soft_expiry: Timestamp,
+    hard_expiry: Timestamp,
+    compute_time: Duration,
+}
+
+impl Meta {
+    /// An entry created at `created_at`, fresh for `fresh_for`, kept for `kept_for` in all. A `kept_for`
+    /// below `fresh_for` is raised to it; sums saturate to [`Timestamp::NEVER`].
+    pub fn new(
+        created_at: Timestamp,
+        fresh_for: Duration,
+        kept_for: Duration,
+        compute_time: Duration,
+    ) -> Self {
+        let soft_expiry = created_at + fresh_for;
+        let hard_expiry = created_at + kept_for.max(fresh_for);
+        Self {
+            created_at,
+            soft_expiry,
+            hard_expiry,
+            compute_time,
+        }
+    }
+
+    /// When its load ended.
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// Fresh before, stale from here on.
+    pub fn soft_expiry(&self) -> Timestamp {
+        self.soft_expiry
+    }
+
+    /// Not served from here on; also the native TTL in a shared tier.
+    pub fn hard_expiry(&self) -> Timestamp {
+        self.hard_expiry
+    }
+
+    /// What the load cost: the δ of early refresh.
+    pub fn compute_time(&self) -> Duration {
+        self.compute_time
+    }
+
+    /// How long it has been stale at `now`; zero while fresh.
+    pub fn stale_for(&self, now: Timestamp) -> Duration {
+        now.since(self.soft_expiry)
+    }
+
+    /// The same entry with its life in this tier cut to end at `at` at the latest.
+    #[must_use]
+    pub fn capped(mut self, at: Timestamp) -> Self {
+        self.soft_expiry = self.soft_expiry.min(at).max(self.created_at);
+        self.hard_expiry = self.hard_expiry.min(at).max(self.created_at);
+        self
+    }
+}
+
+/// What an entry is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Freshness {
+    /// Before its soft expiry.
+    Fresh,
+    /// Between soft and hard expiry: served only as stale-while-revalidate or stale-if-error.
+    Stale,
+    /// Expired by a call of `expire`, not by time: served only as stale-if-error.
+    Invalidated,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_times_always_holds() {
+        let (zero, ms, max) = (Duration::ZERO, Duration::from_millis(1), Duration::MAX);
+        for created in [0, 1, u64::MAX - 1].map(Timestamp::from_millis) {
+            for fresh in [zero, ms, max] {
+                for kept in [zero, ms, max] {
+                    let meta = Meta::new(created, fresh, kept, zero);
+                    assert!(meta.created_at() <= meta.soft_expiry());
+                    assert!(meta.soft_expiry() <= meta.hard_expiry());
+                    let capped = meta.capped(Timestamp::from_millis(0));
+                    assert!(capped.created_at() <= capped.soft_expiry());
+                    assert!(capped.soft_expiry() <= capped.hard_expiry());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What happens inside a cache, for metrics and traces.
+
+use std::time::Duration;
+
+use crate::Error;
+
+/// Where a value came from, or where something happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// L1: this process.
+    Memory,
+    /// L2: the shared tier.
+    Backend,
+    /// Neither: the loader, just now.
+    Loader,
+}
+
+/// Something that happened. Borrowed: an observer that keeps it copies what it needs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A read was served from a tier.
+    Hit {
+        /// The tier.
+        tier: Tier,
+    },
+    /// A read found nothing usable in any tier.
+    Miss,
+    /// A stale value was served; why is in `revalidating`.
+    StaleServed {
+        /// `true`: while a refresh runs. `false`: because the load failed.
+        revalidating: bool,
+    },
+    /// A caller joined a load that was already running.
+    Coalesced,
+    /// A loader ended.
+    Load {
+        /// How.
+        outcome: LoadOutcome,
+        /// The loader's time alone.
+        took: Duration,
+    },
+    /// A result was not stored because its right had been revoked by an invalidation or a newer holder.
+    Fenced {
+        /// The tier that refused.
+        tier: Tier,
+    },
+    /// Bytes in the shared tier could not be used and count as a miss: foreign, damaged, or of another
+    /// format or codec.
+    Undecodable {
+        /// What was wrong with them.
+        error: &'a Error,
+    },
+    /// A value was not stored in the shared tier because it could not be encoded or is too large.
+    Unstorable {
+        /// Why.
+        error: &'a Error,
+    },
+    /// An operation of the shared tier failed; the cache goes on without it.
+    BackendFailed {
+        /// How.
+        error: &'a Error,
+    },
+    /// An invalidation could not reach the shared tier and waits for its replay.
+    Deferred,
+    /// A deferred invalidation has reached the shared tier.
+    Replayed,
+    /// A background task of the cache panicked. A bug of ours, or of a `Drop` or codec of yours.
+    TaskPanicked,
+}
+
+/// How a loader ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LoadOutcome {
+    /// With a value, or with "absent".
+    Ok,
+    /// With its own error.
+    Error,
+    /// Not within the hard timeout.
+    Timeout,
+    /// By a panic.
+    Panicked,
+}
+
+/// Sees every [`Event`] of a cache, on the thread where it happens. Must be quick and must not call back
+/// into the cache.
+pub trait Observer: Send + Sync + 'static {
+    /// Called once per event.
+    fn on_event(&self, event: &Event<'_>);
+}

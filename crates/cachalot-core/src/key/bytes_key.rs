@@ -1,0 +1,106 @@
+//! The key of a shared tier: a namespace and bytes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{CacheKey, Error, ErrorKind, Result};
+
+/// The name of a cache in its shared tiers: the first part of every key, so that caches don't meet and a
+/// clear of `users` never touches `usersAbc`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Namespace(Arc<str>);
+
+impl Namespace {
+    /// A namespace of 1 to 64 ASCII letters, digits, `-`, `_`, `.` and `/`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for any other text: a `:` would run into the key, and glob characters into
+    /// patterns.
+    pub fn new(name: &str) -> Result<Self> {
+        let usable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
+        if (1..=64).contains(&name.len()) && name.bytes().all(usable) {
+            return Ok(Self(name.into()));
+        }
+        let detail = "a cache's name is 1 to 64 ASCII letters, digits, '-', '_', '.' or '/'";
+        Err(Error::new(ErrorKind::Config, "naming a cache")
+            .detail(detail)
+            .key(name.as_bytes()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The key of `key` in this namespace.
+    pub fn key(&self, key: &(impl CacheKey + ?Sized)) -> Key {
+        let mut bytes = Vec::with_capacity(self.0.len() + 33);
+        bytes.extend_from_slice(self.0.as_bytes());
+        bytes.push(b':');
+        key.write_key(&mut bytes);
+        Key::new(bytes)
+    }
+}
+
+/// A key in a shared tier: `namespace:key`, any bytes, with a stable fingerprint. A clone shares the bytes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    bytes: Bytes,
+    fingerprint: u64,
+}
+
+impl Key {
+    /// A key of these bytes.
+    pub fn new(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let fingerprint = xxhash_rust::xxh3::xxh3_64(&bytes);
+        Self { bytes, fingerprint }
+    }
+
+    /// All of its bytes, namespace included.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// XXH3-64 of its bytes, seed 0: the same in every process and release. Binds an
+    /// [envelope](crate::envelope) to its key.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.bytes.escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_do_not_run_into_keys() {
+        let (users, longer) = (
+            Namespace::new("users").unwrap(),
+            Namespace::new("usersAbc").unwrap(),
+        );
+        assert_eq!(users.key(&7u8).as_bytes(), b"users:7");
+        assert_ne!(users.key("Abc:1"), longer.key("1"));
+        for bad in ["", "a:b", "a*", "a b", "ü", &"x".repeat(65)] {
+            assert_eq!(
+                Namespace::new(bad).unwrap_err().kind(),
+                ErrorKind::Config,
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_is_pinned() {
+        // XXH3-64 of the empty input, from the algorithm's reference vectors.
+        assert_eq!(Key::new("").fingerprint(), 0x2d06_8005_38d3_94c2);
+    }
+}

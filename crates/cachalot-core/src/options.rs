@@ -1,0 +1,188 @@
+//! What a caller may choose per entry.
+
+use std::time::Duration;
+
+use crate::{Entropy, Meta, Timestamp, Ttl};
+
+/// How an entry is written and how stale it may be read. A cache holds a default; a call may derive its own.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct EntryOptions {
+    /// Time from the end of the load to soft expiry. Default: 1 h ± 10 %.
+    pub ttl: Ttl,
+    /// TTL of a negative entry ("known to be absent"). Default: none, absence is not cached.
+    pub negative_ttl: Option<Ttl>,
+    /// How long after soft expiry a stale value is served at once while one refresh runs. Default: zero.
+    /// Source: RFC 5861 §3.
+    pub stale_while_revalidate: Duration,
+    /// How long after soft expiry a stale value is served when the load fails. Default: zero.
+    /// Source: RFC 5861 §4.
+    pub stale_if_error: Duration,
+    /// An upper bound on how stale a served value may be, whatever fails. Default: none beyond the two
+    /// windows above.
+    pub max_stale: Duration,
+}
+
+impl EntryOptions {
+    /// Sets [`EntryOptions::ttl`].
+    #[must_use]
+    pub fn ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.ttl = ttl.into();
+        self
+    }
+
+    /// Sets [`EntryOptions::negative_ttl`].
+    #[must_use]
+    pub fn negative_ttl(mut self, ttl: impl Into<Ttl>) -> Self {
+        self.negative_ttl = Some(ttl.into());
+        self
+    }
+
+    /// Sets [`EntryOptions::stale_while_revalidate`].
+    #[must_use]
+    pub fn stale_while_revalidate(mut self, window: Duration) -> Self {
+        self.stale_while_revalidate = window;
+        self
+    }
+
+    /// Sets [`EntryOptions::stale_if_error`].
+    #[must_use]
+    pub fn stale_if_error(mut self, window: Duration) -> Self {
+        self.stale_if_error = window;
+        self
+    }
+
+    /// Sets [`EntryOptions::max_stale`].
+    #[must_use]
+    pub fn max_stale(mut self, bound: Duration) -> Self {
+        self.max_stale = bound;
+        self
+    }
+
+    /// The times of a value whose load ended at `now` and took `compute_time`, jitter drawn from
+    /// `entropy`. `None` if the TTL is below a millisecond: do not store.
+    pub fn stamp(&self, now: Timestamp, compute_time: Duration, entropy: &Entropy) -> Option<Meta> {
+        self.stamp_with(self.ttl, now, compute_time, entropy)
+    }
+
+    /// As [`EntryOptions::stamp`] for a negative entry. `None` unless a negative TTL is set.
+    pub fn stamp_negative(&self, now: Timestamp, compute_time: Duration, entropy: &Entropy) -> Option<Meta> {
+        self.stamp_with(self.negative_ttl?, now, compute_time, entropy)
+    }
+
+    /// Whether a value that has been stale for `stale_for` may be served while it is refreshed.
+    pub fn may_serve_while_revalidating(&self, stale_for: Duration) -> bool {
+        stale_for < self.stale_while_revalidate && stale_for <= self.max_stale
+    }
+
+    /// Whether a value that has been stale for `stale_for` may be served after a failed load.
+    pub fn may_serve_on_error(&self, stale_for: Duration) -> bool {
+        stale_for < self.stale_if_error && stale_for <= self.max_stale
+    }
+
+    fn stamp_with(
+        &self,
+        ttl: Ttl,
+        now: Timestamp,
+        compute_time: Duration,
+        entropy: &Entropy,
+    ) -> Option<Meta> {
+        let fresh_for = ttl.draw(entropy);
+        if fresh_for < Duration::from_millis(1) {
+            return None;
+        }
+        let window = self.stale_while_revalidate.max(self.stale_if_error);
+        Some(Meta::new(
+            now,
+            fresh_for,
+            fresh_for.saturating_add(window),
+            compute_time,
+        ))
+    }
+}
+
+impl Default for EntryOptions {
+    fn default() -> Self {
+        Self {
+            ttl: Ttl::default(),
+            negative_ttl: None,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            max_stale: Duration::MAX,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::hours;
+
+    fn stamp(options: &EntryOptions) -> Option<Meta> {
+        options.stamp(Timestamp::from_millis(1000), Duration::ZERO, &Entropy::seeded(1))
+    }
+
+    #[test]
+    fn a_ttl_of_zero_or_a_nanosecond_means_do_not_store() {
+        assert_eq!(stamp(&EntryOptions::default().ttl(Duration::ZERO)), None);
+        assert_eq!(stamp(&EntryOptions::default().ttl(Duration::from_nanos(1))), None);
+        assert!(stamp(&EntryOptions::default().ttl(Duration::from_millis(1))).is_some());
+    }
+
+    #[test]
+    fn a_ttl_over_24_8_days_does_not_overflow() {
+        // 2^31 ms is 24.8 days.
+        let ttl = hours(24 * 25);
+        let meta = stamp(&EntryOptions::default().ttl(ttl)).unwrap();
+        assert_eq!(meta.soft_expiry(), Timestamp::from_millis(1000) + ttl);
+    }
+
+    #[test]
+    fn an_infinite_ttl_never_expires() {
+        let meta = stamp(
+            &EntryOptions::default()
+                .ttl(Duration::MAX)
+                .stale_if_error(Duration::MAX),
+        )
+        .unwrap();
+        assert_eq!(meta.soft_expiry(), Timestamp::NEVER);
+        assert_eq!(meta.hard_expiry(), Timestamp::NEVER);
+    }
+
+    #[test]
+    fn hard_expiry_covers_the_longer_stale_window() {
+        let options = EntryOptions::default()
+            .ttl(Ttl::seconds(10))
+            .stale_while_revalidate(Duration::from_secs(5))
+            .stale_if_error(Duration::from_secs(60));
+        let meta = stamp(&options).unwrap();
+        assert_eq!(
+            meta.hard_expiry().since(meta.soft_expiry()),
+            Duration::from_secs(60)
+        );
+    }
+
+    #[test]
+    fn max_stale_bounds_both_windows() {
+        let options = EntryOptions::default()
+            .stale_while_revalidate(Duration::from_secs(10))
+            .stale_if_error(Duration::from_secs(10))
+            .max_stale(Duration::from_secs(3));
+        assert!(options.may_serve_on_error(Duration::from_secs(3)));
+        assert!(!options.may_serve_on_error(Duration::from_secs(4)));
+        assert!(!options.may_serve_while_revalidating(Duration::from_secs(4)));
+    }
+
+    #[test]
+    fn absence_is_stored_only_with_a_negative_ttl() {
+        let now = Timestamp::from_millis(1);
+        let entropy = Entropy::seeded(1);
+        assert_eq!(
+            EntryOptions::default().stamp_negative(now, Duration::ZERO, &entropy),
+            None
+        );
+        let options = EntryOptions::default().negative_ttl(Ttl::seconds(1));
+        let meta = options.stamp_negative(now, Duration::ZERO, &entropy).unwrap();
+        assert_eq!(meta.soft_expiry(), now + Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,133 @@
+//! The typed tier: shared handles to values in this process.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use equivalent::Equivalent;
+
+use crate::{Clock, Entry, Freshness, Result, Timestamp};
+
+/// A typed in-process tier. Synchronous: a hit is a hash, a shard and a handle clone.
+///
+/// # The fence
+///
+/// The right to store is granted before the load and can be revoked. [`begin`](Store::begin) grants it;
+/// [`commit`](Store::commit) stores only if nothing revoked it meanwhile; every
+/// [`invalidate`](Store::invalidate), [`expire`](Store::expire), [`clear`](Store::clear) and
+/// [`void_all`](Store::void_all) revokes it, also for keys that are not stored. Check and insert are one
+/// step under the lock that invalidations take. A store may revoke more than asked (a fence may guard many
+/// keys), never less.
+pub trait Store<K, V>: Send + Sync + Sized + 'static {
+    /// How to build one.
+    type Config: Send;
+
+    /// Builds the store over `clock`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the configuration contradicts itself.
+    fn open(config: Self::Config, clock: Clock) -> Result<Self>;
+
+    /// What is held under `key`, unless it is past its hard expiry.
+    fn get<Q>(&self, key: &Q) -> Option<Hit<V>>
+    where
+        Q: Hash + Equivalent<K> + ?Sized;
+
+    /// Grants the right to store under `key`. Take it before the first read of any lower tier.
+    fn begin(&self, key: &K) -> Fence;
+
+    /// Stores `entry` under `key`, the one `fence` was granted for, until its hard expiry, if nothing
+    /// revoked the fence since it began.
+    fn commit(&self, fence: Fence, key: K, entry: Arc<Entry<V>>) -> Commit;
+
+    /// Drops what is held under `key` and revokes the fences of it.
+    fn invalidate<Q>(&self, key: &Q) -> Option<Arc<Entry<V>>>
+    where
+        Q: Hash + Equivalent<K> + ?Sized;
+
+    /// Keeps what is held under `key` for at most `keep` more, as [`Freshness::Invalidated`], and revokes
+    /// the fences of it. Whether there was anything.
+    fn expire<Q>(&self, key: &Q, keep: Duration) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized;
+
+    /// Revokes every fence. What is held stays.
+    fn void_all(&self);
+
+    /// Drops everything and revokes every fence.
+    fn clear(&self);
+
+    /// Figures for people and metrics. May lag behind by the operations in progress.
+    fn stats(&self) -> StoreStats;
+}
+
+/// What [`Store::get`] found.
+#[derive(Debug)]
+pub struct Hit<V> {
+    /// A shared handle to the entry.
+    pub entry: Arc<Entry<V>>,
+    /// What it is good for, now and in this tier.
+    pub freshness: Freshness,
+    /// How long it has been stale; zero while fresh.
+    pub stale_for: Duration,
+    /// The time it was judged by, late by at most a tick of the coarse clock.
+    pub at: Timestamp,
+}
+
+/// The right to store under one key, as it stood when it was granted. Only the store that granted it can
+/// read it.
+#[derive(Debug)]
+#[must_use = "a fence is the right to commit"]
+pub struct Fence {
+    slot: usize,
+    generation: u64,
+}
+
+impl Fence {
+    /// For stores: a fence that guards `slot` at `generation`.
+    pub fn new(slot: usize, generation: u64) -> Self {
+        Self { slot, generation }
+    }
+
+    /// For stores: what it guards.
+    pub fn slot(&self) -> usize {
+        self.slot
+    }
+
+    /// For stores: the generation at which it was granted.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
+/// What became of a [`Store::commit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// Stored.
+    Stored,
+    /// The right was revoked meanwhile; nothing changed.
+    Revoked,
+    /// The entry cannot be held (too heavy, or already past its life). What was held before is gone, so
+    /// that an old value never outlives a newer one.
+    Rejected,
+}
+
+/// Figures of a [`Store`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Entries held, expired ones not yet collected included.
+    pub entries: u64,
+    /// Their weight.
+    pub weight: u64,
+    /// The bound on the weight.
+    pub capacity: u64,
+    /// Entries the policy dropped to stay within the bound.
+    pub evicted: u64,
+    /// Entries that time ended.
+    pub expired: u64,
+    /// Entries too heavy to hold.
+    pub rejected: u64,
+    /// Commits whose right had been revoked.
+    pub revoked: u64,
+}

@@ -1,0 +1,111 @@
+//! How long an entry stays fresh.
+
+use std::time::Duration;
+
+use crate::Entropy;
+use crate::units;
+
+/// Time from the end of a load to soft expiry, with an optional jitter that keeps entries which were
+/// loaded together from expiring together.
+///
+/// A `Duration` converts into a `Ttl` without jitter. Zero, and anything below a millisecond, means "do not
+/// store". `Duration::MAX` means "never".
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ttl {
+    base: Duration,
+    jitter: f64,
+}
+
+impl Ttl {
+    /// Never turns stale by time.
+    pub const NEVER: Self = Self::new(Duration::MAX);
+
+    /// `base`, without jitter.
+    pub const fn new(base: Duration) -> Self {
+        Self { base, jitter: 0.0 }
+    }
+
+    /// `n` seconds, without jitter.
+    pub const fn seconds(n: u64) -> Self {
+        Self::new(units::seconds(n))
+    }
+
+    /// `n` minutes, without jitter.
+    pub const fn minutes(n: u64) -> Self {
+        Self::new(units::minutes(n))
+    }
+
+    /// `n` hours, without jitter.
+    pub const fn hours(n: u64) -> Self {
+        Self::new(units::hours(n))
+    }
+
+    /// Spreads the TTL evenly over `base · (1 ± ratio)`. `ratio` is clamped to 0..=1; not a number is 0.
+    #[must_use]
+    pub const fn jitter(mut self, ratio: f64) -> Self {
+        self.jitter = if ratio >= 0.0 { ratio.min(1.0) } else { 0.0 };
+        self
+    }
+
+    /// The TTL before jitter.
+    pub const fn base(self) -> Duration {
+        self.base
+    }
+
+    /// The TTL of one entry, jitter drawn.
+    pub fn draw(self, entropy: &Entropy) -> Duration {
+        if self.jitter == 0.0 || self.base == Duration::MAX {
+            return self.base;
+        }
+        let factor = 1.0 + self.jitter * entropy.draw_signed_unit();
+        Duration::try_from_secs_f64(self.base.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+    }
+}
+
+impl Default for Ttl {
+    /// One hour, ± 10 %.
+    fn default() -> Self {
+        Self::hours(1).jitter(0.10)
+    }
+}
+
+impl From<Duration> for Ttl {
+    fn from(base: Duration) -> Self {
+        Self::new(base)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_is_even_and_within_its_ratio() {
+        let (entropy, ttl) = (Entropy::seeded(3), Ttl::seconds(100).jitter(0.1));
+        let draws: Vec<f64> = (0..50_000).map(|_| ttl.draw(&entropy).as_secs_f64()).collect();
+        assert!(draws.iter().all(|t| (90.0..=110.0).contains(t)));
+        for tenth in 0..10 {
+            let low = 90.0 + 2.0 * f64::from(tenth);
+            let share = draws.iter().filter(|t| (low..low + 2.0).contains(*t)).count() as f64 / 50_000.0;
+            assert!((share - 0.1).abs() < 0.01, "{low}: {share}");
+        }
+    }
+
+    #[test]
+    fn jitter_survives_extremes() {
+        let entropy = Entropy::seeded(3);
+        for base in [
+            Duration::ZERO,
+            Duration::from_nanos(1),
+            units::hours(596),
+            Duration::MAX,
+        ] {
+            for ratio in [0.0, 0.1, 1.0, f64::NAN, f64::INFINITY, -3.0] {
+                let drawn = Ttl::new(base).jitter(ratio).draw(&entropy);
+                assert!(drawn <= base.saturating_mul(2), "{base:?} {ratio} {drawn:?}");
+            }
+        }
+        let almost = Duration::MAX - Duration::from_secs(1);
+        assert!(Ttl::new(almost).jitter(1.0).draw(&entropy) <= Duration::MAX);
+    }
+}

@@ -1,0 +1,1 @@
+//! cachalot-memory-backend

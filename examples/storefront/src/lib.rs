@@ -1,0 +1,3 @@
+//! storefront
+pub mod shop;
+pub mod zipf;

@@ -1,0 +1,11 @@
+//! The shop itself: what it sells, and the database it keeps that in. Knows nothing of caches.
+
+pub mod database;
+pub mod model;
+pub mod queries;
+pub mod seed;
+
+pub use database::{Database, DatabaseError};
+pub use model::{
+    Bestseller, CategoryId, Listing, Price, ProductId, ProductPage, UserId, UserPage,
+};

@@ -1,0 +1,5 @@
+//! bench
+use anyhow::Result;
+pub(crate) fn main(_args: &[String]) -> Result<()> {
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! `cargo xtask test`: every test there is, and how many passed.
+
+use std::fmt;
+use std::ops::AddAssign;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use cargo_metadata::TargetKind;
+
+use crate::run::{cargo, stream};
+use crate::{only_flag, servers, workspace};
+
+/// The whole workspace with every feature; the benches would build other projects' caches then.
+const EVERYTHING: [&str; 5] = [
+    "--workspace",
+    "--exclude",
+    "benches",
+    "--all-features",
+    "--no-fail-fast",
+];
+
+/// How many tests passed and failed; an example that runs to its end counts as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    passed: u64,
+    failed: u64,
+}
+
+impl Counts {
+    /// The counts of one `test result:` line of the test harness.
+    fn of_line(line: &str) -> Option<Self> {
+        let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let count = |what: &str| {
+            let field = counts.split("; ").find_map(|field| field.strip_suffix(what))?;
+            field.trim().parse().ok()
+        };
+        Some(Self {
+            passed: count("passed")?,
+            failed: count("failed")?,
+        })
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+pub(crate) fn main(args: &[String]) -> Result<()> {
+    let counts = run_all(only_flag(args, "--install-servers")?)?;
+    println!("{counts}");
+    passed(counts)
+}
+
+/// An error if any test failed.
+pub(crate) fn passed(counts: Counts) -> Result<()> {
+    ensure!(counts.failed == 0, "tests failed");
+    ensure!(counts.passed > 0, "no test ran");
+    Ok(())
+}
+
+/// Runs everything, however much of it fails.
+pub(crate) fn run_all(install_servers: bool) -> Result<Counts> {
+    servers::ensure(install_servers)?;
+    let mut runs = Runs::default();
+    runs.suite(cargo(&["test", "--lib", "--bins", "--tests"]).args(EVERYTHING))?;
+    runs.suite(cargo(&["test", "--doc"]).args(EVERYTHING))?;
+    runs.suite(&mut portable()?)?;
+    for mut example in examples()? {
+        runs.example(&mut example)?;
+    }
+    Ok(runs.counts)
+}
+
+/// The core with its portable fallbacks forced on, as platforms without a coarse clock see it.
+fn portable() -> Result<Command> {
+    let target = workspace::metadata()?.target_directory.join("portable");
+    let mut command = cargo(&[
+        "test",
+        "--package",
+        "cachalot-core",
+        "--all-features",
+        "--no-fail-fast",
+    ]);
+    command
+        .env("RUSTFLAGS", "--cfg cachalot_portable")
+        .env("CARGO_TARGET_DIR", target);
+    Ok(command)
+}
+
+/// Each example of each crate, run as a reader would run it.
+fn examples() -> Result<Vec<Command>> {
+    let metadata = workspace::metadata()?;
+    let mut commands = Vec::new();
+    for package in metadata.workspace_packages() {
+        for target in package
+            .targets
+            .iter()
+            .filter(|target| target.kind.contains(&TargetKind::Example))
+        {
+            let mut command = cargo(&["run", "--quiet", "--package", &package.name]);
+            command.args(["--example", &target.name]);
+            if !target.required_features.is_empty() {
+                command.args(["--features", &target.required_features.join(",")]);
+            }
+            commands.push(command);
+        }
+    }
+    Ok(commands)
+}
+
+#[derive(Default)]
+struct Runs {
+    counts: Counts,
+}
+
+impl Runs {
+    fn suite(&mut self, command: &mut Command) -> Result<()> {
+        let mut counts = Counts::default();
+        let status = stream(command, |line| {
+            counts += Counts::of_line(line).unwrap_or_default();
+        })?;
+        // A suite that does not compile or dies prints no result; it must not look green.
+        counts.failed += u64::from(!status.success() && counts.failed == 0);
+        self.counts += counts;
+        Ok(())
+    }
+
+    fn example(&mut self, command: &mut Command) -> Result<()> {
+        let passed = stream(command, |_| ())?.success();
+        self.counts += Counts {
+            passed: u64::from(passed),
+            failed: u64::from(!passed),
+        };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_line_is_counted() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.01s";
+        assert_eq!(
+            Counts::of_line(line),
+            Some(Counts {
+                passed: 12,
+                failed: 3
+            })
+        );
+    }
+
+    #[test]
+    fn other_lines_count_nothing() {
+        assert_eq!(Counts::of_line("test result_is_kept ... ok"), None);
+        assert_eq!(Counts::of_line("running 3 tests"), None);
+    }
+
+    #[test]
+    fn totals_are_one_line_of_two_numbers() {
+        let mut total = Counts { passed: 1, failed: 0 };
+        total += Counts { passed: 2, failed: 1 };
+        assert_eq!(total.to_string(), "3 passed, 1 failed");
+    }
+
+    #[test]
+    fn a_suite_that_prints_no_result_and_dies_is_a_failure() {
+        let mut runs = Runs::default();
+        runs.suite(Command::new("cargo").arg("no-such-command-here"))
+            .unwrap();
+        assert_eq!(runs.counts, Counts { passed: 0, failed: 1 });
+        assert!(passed(runs.counts).is_err());
+    }
+
+    #[test]
+    fn nothing_at_all_is_no_success() {
+        assert!(passed(Counts::default()).is_err());
+    }
+}

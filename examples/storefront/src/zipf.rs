@@ -18,7 +18,9 @@ impl Zipf {
             sum += f64::from(rank).powf(-exponent);
             sum
         });
-        Self { cumulative: cumulative.collect() }
+        Self {
+            cumulative: cumulative.collect(),
+        }
     }
 
     /// One rank. Costs a binary search.
@@ -46,7 +48,11 @@ mod tests {
         for rank in [1, 2, 10, 100] {
             let expected = 100_000.0 / harmonic / f64::from(rank);
             let deviation = (f64::from(counts[rank as usize]) - expected).abs();
-            assert!(deviation < 5.0 * expected.sqrt(), "rank {rank}: {} of {expected}", counts[rank as usize]);
+            assert!(
+                deviation < 5.0 * expected.sqrt(),
+                "rank {rank}: {} of {expected}",
+                counts[rank as usize]
+            );
         }
         assert_eq!(counts[0], 0);
     }

@@ -6,6 +6,4 @@ pub mod queries;
 pub mod seed;
 
 pub use database::{Database, DatabaseError};
-pub use model::{
-    Bestseller, CategoryId, Listing, Price, ProductId, ProductPage, UserId, UserPage,
-};
+pub use model::{Bestseller, CategoryId, Listing, Price, ProductId, ProductPage, UserId, UserPage};

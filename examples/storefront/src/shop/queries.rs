@@ -3,8 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    Bestseller, CategoryId, Database, DatabaseError, Listing, Price, ProductId, ProductPage, UserId,
-    UserPage,
+    Bestseller, CategoryId, Database, DatabaseError, Listing, Price, ProductId, ProductPage, UserId, UserPage,
 };
 
 const PRODUCT: &str = "
@@ -86,13 +85,21 @@ impl Database {
     ///
     /// # Errors
     /// When SQLite does not answer, or stays locked by another process for 5 s.
-    pub async fn reprice(&self, product: ProductId, price_cents: u32) -> Result<Option<Price>, DatabaseError> {
+    pub async fn reprice(
+        &self,
+        product: ProductId,
+        price_cents: u32,
+    ) -> Result<Option<Price>, DatabaseError> {
         self.write(move |connection| {
             let mut statement = connection.prepare_cached(REPRICE)?;
             let category = statement
                 .query_row(params![product.0, price_cents], |row| row.get(0).map(CategoryId))
                 .optional()?;
-            Ok(category.map(|category| Price { product, category, price_cents }))
+            Ok(category.map(|category| Price {
+                product,
+                category,
+                price_cents,
+            }))
         })
         .await
     }
@@ -120,7 +127,11 @@ fn listing(connection: &Connection, id: CategoryId) -> rusqlite::Result<Option<L
     let mut listing = None;
     while let Some(row) = rows.next()? {
         let name = row.get("category_name")?;
-        let listing = listing.get_or_insert(Listing { id, name, bestsellers: Vec::new() });
+        let listing = listing.get_or_insert(Listing {
+            id,
+            name,
+            bestsellers: Vec::new(),
+        });
         if row.get::<_, Option<u32>>("id")?.is_some() {
             listing.bestsellers.push(bestseller(row)?);
         }
@@ -197,10 +208,17 @@ mod tests {
         let shop = shop();
         for row in shop.products.iter().step_by(37) {
             let page = shop.database.product(row.id).await.unwrap().unwrap();
-            assert_eq!((&page.name, page.price_cents, page.category), (&row.name, row.price_cents, row.category));
+            assert_eq!(
+                (&page.name, page.price_cents, page.category),
+                (&row.name, row.price_cents, row.category)
+            );
             let sales = (page.orders, page.units_sold, page.revenue_cents, page.buyers);
             assert_eq!(sales, shop.sales(row.id), "product {}", row.id);
-            let last = shop.orders.iter().rev().find(|o| o.lines.iter().any(|line| line.product == row.id));
+            let last = shop
+                .orders
+                .iter()
+                .rev()
+                .find(|o| o.lines.iter().any(|line| line.product == row.id));
             assert_eq!(page.last_ordered_at, last.map(|order| order.ordered_at));
         }
     }
@@ -218,7 +236,11 @@ mod tests {
         expected.sort_by_key(|&(units, id)| (std::cmp::Reverse(units), id));
         expected.truncate(20);
         assert_eq!(expected.len(), 20);
-        let listed: Vec<_> = listing.bestsellers.iter().map(|line| (line.units_sold, line.id)).collect();
+        let listed: Vec<_> = listing
+            .bestsellers
+            .iter()
+            .map(|line| (line.units_sold, line.id))
+            .collect();
         assert_eq!(listed, expected);
         assert_eq!(listing.bestsellers[0].buyers, shop.sales(expected[0].1).3);
     }
@@ -230,7 +252,9 @@ mod tests {
         let page = shop.database.user(id).await.unwrap().unwrap();
         let own: Vec<_> = shop.orders.iter().filter(|order| order.user == id).collect();
         let lines = own.iter().flat_map(|order| &order.lines);
-        let spent: u64 = lines.map(|line| u64::from(line.quantity * line.price_cents)).sum();
+        let spent: u64 = lines
+            .map(|line| u64::from(line.quantity * line.price_cents))
+            .sum();
         assert_eq!((page.orders, page.spent_cents), (own.len() as u64, spent));
         assert_eq!(page.last_ordered_at, own.last().map(|order| order.ordered_at));
     }
@@ -247,7 +271,8 @@ mod tests {
     #[tokio::test]
     async fn a_category_without_products_is_an_empty_listing() {
         let shop = shop();
-        let add = |connection: &Connection| connection.execute("INSERT INTO categories VALUES (9, 'Nothing')", []);
+        let add =
+            |connection: &Connection| connection.execute("INSERT INTO categories VALUES (9, 'Nothing')", []);
         shop.database.write(add).await.unwrap();
         let listing = shop.database.listing(CategoryId(9)).await.unwrap().unwrap();
         assert_eq!((listing.name.as_str(), listing.bestsellers.len()), ("Nothing", 0));
@@ -258,7 +283,14 @@ mod tests {
         let shop = shop();
         let row = &shop.products[0];
         let price = shop.database.reprice(row.id, 1_234).await.unwrap().unwrap();
-        assert_eq!(price, Price { product: row.id, category: row.category, price_cents: 1_234 });
+        assert_eq!(
+            price,
+            Price {
+                product: row.id,
+                category: row.category,
+                price_cents: 1_234
+            }
+        );
         let page = shop.database.product(row.id).await.unwrap().unwrap();
         assert_eq!(page.price_cents, 1_234);
         let listing = shop.database.listing(row.category).await.unwrap().unwrap();

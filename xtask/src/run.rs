@@ -41,13 +41,12 @@ pub(crate) fn stream(command: &mut Command, mut on_line: impl FnMut(&str)) -> Re
         .spawn()
         .with_context(|| format!("cannot start {}", line(command)))?;
     if let Some(stdout) = child.stdout.take() {
-        pass_through(BufReader::new(stdout), &mut on_line)?;
+        pass_through(BufReader::new(stdout), std::io::stdout().lock(), &mut on_line)?;
     }
     Ok(child.wait()?)
 }
 
-fn pass_through(mut from: impl BufRead, on_line: &mut impl FnMut(&str)) -> Result<()> {
-    let mut to = std::io::stdout().lock();
+fn pass_through(mut from: impl BufRead, mut to: impl Write, mut on_line: impl FnMut(&str)) -> Result<()> {
     let mut bytes = Vec::new();
     while from.read_until(b'\n', &mut bytes)? > 0 {
         to.write_all(&bytes)?;
@@ -119,9 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn every_line_is_seen_also_the_last_without_a_newline() {
+    fn every_line_passes_and_is_seen_also_the_last_without_a_newline() {
         let mut lines = Vec::new();
-        pass_through(&b"one\ntwo"[..], &mut |line: &str| lines.push(line.to_owned())).unwrap();
+        let mut passed = Vec::new();
+        pass_through(&b"one\ntwo"[..], &mut passed, |line| lines.push(line.to_owned())).unwrap();
+        assert_eq!(passed, b"one\ntwo");
         assert_eq!(lines, ["one", "two"]);
     }
 }

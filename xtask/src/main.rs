@@ -20,7 +20,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 cargo xtask <command>
 
-  test [--install-servers]   every test, against real servers; with the flag missing servers get installed
+  test [--install-servers]   every test, against real servers; installs the missing ones if asked
   demo [--redis] [--serve]   the demo: a shop's service over SQLite, cached
   bench [suite] [--rounds N] [--baseline NAME]
                              benchmarks in interleaved rounds; report in target/bench/report.json

@@ -101,6 +101,15 @@ impl Clock {
         }
     }
 
+    /// The time since some moment in the past, exact to a nanosecond where the clock is: for measuring how
+    /// long something takes.
+    pub fn monotonic(&self) -> Duration {
+        match &self.kind {
+            Kind::System => system::monotonic(),
+            _ => Duration::from_millis(self.now().as_millis()),
+        }
+    }
+
     /// The time, late by at most a kernel tick (4 to 10 ms), never early. Below 10 ns on Linux; elsewhere
     /// the same as [`Clock::now`].
     #[inline]
@@ -215,6 +224,10 @@ mod system {
 
     pub(super) fn now() -> Timestamp {
         at(precise())
+    }
+
+    pub(super) fn monotonic() -> Duration {
+        precise()
     }
 
     #[inline]

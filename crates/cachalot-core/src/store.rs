@@ -40,6 +40,11 @@ pub trait Store<K, V>: Send + Sync + Sized + 'static {
     /// revoked the fence since it began.
     fn commit(&self, fence: Fence, key: K, entry: Arc<Entry<V>>) -> Commit;
 
+    /// As [`commit`](Store::commit), and revokes every other fence of `key` in the same step: for a writer,
+    /// whose entry is newer than whatever a reader is about to store. If it is not stored, nothing else is
+    /// revoked.
+    fn commit_write(&self, fence: Fence, key: K, entry: Arc<Entry<V>>) -> Commit;
+
     /// Drops what is held under `key` and revokes the fences of it.
     fn invalidate<Q>(&self, key: &Q) -> Option<Arc<Entry<V>>>
     where

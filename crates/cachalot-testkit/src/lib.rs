@@ -1,1 +1,13 @@
-//! cachalot-testkit
+//! What the tests of cachalot are made of, and what the author of an own backend or store needs to prove
+//! it: servers, sources that can be stopped, and conformance suites.
+//!
+//! Everything here panics when an expectation fails, as tests do.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod runtime;
+pub use runtime::{block_on, block_on_paused};
+
+#[cfg(unix)]
+mod servers;
+#[cfg(unix)]
+pub use servers::{MemcachedServer, RedisServer, Server};

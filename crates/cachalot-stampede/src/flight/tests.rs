@@ -1,0 +1,215 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+
+use super::*;
+use crate::loading;
+
+type Loads = Flights<&'static str, u32>;
+
+fn lead(flights: &Loads, key: &'static str) -> (Lead<&'static str, u32>, Follow<u32>) {
+    match flights.join(&key) {
+        Joined::Lead(lead, follow) => (lead, follow),
+        Joined::Follow(_) => panic!("{key} is being loaded already"),
+    }
+}
+
+fn follow(flights: &Loads, key: &'static str) -> Follow<u32> {
+    match flights.join(&key) {
+        Joined::Lead(..) => panic!("nobody loads {key}"),
+        Joined::Follow(follow) => follow,
+    }
+}
+
+struct CountWakes(AtomicUsize);
+
+impl Wake for CountWakes {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn counting_waker() -> (std::sync::Arc<CountWakes>, Waker) {
+    let wakes = std::sync::Arc::new(CountWakes(AtomicUsize::new(0)));
+    (wakes.clone(), wakes.into())
+}
+
+#[tokio::test]
+async fn one_load_serves_all_who_joined() {
+    let flights = Loads::new();
+    let (lead, first) = lead(&flights, "k");
+    let others: Vec<_> = (0..100).map(|_| follow(&flights, "k")).collect();
+    lead.land(7);
+    assert_eq!(first.wait().await, Ok(Landing::Final(7)));
+    for other in others {
+        assert_eq!(other.wait().await, Ok(Landing::Final(7)));
+    }
+    assert!(flights.is_empty());
+}
+
+#[tokio::test]
+async fn keys_do_not_share_flights() {
+    let flights = Loads::new();
+    let (a, a_share) = lead(&flights, "a");
+    let (b, b_share) = lead(&flights, "b");
+    assert_eq!(flights.len(), 2);
+    b.land(2);
+    a.land(1);
+    assert_eq!(a_share.wait().await, Ok(Landing::Final(1)));
+    assert_eq!(b_share.wait().await, Ok(Landing::Final(2)));
+}
+
+#[tokio::test]
+async fn a_dropped_leader_is_told_to_its_followers() {
+    let flights = Loads::new();
+    let (leader, share) = lead(&flights, "k");
+    drop(leader);
+    assert_eq!(share.wait().await, Ok(Landing::Abandoned));
+    let _the_next_one_leads = lead(&flights, "k");
+}
+
+#[test]
+fn dropping_the_first_caller_disturbs_nobody() {
+    let flights = Loads::new();
+    let (leader, first) = lead(&flights, "k");
+    let mut second = follow(&flights, "k");
+    let (wakes, waker) = counting_waker();
+    let cx = Context::from_waker(&waker);
+    assert!(second.poll(&cx, false).is_pending());
+    drop(first);
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+    leader.land(3);
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    assert_eq!(second.poll(&cx, false), Poll::Ready(Landing::Final(3)));
+}
+
+#[tokio::test]
+async fn who_comes_after_a_void_opens_a_new_flight() {
+    let flights = Loads::new();
+    let (old, old_share) = lead(&flights, "k");
+    assert!(flights.void("k"));
+    assert!(old.is_void());
+    assert!(!flights.void("k"));
+    let (new, new_share) = lead(&flights, "k");
+    old.land(1);
+    assert_eq!(flights.len(), 1, "the old flight must not remove the new one");
+    new.land(2);
+    assert_eq!(old_share.wait().await, Ok(Landing::Final(1)));
+    assert_eq!(new_share.wait().await, Ok(Landing::Final(2)));
+}
+
+#[test]
+fn void_all_detaches_every_flight() {
+    let flights = Loads::new();
+    let leads: Vec<_> = ["a", "b", "c"]
+        .map(|key| lead(&flights, key).0)
+        .into_iter()
+        .collect();
+    flights.void_all();
+    assert!(leads.iter().all(Lead::is_void));
+    assert!(flights.is_empty());
+}
+
+#[tokio::test]
+async fn an_interim_goes_only_to_those_who_want_it() {
+    let flights = Loads::new();
+    let (leader, patient) = lead(&flights, "k");
+    let eager = follow(&flights, "k");
+    leader.offer(1);
+    assert_eq!(eager.wait_or_interim().await, Ok(Landing::Interim(1)));
+    leader.land(2);
+    assert_eq!(patient.wait().await, Ok(Landing::Final(2)));
+}
+
+#[test]
+fn an_offer_takes_nobodys_place() {
+    let flights = Loads::new();
+    let (leader, mut first) = lead(&flights, "k");
+    let mut second = follow(&flights, "k");
+    let (first_wakes, first_waker) = counting_waker();
+    let (second_wakes, second_waker) = counting_waker();
+    assert!(first.poll(&Context::from_waker(&first_waker), false).is_pending());
+    leader.offer(1);
+    assert!(
+        second
+            .poll(&Context::from_waker(&second_waker), false)
+            .is_pending()
+    );
+    assert!(first.poll(&Context::from_waker(&first_waker), false).is_pending());
+    leader.land(2);
+    assert_eq!(
+        first_wakes.0.load(Ordering::SeqCst),
+        2,
+        "once for the offer, once for the landing"
+    );
+    assert_eq!(second_wakes.0.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn places_of_followers_that_left_are_used_again() {
+    let flights = Loads::new();
+    let (_leader, _first) = lead(&flights, "k");
+    let waker = counting_waker().1;
+    for _ in 0..1000 {
+        let mut passer_by = follow(&flights, "k");
+        assert!(passer_by.poll(&Context::from_waker(&waker), false).is_pending());
+    }
+    let cell = &follow(&flights, "k").cell;
+    assert_eq!(lock(&cell.state).wakers.places.len(), 1);
+}
+
+#[test]
+fn a_storm_leaves_nothing_behind() {
+    let flights: Flights<u32, u32> = Flights::new();
+    for key in 0..100_000 {
+        let Joined::Lead(leader, _share) = flights.join(&key) else {
+            panic!("a fresh key")
+        };
+        if key % 3 == 0 {
+            drop(leader)
+        } else {
+            leader.land(key)
+        }
+    }
+    assert!(flights.is_empty());
+}
+
+#[tokio::test]
+async fn a_loader_that_waits_for_its_own_key_is_told_at_once() {
+    let flights = Loads::new();
+    let (leader, share) = lead(&flights, "k");
+    let asked = loading(leader.id(), follow(&flights, "k").wait()).await;
+    assert_eq!(asked, Err(Reentrant));
+    leader.land(1);
+    assert_eq!(share.wait().await, Ok(Landing::Final(1)));
+}
+
+#[tokio::test]
+async fn a_cycle_across_keys_and_tables_is_told_at_once() {
+    let (one, two) = (Loads::new(), Loads::new());
+    let (a, _a_share) = lead(&one, "a");
+    let (b, b_share) = lead(&two, "b");
+    let (a_id, b_id) = (a.id(), b.id());
+    // The loader of a waits for b.
+    let a_waits = tokio::spawn(loading(a_id, b_share.wait()));
+    tokio::task::yield_now().await;
+    // The loader of b asks for a.
+    let asked = loading(b_id, follow(&one, "a").wait()).await;
+    assert_eq!(asked, Err(Reentrant));
+    b.land(2);
+    assert_eq!(a_waits.await.unwrap(), Ok(Landing::Final(2)));
+    a.land(1);
+}
+
+#[tokio::test]
+async fn two_loaders_may_wait_for_the_same_third() {
+    let flights = Loads::new();
+    let (a, _a) = lead(&flights, "a");
+    let (b, _b) = lead(&flights, "b");
+    let (c, c_share) = lead(&flights, "c");
+    let a_waits = tokio::spawn(loading(a.id(), c_share.wait()));
+    let b_waits = tokio::spawn(loading(b.id(), follow(&flights, "c").wait()));
+    tokio::task::yield_now().await;
+    c.land(3);
+    assert_eq!(a_waits.await.unwrap(), Ok(Landing::Final(3)));
+    assert_eq!(b_waits.await.unwrap(), Ok(Landing::Final(3)));
+}

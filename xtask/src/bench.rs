@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::{Message, Metadata, Package, TargetKind};
 use serde_json::Value;
 
-use crate::run::{cargo, read};
+use crate::run::{cargo, quietly, read};
 use crate::workspace;
 use report::{Report, Series};
 
@@ -37,11 +37,11 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
             home: &home,
             count: options.rounds,
         };
-        let baseline = options
-            .baseline
-            .clone()
-            .or_else(|| baseline(&metadata, &suite.name));
-        report.add(&suite.name, &rounds.measure()?, baseline.as_deref());
+        let baselines = match &options.baseline {
+            Some(asked_for) => vec![asked_for.clone()],
+            None => baselines(&metadata, &suite.name)?,
+        };
+        report.add(&suite.name, &rounds.measure()?, &baselines);
     }
     print!("\n{}", report.table());
     let file = home.join("report.json");
@@ -82,11 +82,15 @@ impl Options {
     }
 }
 
-/// The contender that the others of a suite are held against, from the manifest of the benches.
-fn baseline(metadata: &Metadata, suite: &str) -> Option<String> {
-    benches(metadata).ok()?.metadata["baselines"][suite]
-        .as_str()
+/// The contenders that the others of a suite are held against, from the manifest of the benches.
+fn baselines(metadata: &Metadata, suite: &str) -> Result<Vec<String>> {
+    let names = benches(metadata)?.metadata["baselines"][suite].as_array();
+    Ok(names
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
         .map(str::to_owned)
+        .collect())
 }
 
 fn benches(metadata: &Metadata) -> Result<&Package> {
@@ -215,7 +219,7 @@ impl Rounds<'_> {
         let mut command = Command::new(&self.suite.program);
         command.args(["--bench", "--noplot", "--exact", id, "--warm-up-time", WARM_UP]);
         command.args(["--measurement-time", MEASUREMENT, "--sample-size", SAMPLES]);
-        read(command.env("CRITERION_HOME", &home))?;
+        quietly(command.env("CRITERION_HOME", &home))?;
         let folder = home.join(id).join("new");
         let file = |name: &str| -> Result<Value> {
             let path = folder.join(name);

@@ -33,6 +33,14 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("{} printed no UTF-8", line(command)))
 }
 
+/// Runs a program whose output matters only if it fails.
+pub(crate) fn quietly(command: &mut Command) -> Result<()> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {}", line(command)))?;
+    check(command, output.status).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// Runs a program, passes its standard output through and shows each line of it to `on_line`.
 pub(crate) fn stream(command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<ExitStatus> {
     echo(command);
@@ -115,6 +123,13 @@ mod tests {
             .stderr(Stdio::null()));
         let text = format!("{:#}", error.unwrap_err());
         assert!(text.contains("cargo no-such-command-here failed"), "{text}");
+    }
+
+    #[test]
+    fn what_a_quiet_program_complained_of_is_told_when_it_fails() {
+        assert!(quietly(Command::new("cargo").arg("--version")).is_ok());
+        let error = quietly(Command::new("cargo").arg("no-such-command-here")).unwrap_err();
+        assert!(error.to_string().contains("no such command"), "{error}");
     }
 
     #[test]

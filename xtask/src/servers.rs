@@ -123,15 +123,17 @@ fn announce(server: &Server) -> Result<()> {
 
 fn find(server: &Server) -> Option<PathBuf> {
     match env::var_os(server.variable) {
-        Some(named) => Some(PathBuf::from(named)).filter(|path| path.is_file()),
+        Some(named) => Some(PathBuf::from(&named))
+            .filter(|path| path.is_file())
+            .or_else(|| on_path(&named)),
         None => on_path(server.program),
     }
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+fn on_path(program: impl AsRef<Path>) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path)
-        .map(|folder| folder.join(program))
+        .map(|folder| folder.join(&program))
         .find(|file| file.is_file())
 }
 

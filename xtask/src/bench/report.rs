@@ -79,29 +79,37 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Adds a suite's series, with their ratios to the baseline where a case has that contender.
-    pub(super) fn add(&mut self, suite: &str, all: &[Series], baseline: Option<&str>) {
+    /// Adds a suite's series, with their ratios to each baseline that takes part in the same case.
+    pub(super) fn add(&mut self, suite: &str, all: &[Series], baselines: &[String]) {
         for series in all {
-            let base = all
-                .iter()
-                .find(|s| s.case == series.case && Some(s.contender.as_str()) == baseline);
-            let ratios = base.map(|base| (format!("time / {}", base.contender), series.over(base)));
-            let mut add = |metric: String, unit, values: &[f64]| {
-                self.rows.push(Row {
-                    suite: suite.into(),
-                    case: series.case.clone(),
-                    contender: series.contender.clone(),
-                    metric,
-                    unit,
-                    spread: Spread::of(values),
-                    rounds: values.len(),
-                });
-            };
-            add("time".into(), "ns/op", &series.values);
-            if let Some((metric, values)) = ratios {
-                add(metric, "ratio", &values);
+            self.row(suite, series, String::from("time"), "ns/op", &series.values);
+            for baseline in baselines {
+                let base = all
+                    .iter()
+                    .find(|other| other.case == series.case && other.contender == *baseline);
+                if let Some(base) = base {
+                    self.row(
+                        suite,
+                        series,
+                        format!("time / {baseline}"),
+                        "ratio",
+                        &series.over(base),
+                    );
+                }
             }
         }
+    }
+
+    fn row(&mut self, suite: &str, of: &Series, metric: String, unit: &'static str, values: &[f64]) {
+        self.rows.push(Row {
+            suite: suite.into(),
+            case: of.case.clone(),
+            contender: of.contender.clone(),
+            metric,
+            unit,
+            spread: Spread::of(values),
+            rounds: values.len(),
+        });
     }
 
     /// A line per case, contender and metric, for people.
@@ -251,7 +259,7 @@ mod tests {
             series("ours", &[10.0, 90.0, 8.0]),
             series("theirs", &[20.0, 100.0, 10.0]),
         ];
-        report.add("hits", &all, Some("theirs"));
+        report.add("hits", &all, &["theirs".into()]);
         let ratio = report
             .rows
             .iter()
@@ -271,14 +279,14 @@ mod tests {
     #[test]
     fn a_case_without_the_baseline_has_no_ratio() {
         let mut report = Report::default();
-        report.add("hits", &[series("ours", &[1.0])], Some("absent"));
+        report.add("hits", &[series("ours", &[1.0])], &["absent".into()]);
         assert_eq!(report.rows.len(), 1);
     }
 
     #[test]
     fn a_row_in_json_has_every_field() {
         let mut report = Report::default();
-        report.add("hits", &[series("ours", &[1.0, 3.0])], None);
+        report.add("hits", &[series("ours", &[1.0, 3.0])], &[]);
         let expected = json!({
             "suite": "hits", "case": "get", "contender": "ours", "metric": "time", "unit": "ns/op",
             "better": "lower", "median": 2.0, "min": 1.0, "max": 3.0, "rounds": 2,

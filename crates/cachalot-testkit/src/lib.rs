@@ -6,6 +6,12 @@
 
 mod runtime;
 pub use runtime::{block_on, block_on_paused};
+mod clock;
+pub use clock::tokio_clock;
+mod gate;
+pub use gate::Gate;
+mod source;
+pub use source::{CountingSource, SourceError};
 
 #[cfg(unix)]
 mod servers;

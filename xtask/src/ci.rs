@@ -7,17 +7,16 @@ use anyhow::{Context, Result};
 
 use crate::run::{cargo, run};
 use crate::test::{self, Counts};
-use crate::{features, no_arguments, tidy};
+use crate::{Ended, features, no_arguments, tidy};
 
-pub(crate) fn main(args: &[String]) -> Result<()> {
-    no_arguments(args)?;
+pub(crate) fn main(args: &[String]) -> Ended {
     let mut ci = Ci::default();
-    let done = ci.steps();
+    let done = no_arguments(args).and_then(|()| ci.steps());
     ci.print_minutes();
-    if let Some(counts) = ci.counts {
-        println!("{counts}");
+    Ended {
+        done,
+        counts: ci.counts,
     }
-    done
 }
 
 #[derive(Default)]

@@ -15,7 +15,9 @@ mod workspace;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
+
+use test::Counts;
 
 const USAGE: &str = "\
 cargo xtask <command>
@@ -31,33 +33,52 @@ cargo xtask <command>
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    match dispatch(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+    let Ended { done, counts } = dispatch(&args);
+    if let Err(error) = &done {
+        eprintln!("error: {error:#}");
+    }
+    // The last line, whatever happened: people and machines look for it there.
+    if let Some(counts) = counts {
+        println!("{counts}");
+    }
+    if done.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
-fn dispatch(args: &[String]) -> Result<()> {
+/// How a command ended, and the tests it ran if any.
+struct Ended {
+    done: Result<()>,
+    counts: Option<Counts>,
+}
+
+impl From<Result<()>> for Ended {
+    fn from(done: Result<()>) -> Self {
+        Self { done, counts: None }
+    }
+}
+
+fn dispatch(args: &[String]) -> Ended {
     let Some((command, args)) = args.split_first() else {
-        print!("{USAGE}");
-        return Ok(());
+        return usage().into();
     };
     match command.as_str() {
         "test" => test::main(args),
-        "demo" => demo::main(args),
-        "bench" => bench::main(args),
-        "tidy" => tidy::main(args),
-        "features" => features::main(args),
+        "demo" => demo::main(args).into(),
+        "bench" => bench::main(args).into(),
+        "tidy" => tidy::main(args).into(),
+        "features" => features::main(args).into(),
         "ci" => ci::main(args),
-        "help" | "--help" | "-h" => {
-            print!("{USAGE}");
-            Ok(())
-        }
-        other => bail!("no command {other:?}; `cargo xtask help` lists them"),
+        "help" | "--help" | "-h" => usage().into(),
+        other => Err(anyhow!("no command {other:?}; `cargo xtask help` lists them")).into(),
     }
+}
+
+fn usage() -> Result<()> {
+    print!("{USAGE}");
+    Ok(())
 }
 
 /// Reads a command's only flag: whether it was given. Anything else is an error.

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use cargo_metadata::TargetKind;
 
 use crate::run::{cargo, stream};
-use crate::{only_flag, servers, workspace};
+use crate::{Ended, only_flag, servers, workspace};
 
 /// The whole workspace with every feature; the benches would build other projects' caches then.
 const EVERYTHING: [&str; 5] = [
@@ -54,10 +54,14 @@ impl fmt::Display for Counts {
     }
 }
 
-pub(crate) fn main(args: &[String]) -> Result<()> {
-    let counts = run_all(only_flag(args, "--install-servers")?)?;
-    println!("{counts}");
-    passed(counts)
+pub(crate) fn main(args: &[String]) -> Ended {
+    match only_flag(args, "--install-servers").and_then(run_all) {
+        Ok(counts) => Ended {
+            done: passed(counts),
+            counts: Some(counts),
+        },
+        Err(error) => Err(error).into(),
+    }
 }
 
 /// An error if any test failed.

@@ -116,3 +116,39 @@ pub enum Expired {
     /// A writer's live hold was there and is now poisoned.
     Held,
 }
+
+/// A shared backend is the backend itself.
+#[async_trait]
+impl<B: Backend + ?Sized> Backend for std::sync::Arc<B> {
+    fn info(&self) -> BackendInfo {
+        (**self).info()
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>> {
+        (**self).get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
+        (**self).get_many(keys).await
+    }
+
+    async fn remove(&self, key: &Key) -> Result<Removed> {
+        (**self).remove(key).await
+    }
+
+    async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
+        (**self).remove_many(keys).await
+    }
+
+    async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
+        (**self).expire(key, keep).await
+    }
+
+    async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
+        (**self).touch(key, nonce, ttl).await
+    }
+
+    fn leases(&self) -> Option<&dyn LeaseBackend> {
+        (**self).leases()
+    }
+}

@@ -1,3 +1,27 @@
-//! storefront
+//! The demo of cachalot: a shop's service over SQLite, and what a cache does for it.
+//!
+//! Read [`catalog`] first: it is the part to copy, a service's reads and its one write with a cache in
+//! front. The rest is what a demo needs around it.
+//!
+//! - [`shop`]: the database, its generator and its queries; no cache in sight.
+//! - [`catalog`]: users, products and listings, cached.
+//! - [`pages`], [`service`]: the catalog, or the bare database for comparison, over HTTP.
+//! - [`zipf`], [`client`], [`load`]: the callers.
+//! - [`nodes`], [`redis`]: the processes of a run, started and stopped.
+//! - [`demo`], [`report`], [`args`]: the run as a whole, and what it tells.
+
 pub mod shop;
+
+pub mod pages;
+pub mod service;
+
+pub mod client;
+pub mod load;
 pub mod zipf;
+
+pub mod nodes;
+pub mod redis;
+
+pub mod args;
+pub mod demo;
+pub mod report;

@@ -175,7 +175,7 @@ mod tests {
         for call in calls {
             sum += call.await.unwrap().unwrap();
         }
-        assert_eq!(sum, (0..80).sum());
+        assert_eq!(sum, (0..80).sum::<u64>());
         assert_eq!(database.query_count(), QueryCount { reads: 80, writes: 0 });
         assert!(database.pool.idle().len() <= CONNECTIONS);
     }

@@ -1,0 +1,224 @@
+//! The run as a whole: the same load without and with the cache, then what it showed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::args::{CacheChoice, DemoArgs};
+use crate::client::Client;
+use crate::load;
+use crate::nodes::Node;
+use crate::pages::Stats;
+use crate::redis::Redis;
+use crate::report::{Measured, Report, curl_lines};
+use crate::shop::seed::{self, Size};
+
+/// How a run ended, if not by an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It did what it was asked to.
+    Complete,
+    /// Somebody stopped it before.
+    Interrupted,
+}
+
+/// Runs the demo. Whatever way it ends (done, failed, Ctrl-C, a request to terminate), the processes it
+/// started have ended before.
+///
+/// # Errors
+/// When the database cannot be made, a process does not come up, or a request fails.
+pub async fn run(args: &DemoArgs) -> Result<Ending> {
+    let mut fleet = Fleet::default();
+    let shown = tokio::select! {
+        shown = show(args, &mut fleet) => shown.map(|()| Ending::Complete),
+        stopped = stop_signal() => stopped.map(|()| if args.serve { Ending::Complete } else { Ending::Interrupted }),
+    };
+    fleet.stop().await.context("stopping the processes")?;
+    shown
+}
+
+#[allow(clippy::print_stdout, reason = "the result of the program")]
+async fn show(args: &DemoArgs, fleet: &mut Fleet) -> Result<()> {
+    // First, since it may be missing.
+    let cache = if args.redis {
+        CacheChoice::Redis(fleet.start_redis().await?)
+    } else {
+        CacheChoice::Memory
+    };
+    let size = prepare_database(args).await?;
+    let without = measure(args, size, fleet, &CacheChoice::Off).await?;
+    fleet.stop_nodes().await?;
+    let with = measure(args, size, fleet, &cache).await?;
+    println!(
+        "{}",
+        Report {
+            size,
+            redis: args.redis,
+            without,
+            with
+        }
+    );
+    if args.serve {
+        println!("{}", curl_lines(&fleet.addresses(), &cache));
+        std::future::pending::<()>().await;
+    }
+    Ok(())
+}
+
+async fn prepare_database(args: &DemoArgs) -> Result<Size> {
+    let (path, size) = (
+        args.database.clone(),
+        if args.small { Size::SMALL } else { Size::FULL },
+    );
+    let written = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&written);
+    let work = tokio::task::spawn_blocking(move || {
+        seed::prepare(&path, size, |orders| {
+            count.store(orders.into(), Ordering::Relaxed)
+        })
+    });
+    let bar = bar("making the shop's database", size.orders.into());
+    let made = watch(bar, |bar| bar.set_position(written.load(Ordering::Relaxed)), work).await;
+    made?.context("making the database")
+}
+
+/// One load and one crowd on fresh processes, so that both sides start cold and count from zero.
+async fn measure(args: &DemoArgs, size: Size, fleet: &mut Fleet, cache: &CacheChoice) -> Result<Measured> {
+    fleet.start_nodes(args, cache).await?;
+    let clients = fleet.clients();
+    let title = if *cache == CacheChoice::Off {
+        "without cache"
+    } else {
+        "with cache"
+    };
+    let done = Arc::new(AtomicU64::new(0));
+    let start = Instant::now();
+    let tick = |bar: &ProgressBar| {
+        bar.set_position(start.elapsed().as_millis() as u64);
+        bar.set_message(format!("{} requests", HumanCount(done.load(Ordering::Relaxed))));
+    };
+    let load = load::run(&clients, size, args.duration, &done);
+    let load = watch(bar(title, args.duration.as_millis() as u64), tick, load).await?;
+    let during_load = fleet.stats().await?;
+
+    let served = Arc::new(AtomicU64::new(0));
+    let tick = |bar: &ProgressBar| bar.set_position(served.load(Ordering::Relaxed));
+    let crowd = load::cold_key(&clients, &served);
+    let crowd = watch(
+        bar(&format!("{title}, one cold page"), load::CROWD as u64),
+        tick,
+        crowd,
+    )
+    .await?;
+    let crowd_queries = fleet.stats().await?.database.reads - during_load.database.reads;
+
+    let new_price = load::new_price(&clients).await?;
+    Ok(Measured {
+        load,
+        during_load,
+        crowd,
+        crowd_queries,
+        new_price,
+    })
+}
+
+/// The processes of a run.
+#[derive(Debug, Default)]
+struct Fleet {
+    nodes: Vec<Node>,
+    redis: Option<Redis>,
+}
+
+impl Fleet {
+    async fn start_redis(&mut self) -> Result<String> {
+        let redis = Redis::start().await?;
+        Ok(self.redis.insert(redis).url())
+    }
+
+    async fn start_nodes(&mut self, args: &DemoArgs, cache: &CacheChoice) -> Result<()> {
+        for _ in 0..if args.redis { 2 } else { 1 } {
+            self.nodes.push(Node::start(&args.database, cache).await?);
+        }
+        Ok(())
+    }
+
+    fn clients(&self) -> Vec<Arc<Client>> {
+        self.nodes.iter().map(|node| Arc::clone(node.client())).collect()
+    }
+
+    fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        self.nodes.iter().map(|node| node.client().address()).collect()
+    }
+
+    /// The counters of all nodes, added up.
+    async fn stats(&self) -> Result<Stats> {
+        let mut sum = Stats::default();
+        for node in &self.nodes {
+            sum += node.stats().await?;
+        }
+        Ok(sum)
+    }
+
+    async fn stop_nodes(&mut self) -> Result<()> {
+        for node in self.nodes.drain(..) {
+            node.stop().await?;
+        }
+        Ok(())
+    }
+
+    /// The nodes first: they are clients of the Redis.
+    async fn stop(&mut self) -> Result<()> {
+        self.stop_nodes().await?;
+        if let Some(redis) = self.redis.take() {
+            redis.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Does the work under a progress bar, which is gone afterwards, and was never there without a terminal.
+async fn watch<T>(bar: ProgressBar, tick: impl Fn(&ProgressBar), work: impl Future<Output = T>) -> T {
+    let mut ticks = interval(Duration::from_millis(100));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                bar.finish_and_clear();
+                return done;
+            }
+            _ = ticks.tick() => tick(&bar),
+        }
+    }
+}
+
+fn bar(title: &str, total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix:28} {wide_bar} {msg:18}");
+    let bar = ProgressBar::new(total).with_prefix(title.to_owned());
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Ready when somebody wants the program to end.
+#[cfg(unix)]
+async fn stop_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
+    }
+    Ok(())
+}
+
+/// Ready when somebody wants the program to end.
+#[cfg(not(unix))]
+async fn stop_signal() -> Result<()> {
+    Ok(tokio::signal::ctrl_c().await?)
+}

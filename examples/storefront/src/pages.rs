@@ -1,0 +1,141 @@
+//! Where the service gets its pages: from the catalog, or straight from the database, so that the two
+//! can be measured side by side. A service of your own needs the catalog alone.
+
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::shop::database::QueryCount;
+use crate::shop::{CategoryId, Database, Listing, Price, ProductId, ProductPage, UserId, UserPage};
+
+/// The shop, with or without a cache.
+#[derive(Debug)]
+pub enum Pages {
+    /// Every read is a query.
+    Direct(Database),
+}
+
+/// A page, and where it came from.
+#[derive(Debug)]
+pub enum Page<T> {
+    /// Just queried.
+    Direct(T),
+}
+
+impl<T> Page<T> {
+    /// One word for people: the tier, or `database`.
+    #[must_use]
+    pub fn from(&self) -> &'static str {
+        match self {
+            Self::Direct(_) => "database",
+        }
+    }
+}
+
+impl<T: Serialize> Serialize for Page<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Direct(page) => page.serialize(serializer),
+        }
+    }
+}
+
+/// What a process has counted since it started; or several, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// What reached the database.
+    pub database: QueryCount,
+    /// What the catalog's caches did; all 0 without them.
+    pub cache: CacheCount,
+}
+
+/// How pages were served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheCount {
+    /// From the memory of the process.
+    pub memory: u64,
+    /// From Redis.
+    pub redis: u64,
+    /// By a load that another caller had begun.
+    pub joined: u64,
+    /// By a load of their own.
+    pub loaded: u64,
+}
+
+impl CacheCount {
+    /// All of them.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.memory + self.redis + self.joined + self.loaded
+    }
+}
+
+impl AddAssign for Stats {
+    fn add_assign(&mut self, other: Self) {
+        self.database.reads += other.database.reads;
+        self.database.writes += other.database.writes;
+        self.cache += other.cache;
+    }
+}
+
+impl AddAssign for CacheCount {
+    fn add_assign(&mut self, other: Self) {
+        self.memory += other.memory;
+        self.redis += other.redis;
+        self.joined += other.joined;
+        self.loaded += other.loaded;
+    }
+}
+
+impl Pages {
+    /// A product's page; `None` if there is no such product.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn product(&self, id: ProductId) -> anyhow::Result<Option<Page<ProductPage>>> {
+        match self {
+            Self::Direct(database) => Ok(database.product(id).await?.map(Page::Direct)),
+        }
+    }
+
+    /// A category's listing; `None` if there is no such category.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn listing(&self, id: CategoryId) -> anyhow::Result<Option<Page<Listing>>> {
+        match self {
+            Self::Direct(database) => Ok(database.listing(id).await?.map(Page::Direct)),
+        }
+    }
+
+    /// A user's page; `None` if there is no such user.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn user(&self, id: UserId) -> anyhow::Result<Option<Page<UserPage>>> {
+        match self {
+            Self::Direct(database) => Ok(database.user(id).await?.map(Page::Direct)),
+        }
+    }
+
+    /// Changes a price; `None` if there is no such product.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn reprice(&self, id: ProductId, price_cents: u32) -> anyhow::Result<Option<Price>> {
+        match self {
+            Self::Direct(database) => Ok(database.reprice(id, price_cents).await?),
+        }
+    }
+
+    /// The counters of this process.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        match self {
+            Self::Direct(database) => Stats {
+                database: database.query_count(),
+                cache: CacheCount::default(),
+            },
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What a run showed, as a table.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use indicatif::HumanCount;
+
+use crate::args::CacheChoice;
+use crate::load::{self, Crowd, NewPrice, Outcome};
+use crate::pages::{CacheCount, Stats};
+use crate::shop::seed::Size;
+
+/// One side of the comparison.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// What the callers experienced.
+    pub load: Outcome,
+    /// What the service counted meanwhile.
+    pub during_load: Stats,
+    /// What the crowd before a cold page experienced.
+    pub crowd: Crowd,
+    /// How many database queries that cost.
+    pub crowd_queries: u64,
+    /// When a changed price was seen.
+    pub new_price: NewPrice,
+}
+
+/// Both sides; displays as a table.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// How much the shop holds.
+    pub size: Size,
+    /// Whether two processes shared a Redis.
+    pub redis: bool,
+    /// Every read a query.
+    pub without: Measured,
+    /// The catalog in front.
+    pub with: Measured,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.heading(f)?;
+        writeln!(f, "{:<36}{:>15}{:>15}", "", "without cache", "with cache")?;
+        self.load(f)?;
+        self.tiers(f)?;
+        self.crowd(f)?;
+        self.new_price(f)
+    }
+}
+
+impl Report {
+    fn heading(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Size {
+            categories,
+            products,
+            users,
+            orders,
+        } = self.size;
+        let (products, users, orders) = (count(products), count(users), count(orders));
+        let service = if self.redis {
+            "two processes that share a Redis"
+        } else {
+            "one process"
+        };
+        writeln!(
+            f,
+            "Shop: {products} products in {categories} categories, {users} users, {orders} orders (SQLite)"
+        )?;
+        writeln!(
+            f,
+            "Service: {service}, asked by {} callers over HTTP",
+            load::CALLERS
+        )?;
+        writeln!(f)
+    }
+
+    fn load(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let faster = per_second(&self.with) / per_second(&self.without);
+        let gain = format!("   {faster:.0} x");
+        row(
+            f,
+            "requests per second",
+            &gain,
+            |side| count(per_second(side) as u64),
+            self,
+        )?;
+        row(
+            f,
+            "latency, median (p50)",
+            "",
+            |side| time(latency(side, 0.50)),
+            self,
+        )?;
+        row(
+            f,
+            "latency, slowest of 100 (p99)",
+            "",
+            |side| time(latency(side, 0.99)),
+            self,
+        )?;
+        row(f, "pages read", "", |side| count(side.load.reads), self)?;
+        row(
+            f,
+            "prices changed meanwhile",
+            "",
+            |side| count(side.load.updates),
+            self,
+        )?;
+        row(
+            f,
+            "database queries for the pages",
+            "",
+            |side| count(side.during_load.database.reads),
+            self,
+        )?;
+        row(
+            f,
+            "database queries saved",
+            "",
+            |side| percent(saved(side), side.load.reads),
+            self,
+        )
+    }
+
+    fn tiers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = |part: fn(&CacheCount) -> u64| {
+            move |side: &Measured| match side.during_load.cache {
+                cache if cache.reads() == 0 => NONE.to_owned(),
+                cache => percent(part(&cache), cache.reads()),
+            }
+        };
+        row(f, "  served from memory", "", share(|cache| cache.memory), self)?;
+        if self.redis {
+            row(f, "  served from Redis", "", share(|cache| cache.redis), self)?;
+        }
+        row(
+            f,
+            "  joined the load of another caller",
+            "",
+            share(|cache| cache.joined),
+            self,
+        )?;
+        row(
+            f,
+            "  loaded from the database",
+            "",
+            share(|cache| cache.loaded),
+            self,
+        )
+    }
+
+    fn crowd(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} callers at once, one cold page",
+            count(self.with.crowd.callers)
+        )?;
+        row(
+            f,
+            "  database queries",
+            "",
+            |side| count(side.crowd_queries),
+            self,
+        )?;
+        row(
+            f,
+            "  until the last has it",
+            "",
+            |side| time(side.crowd.elapsed),
+            self,
+        )
+    }
+
+    fn new_price(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "a changed price is seen")?;
+        row(
+            f,
+            "  where it was changed, after",
+            "",
+            |side| time(side.new_price.at_the_writer),
+            self,
+        )?;
+        if self.redis {
+            let elsewhere = |side: &Measured| side.new_price.elsewhere.map_or(NONE.into(), time);
+            row(f, "  by the other process, after", "", elsewhere, self)?;
+            writeln!(f, "\n{OTHER_PROCESS}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a reader must know about the last row.
+const OTHER_PROCESS: &str = "\
+Note: an update invalidates the page in Redis and in the memory of the process that took it. The other
+process keeps its copy until its short memory lifetime (1 s) ends: meanwhile it may show the old price.";
+
+const NONE: &str = "-";
+
+fn row(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    note: &str,
+    cell: impl Fn(&Measured) -> String,
+    report: &Report,
+) -> fmt::Result {
+    writeln!(
+        f,
+        "{name:<36}{:>15}{:>15}{note}",
+        cell(&report.without),
+        cell(&report.with)
+    )
+}
+
+/// What to type while the service stays up.
+#[must_use]
+pub fn curl_lines(nodes: &[SocketAddr], cache: &CacheChoice) -> String {
+    let mut lines = String::from("The service is up; Ctrl-C stops it. Try, and look at x-page-from:\n\n");
+    for node in nodes {
+        lines += &format!("  curl -i http://{node}/products/1\n");
+    }
+    if let Some(node) = nodes.first() {
+        lines += &format!("  curl -i http://{node}/categories/7\n");
+        lines += &format!("  curl -i http://{node}/users/1\n");
+        lines += &format!("  curl -X PUT http://{node}/products/1/price \\\n");
+        lines += "       -H 'content-type: application/json' -d '{\"price_cents\": 1999}'\n";
+        lines += &format!("  curl http://{node}/stats\n");
+    }
+    if let CacheChoice::Redis(url) = cache {
+        lines += &format!("  redis-cli -u {url} --scan\n");
+    }
+    lines
+}
+
+fn per_second(side: &Measured) -> f64 {
+    (side.load.reads + side.load.updates) as f64 / side.load.elapsed.as_secs_f64()
+}
+
+fn latency(side: &Measured, quantile: f64) -> Duration {
+    Duration::from_micros(side.load.latency_us.value_at_quantile(quantile))
+}
+
+fn saved(side: &Measured) -> u64 {
+    side.load.reads.saturating_sub(side.during_load.database.reads)
+}
+
+fn count(n: impl Into<u64>) -> String {
+    HumanCount(n.into()).to_string()
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    format!("{:.1} %", 100.0 * part as f64 / whole.max(1) as f64)
+}
+
+fn time(took: Duration) -> String {
+    match took.as_micros() {
+        us @ 0..1_000 => format!("{us} us"),
+        us @ 1_000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
+        us => format!("{:.1} s", us as f64 / 1e6),
+    }
+}

@@ -1,0 +1,98 @@
+//! The shop over HTTP.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::pages::{Page, Pages, Stats};
+use crate::shop::{CategoryId, Price, ProductId, UserId};
+
+/// Tells where a page came from: `memory`, `redis`, `loaded` or `database`.
+pub const PAGE_FROM: HeaderName = HeaderName::from_static("x-page-from");
+
+/// Answers requests on `listener` until `stop` is ready, then finishes those in hand.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    pages: Pages,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let routes = Router::new()
+        .route("/products/{id}", get(product))
+        .route("/products/{id}/price", put(reprice))
+        .route("/categories/{id}", get(listing))
+        .route("/users/{id}", get(user))
+        .route("/stats", get(stats))
+        .with_state(Arc::new(pages));
+    axum::serve(listener, routes).with_graceful_shutdown(stop).await
+}
+
+type Shop = State<Arc<Pages>>;
+
+async fn product(State(pages): Shop, Path(id): Path<ProductId>) -> Result<Response, Failure> {
+    found(pages.product(id).await?)
+}
+
+async fn listing(State(pages): Shop, Path(id): Path<CategoryId>) -> Result<Response, Failure> {
+    found(pages.listing(id).await?)
+}
+
+async fn user(State(pages): Shop, Path(id): Path<UserId>) -> Result<Response, Failure> {
+    found(pages.user(id).await?)
+}
+
+/// The body of `PUT /products/{id}/price`.
+#[derive(Deserialize)]
+struct NewPrice {
+    price_cents: u32,
+}
+
+async fn reprice(
+    State(pages): Shop,
+    Path(id): Path<ProductId>,
+    Json(new): Json<NewPrice>,
+) -> Result<Json<Price>, Failure> {
+    let price = pages.reprice(id, new.price_cents).await?;
+    price.map(Json).ok_or(Failure::Unknown)
+}
+
+async fn stats(State(pages): Shop) -> Json<Stats> {
+    Json(pages.stats())
+}
+
+fn found<T: Serialize>(page: Option<Page<T>>) -> Result<Response, Failure> {
+    let page = page.ok_or(Failure::Unknown)?;
+    Ok(([(PAGE_FROM, page.from())], Json(page)).into_response())
+}
+
+enum Failure {
+    Unknown,
+    Broken(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Unknown => StatusCode::NOT_FOUND.into_response(),
+            Self::Broken(error) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response()
+            }
+        }
+    }
+}

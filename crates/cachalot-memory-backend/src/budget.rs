@@ -1,0 +1,66 @@
+//! The bound on the total weight, kept by reservation.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One counter for all shards. Weight is reserved before an entry is published and released after it is
+/// taken out, so that what the shards hold never exceeds the capacity, not even for a moment.
+pub(crate) struct Budget {
+    capacity: u64,
+    used: AtomicU64,
+}
+
+impl Budget {
+    pub(crate) fn new(capacity: u64) -> Self {
+        Self {
+            capacity,
+            used: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Turns a reservation of `held` into one of `wanted`, if there is room.
+    pub(crate) fn exchange(&self, held: u64, wanted: u64) -> bool {
+        let grow = |used: u64| {
+            let after = (used - held).checked_add(wanted)?;
+            (after <= self.capacity).then_some(after)
+        };
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
+            .is_ok()
+    }
+
+    pub(crate) fn release(&self, weight: u64) {
+        self.used.fetch_sub(weight, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_stops_at_the_capacity() {
+        let budget = Budget::new(10);
+        assert!(budget.exchange(0, 7));
+        assert!(!budget.exchange(0, 4));
+        assert!(budget.exchange(7, 10), "what is replaced makes room");
+        budget.release(10);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn the_largest_weights_do_not_wrap() {
+        let budget = Budget::new(u64::MAX);
+        assert!(budget.exchange(0, u64::MAX));
+        assert!(!budget.exchange(0, 1));
+        assert!(!budget.exchange(0, u64::MAX));
+        assert_eq!(budget.used(), u64::MAX);
+    }
+}

@@ -1,0 +1,139 @@
+//! How to build a memory.
+
+use std::fmt;
+use std::hash::Hash;
+use std::mem::size_of;
+
+use cachalot_core::{Clock, Error, ErrorKind, Result};
+
+use crate::Memory;
+
+/// How a [`Memory`] is to be, made by [`Memory::weight_limit`] or [`Memory::entries`].
+#[must_use = "nothing exists before `build`"]
+pub struct MemoryBuilder<K, T> {
+    pub(crate) capacity: u64,
+    pub(crate) weigh: Weigh<K, T>,
+    pub(crate) clock: Clock,
+    pub(crate) shards: Option<usize>,
+}
+
+/// What an entry weighs.
+pub(crate) enum Weigh<K, T> {
+    /// The sizes of key, value and slot, and of so much `behind` the value.
+    Shallow {
+        behind: u64,
+    },
+    /// The same for all.
+    Each(u64),
+    By(Box<dyn Fn(&K, &T) -> u64 + Send + Sync>),
+}
+
+impl<K, T> MemoryBuilder<K, T> {
+    pub(crate) fn new(capacity: u64, weigh: Weigh<K, T>) -> Self {
+        Self {
+            capacity,
+            weigh,
+            clock: Clock::system(),
+            shards: None,
+        }
+    }
+
+    /// Weighs each entry by `weigh`, once, when it is stored. Any `u64` will do: zero counts as 1, so that
+    /// the number of entries is bounded too, and an entry above the capacity is not held. Called without a
+    /// lock held; a panic leaves the memory as it was.
+    ///
+    /// Default: 1 under [`Memory::entries`], the shallow size under [`Memory::weight_limit`].
+    pub fn weigher(mut self, weigh: impl Fn(&K, &T) -> u64 + Send + Sync + 'static) -> Self {
+        self.weigh = Weigh::By(Box::new(weigh));
+        self
+    }
+
+    /// Tells the time by `clock`. Default: [`Clock::system`]. As the L1 of a cache the memory takes the
+    /// cache's clock instead.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The number of shards, rounded up to a power of two. More let more threads in at once, and each then
+    /// sees a smaller part of the traffic to evict by. Default: four per core, fewer if a shard would hold
+    /// less than about 64 entries. The bound is on the sum of all shards in any case.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
+    /// Builds the memory. Allocates little: it grows with what it holds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a capacity of zero, or a number of shards of zero or above 65,536.
+    pub fn build(self) -> Result<Memory<K, T>>
+    where
+        K: Hash + Eq,
+    {
+        if self.capacity == 0 {
+            return Err(unfit("a memory of capacity 0 holds nothing"));
+        }
+        if !(1..=MAX_SHARDS).contains(&self.shard_count()) {
+            return Err(unfit("a memory has 1 to 65,536 shards"));
+        }
+        Ok(Memory::open_with(self))
+    }
+
+    /// Not yet rounded.
+    pub(crate) fn shard_count(&self) -> usize {
+        self.shards.unwrap_or_else(|| {
+            let cores = std::thread::available_parallelism().map_or(4, usize::from);
+            let filled = self.capacity / (ENTRIES_PER_SHARD * self.usual_weight());
+            // Rounding up must not halve what a shard holds.
+            let filled = usize::try_from(filled / 2 + 1).unwrap_or(MAX_SHARDS);
+            (4 * cores).min(filled).min(MAX_SHARDS)
+        })
+    }
+
+    /// A guess for a custom weigher: below most weights in bytes, above most others.
+    fn usual_weight(&self) -> u64 {
+        match self.weigh {
+            Weigh::Shallow { behind } => shallow::<K, T>() + behind,
+            Weigh::Each(weight) => weight.max(1),
+            Weigh::By(_) => 64,
+        }
+    }
+}
+
+impl<K, T> Weigh<K, T> {
+    pub(crate) fn of(&self, key: &K, value: &T) -> u64 {
+        match self {
+            Self::Shallow { behind } => shallow::<K, T>() + behind,
+            Self::Each(weight) => *weight,
+            Self::By(weigh) => weigh(key, value).max(1),
+        }
+    }
+}
+
+/// The size of a key, a value and the slot around them.
+const fn shallow<K, T>() -> u64 {
+    (size_of::<K>() + size_of::<T>() + SLOT_OVERHEAD) as u64
+}
+
+const MAX_SHARDS: usize = 1 << 16;
+
+const ENTRIES_PER_SHARD: u64 = 64;
+
+/// Bytes per entry besides key and value: times, weight and hash (48), the policy's node (24), table and
+/// ghost (16), free slots of growing vectors.
+const SLOT_OVERHEAD: usize = 96;
+
+fn unfit(why: &'static str) -> Error {
+    Error::new(ErrorKind::Config, "building a memory").detail(why)
+}
+
+impl<K, T> fmt::Debug for MemoryBuilder<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBuilder")
+            .field("capacity", &self.capacity)
+            .field("clock", &self.clock)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,101 @@
+//! The engine as the typed tier of a cache.
+
+use std::hash::Hash;
+use std::mem::size_of;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cachalot_core::{Clock, Commit, Entry, Fence, Hit, Result, Store, StoreStats};
+use equivalent::Equivalent;
+
+use crate::builder::Weigh;
+use crate::memory::Right;
+use crate::shard::Life;
+use crate::{Memory, MemoryBuilder};
+
+/// The L1 of a cache. Without a weigher the entry behind the `Arc` is counted at its own size; what the
+/// value points to is not seen.
+impl<K, V> Store<K, V> for Memory<K, Arc<Entry<V>>>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Send + Sync + 'static,
+{
+    type Config = MemoryBuilder<K, Arc<Entry<V>>>;
+
+    fn open(config: Self::Config, clock: Clock) -> Result<Self> {
+        config.counting_entries().clock(clock).build()
+    }
+
+    #[inline]
+    fn get<Q>(&self, key: &Q) -> Option<Hit<V>>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let found = self.find(key)?;
+        Some(Hit {
+            entry: found.value,
+            freshness: found.freshness,
+            stale_for: found.stale_for,
+            at: found.at,
+        })
+    }
+
+    fn begin(&self, key: &K) -> Fence {
+        Memory::begin(self, key)
+    }
+
+    fn commit(&self, fence: Fence, key: K, entry: Arc<Entry<V>>) -> Commit {
+        let life = Life::new(entry.meta.soft_expiry(), entry.meta.hard_expiry());
+        self.store(key, entry, life, Right::Reader(fence))
+    }
+
+    fn commit_write(&self, fence: Fence, key: K, entry: Arc<Entry<V>>) -> Commit {
+        let life = Life::new(entry.meta.soft_expiry(), entry.meta.hard_expiry());
+        self.store(key, entry, life, Right::Writer(fence))
+    }
+
+    fn invalidate<Q>(&self, key: &Q) -> Option<Arc<Entry<V>>>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.remove(key)
+    }
+
+    fn expire<Q>(&self, key: &Q, keep: Duration) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        Memory::expire(self, key, keep)
+    }
+
+    fn void_all(&self) {
+        Memory::void_all(self);
+    }
+
+    fn clear(&self) {
+        Memory::clear(self);
+    }
+
+    fn stats(&self) -> StoreStats {
+        let own = Memory::stats(self);
+        let mut stats = StoreStats::default();
+        stats.entries = own.entries;
+        stats.weight = own.weight;
+        stats.capacity = own.capacity;
+        stats.evicted = own.evicted;
+        stats.expired = own.expired;
+        stats.rejected = own.rejected;
+        stats.revoked = own.revoked;
+        stats
+    }
+}
+
+impl<K, V> MemoryBuilder<K, Arc<Entry<V>>> {
+    /// Counts the entry that the `Arc` points to as well, and the two counters beside it.
+    fn counting_entries(mut self) -> Self {
+        if let Weigh::Shallow { behind } = &mut self.weigh {
+            *behind = (size_of::<Entry<V>>() + 2 * size_of::<usize>()) as u64;
+        }
+        self
+    }
+}

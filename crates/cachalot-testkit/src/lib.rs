@@ -3,6 +3,8 @@
 //!
 //! Everything here panics when an expectation fails, as tests do.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// A failed expectation is how a test reports.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod runtime;
 pub use runtime::{block_on, block_on_paused};
@@ -12,6 +14,10 @@ mod gate;
 pub use gate::Gate;
 mod source;
 pub use source::{CountingSource, SourceError};
+pub mod store_suite;
+pub use store_suite::StoreSubject;
+mod model_store;
+pub use model_store::ModelStore;
 
 #[cfg(unix)]
 mod servers;

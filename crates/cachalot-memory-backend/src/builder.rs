@@ -25,8 +25,10 @@ pub(crate) enum Weigh<K, T> {
     },
     /// The same for all.
     Each(u64),
-    By(Box<dyn Fn(&K, &T) -> u64 + Send + Sync>),
+    By(Box<Weigher<K, T>>),
 }
+
+type Weigher<K, T> = dyn Fn(&K, &T) -> u64 + Send + Sync;
 
 impl<K, T> MemoryBuilder<K, T> {
     pub(crate) fn new(capacity: u64, weigh: Weigh<K, T>) -> Self {

@@ -10,7 +10,11 @@ mod builder;
 pub use builder::MemoryBuilder;
 mod stats;
 pub use stats::Stats;
+#[cfg(feature = "bytes")]
+mod bytes;
 mod store;
+#[cfg(feature = "bytes")]
+pub use bytes::{DEFAULT_WEIGHT_LIMIT, MemoryBackend};
 
 mod budget;
 mod policy;

@@ -341,14 +341,10 @@ pub(crate) enum Change<T> {
 
 #[cfg(feature = "bytes")]
 impl<K: Hash + Eq + Clone, T> Memory<K, T> {
-    /// Decides under the lock of the shard what becomes of `key`. `decide` sees the value and its hard
-    /// expiry, and answers with the change and the result; it runs again if room had to be made meanwhile.
-    /// It must not use this memory.
-    pub(crate) fn update<R>(
-        &self,
-        key: &K,
-        mut decide: impl FnMut(Option<(&T, Timestamp)>) -> (Change<T>, R),
-    ) -> R {
+    /// Decides under the lock of the shard what becomes of `key`. `decide` sees the value and answers
+    /// with the change and the result; it runs again if room had to be made meanwhile. It must not use this
+    /// memory, and the weigher runs under the lock too.
+    pub(crate) fn update<R>(&self, key: &K, mut decide: impl FnMut(Option<&T>) -> (Change<T>, R)) -> R {
         let hash = self.hash(key);
         let mut garbage = Vec::new();
         let result = loop {
@@ -365,7 +361,7 @@ impl<K: Hash + Eq + Clone, T> Memory<K, T> {
                 index = None;
             }
             let held = index.and_then(|index| shard.held(index));
-            let (change, result) = decide(held.map(|held| (&held.value, held.life.hard)));
+            let (change, result) = decide(held.map(|held| &held.value));
             let (value, hard) = match change {
                 Change::Put(value, hard) => (value, hard),
                 Change::Keep => break result,

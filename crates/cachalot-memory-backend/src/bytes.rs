@@ -1,0 +1,262 @@
+//! The engine as the bytes tier of a cache: an L2 without a server.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cachalot_core::{
+    Backend, BackendInfo, Clock, Error, ErrorKind, Expired, Held, Key, LeaseBackend, LeaseReply, Nonce, Put,
+    PutReply, Record, Removed, Result, Timestamp, Token,
+};
+
+use crate::memory::Change;
+use crate::{Memory, Stats};
+
+mod record;
+use record::{Right, Stored};
+
+/// A bounded in-process [`Backend`] with leases: for tests, and as the shared tier of several caches in one
+/// process.
+///
+/// The record is that of a server (value, nonce, right, times), and each operation is one step under the
+/// lock of a shard. An evicted record takes its right to store with it: a late put finds it absent and is
+/// refused. Every future is ready at once.
+///
+/// ```
+/// use std::time::Duration;
+/// use cachalot_core::{Backend, Entropy, Key, LeaseBackend, LeaseReply, Nonce, Put, PutReply, Token};
+/// use cachalot_memory_backend::MemoryBackend;
+///
+/// # cachalot_testkit::block_on(async {
+/// let backend = MemoryBackend::new();
+/// let (key, token, nonce) = (
+///     Key::new("users:1"),
+///     Token::draw(&Entropy::thread()),
+///     Nonce::draw(&Entropy::thread()),
+/// );
+/// let lease = backend.get_or_lease(&key, token, Duration::from_secs(2), None).await?;
+/// assert!(matches!(lease, LeaseReply::Lease { stale: None }));
+/// let put = Put { payload: "Ada".into(), nonce, ttl: Duration::from_secs(60) };
+/// assert_eq!(backend.put_leased(&key, token, put).await?, PutReply::Stored);
+/// assert_eq!(backend.get(&key).await?.unwrap().payload, "Ada");
+/// # Ok::<_, cachalot_core::Error>(())
+/// # }).unwrap();
+/// ```
+pub struct MemoryBackend {
+    memory: Memory<Key, Stored>,
+    clock: Clock,
+}
+
+/// Bytes that a [`MemoryBackend`] holds by default: 64 MiB.
+pub const DEFAULT_WEIGHT_LIMIT: u64 = 64 << 20;
+
+impl MemoryBackend {
+    /// A backend of [`DEFAULT_WEIGHT_LIMIT`] over the system's clock.
+    pub fn new() -> Self {
+        Self::with(DEFAULT_WEIGHT_LIMIT, Clock::system())
+    }
+
+    /// A backend that holds `weight_limit` bytes of keys, payloads and slots, at least one, and tells the
+    /// time by `clock`.
+    pub fn with(weight_limit: u64, clock: Clock) -> Self {
+        let builder = Memory::weight_limit(weight_limit.max(1))
+            .weigher(|key, stored: &Stored| weight(key, stored.payload()))
+            .clock(clock.clone());
+        Self {
+            memory: Memory::open_with(builder),
+            clock,
+        }
+    }
+
+    /// Figures for people and metrics. Leases count as entries.
+    pub fn stats(&self) -> Stats {
+        self.memory.stats()
+    }
+
+    /// Forgets everything, leases included, as a server that restarts empty.
+    pub fn clear(&self) {
+        self.memory.clear();
+    }
+
+    /// One operation: `decide` gets the record and the time, and says what becomes of the record.
+    fn update<R>(
+        &self,
+        key: &Key,
+        mut decide: impl FnMut(Option<&Stored>, Timestamp) -> (Change<Stored>, R),
+    ) -> R {
+        self.memory.update(key, |stored| decide(stored, self.clock.now()))
+    }
+
+    fn read(&self, key: &Key) -> Option<Record> {
+        let now = self.clock.now();
+        self.memory.get_with(key, |stored| stored.record(now))?
+    }
+
+    fn drop_value(&self, key: &Key) -> Removed {
+        self.update(key, |stored, now| match stored {
+            None => (Change::Keep, Removed::Nothing),
+            Some(stored) => match stored.poisoned(now) {
+                Some(poisoned) => (poisoned.change(), Removed::Held),
+                None => (Change::Remove, Removed::Existing),
+            },
+        })
+    }
+
+    /// The payload, if it can be held at all.
+    fn acceptable(&self, operation: &'static str, key: &Key, put: &Put) -> Result<()> {
+        if weight(key, &put.payload) <= self.memory.capacity() {
+            return Ok(());
+        }
+        let detail = "the payload is larger than the whole memory";
+        Err(Error::new(ErrorKind::Config, operation)
+            .detail(detail)
+            .key(key.as_bytes()))
+    }
+}
+
+/// Bytes of a record besides key and payload: the slot with its bookkeeping.
+const RECORD_OVERHEAD: usize = 300;
+
+fn weight(key: &Key, payload: &[u8]) -> u64 {
+    (key.as_bytes().len() + payload.len() + RECORD_OVERHEAD) as u64
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBackend")
+            .field("memory", &self.memory)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Backend for MemoryBackend {
+    fn info(&self) -> BackendInfo {
+        BackendInfo::new("memory", "", true)
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>> {
+        Ok(self.read(key))
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
+        keys.iter().map(|key| Ok(self.read(key))).collect()
+    }
+
+    async fn remove(&self, key: &Key) -> Result<Removed> {
+        Ok(self.drop_value(key))
+    }
+
+    async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
+        keys.iter().map(|key| Ok(self.drop_value(key))).collect()
+    }
+
+    async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
+        Ok(self.update(key, |stored, now| {
+            let Some(stored) = stored else {
+                return (Change::Keep, Expired::Nothing);
+            };
+            if let Some(poisoned) = stored.poisoned(now) {
+                return (poisoned.change(), Expired::Held);
+            }
+            match stored.invalidated(now + keep) {
+                Some(marked) => (marked.change(), Expired::Marked),
+                None => (Change::Remove, Expired::Nothing),
+            }
+        }))
+    }
+
+    async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
+        Ok(self.update(key, |stored, now| {
+            match stored.and_then(|stored| stored.prolonged(nonce, now + ttl)) {
+                Some(prolonged) => (prolonged.change(), true),
+                None => (Change::Keep, false),
+            }
+        }))
+    }
+
+    fn leases(&self) -> Option<&dyn LeaseBackend> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl LeaseBackend for MemoryBackend {
+    async fn get_or_lease(
+        &self,
+        key: &Key,
+        token: Token,
+        term: Duration,
+        refuse: Option<Nonce>,
+    ) -> Result<LeaseReply> {
+        Ok(self.update(key, |stored, now| {
+            let deadline = now + at_least_a_tick(term);
+            let record = stored.and_then(|stored| stored.record(now));
+            let usable = |record: &Record| !record.invalidated && Some(record.nonce) != refuse;
+            match (stored, record) {
+                (_, Some(record)) if usable(&record) => (Change::Keep, LeaseReply::Hit(record)),
+                (Some(stored), stale) if stored.right_is_live(now) => (Change::Keep, stored.busy(now, stale)),
+                (stored, stale) => {
+                    let leased = stored
+                        .and_then(|stored| stored.leased(token, deadline))
+                        .unwrap_or(Stored::bare(Right::reader(token, deadline)));
+                    (leased.change(), LeaseReply::Lease { stale })
+                }
+            }
+        }))
+    }
+
+    async fn put_leased(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
+        self.acceptable("memory put_leased", key, &put)?;
+        Ok(self.update(key, |stored, now| match stored {
+            None => (Change::Keep, PutReply::Absent),
+            // The deadline is not asked: the token alone fences.
+            Some(stored) if !stored.is_leased_to(token) => (Change::Keep, PutReply::Lost),
+            Some(stored) if put.ttl < TICK => (stored.released(), PutReply::Lost),
+            Some(_) => (Stored::put(&put, now).change(), PutReply::Stored),
+        }))
+    }
+
+    async fn release(&self, key: &Key, token: Token) -> Result<bool> {
+        Ok(self.update(key, |stored, _| match stored {
+            Some(stored) if stored.is_leased_to(token) => (stored.released(), true),
+            _ => (Change::Keep, false),
+        }))
+    }
+
+    async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
+        Ok(self.update(key, |stored, now| {
+            let deadline = now + at_least_a_tick(term);
+            match stored.and_then(|stored| stored.overlapped(now, deadline)) {
+                Some(poisoned) => (poisoned.change(), Held::Overlap),
+                None => (Stored::bare(Right::writer(token, deadline)).change(), Held::Held),
+            }
+        }))
+    }
+
+    async fn put_held(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
+        self.acceptable("memory put_held", key, &put)?;
+        Ok(self.update(key, |stored, now| match stored {
+            None => (Change::Keep, PutReply::Absent),
+            Some(stored) if stored.is_held_by(token, now) && put.ttl >= TICK => {
+                (Stored::put(&put, now).change(), PutReply::Stored)
+            }
+            Some(stored) if stored.is_held_by(token, now) => (Change::Remove, PutReply::Lost),
+            Some(stored) if stored.poisoned(now).is_some() => (Change::Keep, PutReply::Lost),
+            Some(_) => (Change::Remove, PutReply::Lost),
+        }))
+    }
+}
+
+/// The finest life a record can have.
+const TICK: Duration = Duration::from_millis(1);
+
+fn at_least_a_tick(term: Duration) -> Duration {
+    term.max(TICK)
+}

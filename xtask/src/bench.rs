@@ -17,11 +17,13 @@ use crate::workspace;
 use report::{Report, Series};
 
 /// One measurement: long enough for a stable median, short enough that a round stays one weather.
-const WARM_UP: &str = "0.3";
-const MEASUREMENT: &str = "1.0";
-const SAMPLES: &str = "20";
+const WARM_UP: &str = "0.1";
+const MEASUREMENT: &str = "0.4";
+const SAMPLES: &str = "10";
+/// What criterion asks for at least; we take its median only, not its intervals.
+const RESAMPLES: &str = "1001";
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 
 pub(crate) fn main(args: &[String]) -> Result<()> {
     let options = Options::parse(args)?;
@@ -219,6 +221,7 @@ impl Rounds<'_> {
         let mut command = Command::new(&self.suite.program);
         command.args(["--bench", "--noplot", "--exact", id, "--warm-up-time", WARM_UP]);
         command.args(["--measurement-time", MEASUREMENT, "--sample-size", SAMPLES]);
+        command.args(["--nresamples", RESAMPLES]);
         quietly(command.env("CRITERION_HOME", &home))?;
         let folder = home.join(id).join("new");
         let file = |name: &str| -> Result<Value> {

@@ -1,6 +1,5 @@
 //! `cargo xtask ci`: what must hold before a change lands, and the minutes of each step.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -95,9 +94,15 @@ fn docs() -> Result<()> {
 }
 
 fn deny() -> Result<()> {
-    let installed = Command::new("cargo-deny").arg("--version").output().is_ok();
+    let installed = cargo(&["deny", "--version"]).output()?.status.success();
     if !installed {
-        run(&mut cargo(&["install", "cargo-deny", "--locked"]))?;
+        run(&mut cargo(&[
+            "install",
+            "cargo-deny",
+            "--locked",
+            "--version",
+            "^0.20",
+        ]))?;
     }
     run(&mut cargo(&[
         "deny",

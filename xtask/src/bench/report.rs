@@ -79,11 +79,11 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Adds a suite's series, with their ratios to each baseline that takes part in the same case.
+    /// Adds a suite's series, with their ratios to each other baseline that takes part in the same case.
     pub(super) fn add(&mut self, suite: &str, all: &[Series], baselines: &[String]) {
         for series in all {
             self.row(suite, series, String::from("time"), "ns/op", &series.values);
-            for baseline in baselines {
+            for baseline in baselines.iter().filter(|baseline| **baseline != series.contender) {
                 let base = all
                     .iter()
                     .find(|other| other.case == series.case && other.contender == *baseline);

@@ -1,4 +1,12 @@
 //! Values to bytes and back.
+//!
+//! The bytes come from a shared tier and may be anything. The codecs of this crate hold, whatever they are
+//! given: decoding ends; it allocates in proportion to the input and not to what the input claims; it nests
+//! at most 256 levels deep (structs, enums, options and containers each count one; JSON at most 128
+//! containers); and it fails rather than leave bytes unread. A value that is nested more deeply, or holds
+//! more than 65,536 elements without a byte of their own (`Vec<()>`), is therefore written and never read.
+//!
+//! Errors name fields and types, and never quote the value.
 
 use std::fmt;
 
@@ -14,7 +22,7 @@ pub trait Codec<V>: fmt::Debug + Send + Sync + 'static {
     /// Whether moved or retyped fields would decode to garbage, so that a cache must declare a schema.
     fn needs_schema(&self) -> bool;
 
-    /// Appends the bytes of `value` to `out`.
+    /// Appends the bytes of `value` to `out`. After an error `out` may hold anything.
     ///
     /// # Errors
     /// [`ErrorKind::Encode`](crate::ErrorKind::Encode).
@@ -42,3 +50,20 @@ pub use formats::Json;
 pub use formats::MsgPack;
 #[cfg(feature = "postcard")]
 pub use formats::Postcard;
+
+#[cfg(any(
+    feature = "msgpack",
+    feature = "json",
+    feature = "postcard",
+    feature = "bincode"
+))]
+mod bounded;
+
+#[cfg(all(
+    test,
+    feature = "msgpack",
+    feature = "json",
+    feature = "postcard",
+    feature = "bincode"
+))]
+mod tests;

@@ -61,9 +61,23 @@ impl Meta {
         self.compute_time
     }
 
+    /// From creation to soft expiry; `Duration::MAX` if that never comes.
+    pub fn fresh_for(&self) -> Duration {
+        self.until(self.soft_expiry)
+    }
+
+    /// From creation to hard expiry; `Duration::MAX` if that never comes.
+    pub fn kept_for(&self) -> Duration {
+        self.until(self.hard_expiry)
+    }
+
     /// How long it has been stale at `now`; zero while fresh.
     pub fn stale_for(&self, now: Timestamp) -> Duration {
         now.since(self.soft_expiry)
+    }
+
+    fn until(&self, moment: Timestamp) -> Duration {
+        if moment == Timestamp::NEVER { Duration::MAX } else { moment.since(self.created_at) }
     }
 
     /// The same entry with its life in this tier cut to end at `at` at the latest.

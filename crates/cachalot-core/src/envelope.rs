@@ -5,29 +5,63 @@
 //! stored) belongs to the backend.
 //!
 //! Whatever cannot be decoded is a miss, never another value: the checksum covers every byte and is seeded
-//! with the key's fingerprint, so that a value read under the wrong key does not verify either.
+//! with the key's fingerprint, so that a value read under the wrong key does not verify either. It guards
+//! against accidents, not against someone who can write to the tier: whoever can, can also compute it, and
+//! the [codecs](crate::codec) bound what such bytes may cost.
+//!
+//! ```
+//! # #[cfg(feature = "msgpack")]
+//! # fn main() -> cachalot_core::Result<()> {
+//! use std::time::Duration;
+//! use cachalot_core::codec::MsgPack;
+//! use cachalot_core::envelope::{self, Header};
+//! use cachalot_core::{Codec, Key};
+//!
+//! let header = Header {
+//!     codec: Codec::<String>::id(&MsgPack),
+//!     schema: 0,
+//!     negative: false,
+//!     fresh_for: Duration::from_secs(300),
+//!     kept_for: Duration::from_secs(3900),
+//!     compute_time: Duration::from_millis(12),
+//! };
+//! let ann = Key::new("users:7");
+//! let bytes = envelope::encode(&ann, header, Some(&"Ann".to_owned()), &MsgPack)?;
+//!
+//! let (read, value) = envelope::open(&ann, &bytes)?;
+//! assert_eq!(read, header);
+//! assert_eq!(Codec::<String>::decode(&MsgPack, value)?, "Ann");
+//! assert!(envelope::open(&Key::new("users:8"), &bytes).is_err());
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "msgpack"))]
+//! # fn main() {}
+//! ```
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::{Codec, Error, ErrorKind, Key, Result};
 
 const VERSION: u8 = 0;
 const HEADER: usize = 40;
-const CHECKSUM: std::ops::Range<usize> = 32..40;
+/// Header and a value of ordinary size, so that the codec need not grow the vector.
+const CAPACITY: usize = 512;
+const CHECKSUM: Range<usize> = 32..40;
 const NEGATIVE: u8 = 1;
 
 /// What an envelope says besides its value. Times are durations from the moment it was stored, so that no
 /// node's wall clock counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The format of the value.
+    /// The format of the value: [`Codec::id`]. Set by [`encode`], whatever stands here.
     pub codec: u8,
     /// The schema that the writer declared; 0 if none.
     pub schema: u32,
-    /// Whether it says "known to be absent" and holds no value.
+    /// Whether it says "known to be absent" and holds no value. Set by [`encode`], whatever stands here.
     pub negative: bool,
     /// From being stored to soft expiry; milliseconds on the wire, `Duration::MAX` for ever.
     pub fresh_for: Duration,
@@ -37,7 +71,8 @@ pub struct Header {
     pub compute_time: Duration,
 }
 
-/// Encodes `value` (`None`: negative) for `key`.
+/// Encodes `value` (`None`: negative) for `key`. Parts of a millisecond, of the compute time parts of a
+/// microsecond, are dropped. Adds 40 bytes, and about 25 ns to what the codec takes for 150 bytes.
 ///
 /// # Errors
 /// [`ErrorKind::Encode`] if the codec fails.
@@ -47,22 +82,29 @@ pub fn encode<V: 'static>(
     value: Option<&V>,
     codec: &dyn Codec<V>,
 ) -> Result<Bytes> {
-    let mut out = Vec::with_capacity(HEADER + 216);
-    out.extend_from_slice(&[VERSION, header.codec, u8::from(value.is_none()) * NEGATIVE, 0]);
-    out.extend_from_slice(&header.schema.to_le_bytes());
-    out.extend_from_slice(&millis(header.fresh_for).to_le_bytes());
-    out.extend_from_slice(&millis(header.kept_for).to_le_bytes());
-    out.extend_from_slice(&micros(header.compute_time).to_le_bytes());
-    out.extend_from_slice(&[0; 8]);
+    let header = Header {
+        codec: codec.id(),
+        negative: value.is_none(),
+        ..header
+    };
+    let mut out = Vec::with_capacity(CAPACITY);
+    out.extend_from_slice(&[0; HEADER]);
     if let Some(value) = value {
         codec.encode(value, &mut out)?;
     }
-    let sum = checksum(key, &out);
-    out[CHECKSUM].copy_from_slice(&sum.to_le_bytes());
+    let Some((place, value)) = out.split_first_chunk_mut::<HEADER>() else {
+        return Err(Error::new(ErrorKind::Encode, "envelope").detail("the codec took bytes away"));
+    };
+    let mut head = head(&header);
+    let sum = checksum(key, head, value);
+    head[CHECKSUM].copy_from_slice(&sum.to_le_bytes());
+    *place = head;
     Ok(out.into())
 }
 
-/// Splits `bytes` into header and the bytes of the value, once they have been verified for `key`.
+/// Splits `bytes` into header and the bytes of the value, once they have been verified for `key`. Whether
+/// codec and schema are the reader's own, and whether it still is fresh, is for the caller to ask. About
+/// 25 ns for 150 bytes; no allocation unless it fails.
 ///
 /// # Errors
 /// [`ErrorKind::Decode`] if they are of another format, damaged, or another key's.
@@ -72,16 +114,21 @@ pub fn open<'a>(key: &Key, bytes: &'a [u8]) -> Result<(Header, &'a [u8])> {
             .detail(detail)
             .key(key.as_bytes())
     };
-    let (head, value) = bytes.split_at_checked(HEADER).ok_or_else(|| bad("too short"))?;
+    let (head, value) = bytes
+        .split_first_chunk::<HEADER>()
+        .ok_or_else(|| bad("too short"))?;
     if head[0] != VERSION {
         return Err(bad("another format"));
     }
-    if u64_at(head, CHECKSUM.start) != checksum(key, bytes) {
+    if u64_at(head, CHECKSUM.start) != checksum(key, *head, value) {
         return Err(bad("damaged, or another key's"));
     }
     let negative = head[2] == NEGATIVE;
-    if head[2] & !NEGATIVE != 0 || head[3] != 0 || (negative && !value.is_empty()) {
+    if head[2] & !NEGATIVE != 0 || head[3] != 0 {
         return Err(bad("unknown flags"));
+    }
+    if negative && !value.is_empty() {
+        return Err(bad("a value that is said to be absent"));
     }
     let header = Header {
         codec: head[1],
@@ -94,10 +141,31 @@ pub fn open<'a>(key: &Key, bytes: &'a [u8]) -> Result<(Header, &'a [u8])> {
     Ok((header, value))
 }
 
-/// The sum of all bytes but the sum's own, for this key.
-fn checksum(key: &Key, bytes: &[u8]) -> u64 {
-    let head = xxh3_64_with_seed(&bytes[..CHECKSUM.start], key.fingerprint());
-    xxh3_64_with_seed(&bytes[HEADER..], head)
+/// The bytes of `header`, its checksum zero. By whole words: they are read again at once, by words.
+fn head(header: &Header) -> [u8; HEADER] {
+    let kind = u64::from(VERSION)
+        | u64::from(header.codec) << 8
+        | u64::from(u8::from(header.negative) * NEGATIVE) << 16
+        | u64::from(header.schema) << 32;
+    let words = [
+        kind,
+        millis(header.fresh_for),
+        millis(header.kept_for),
+        micros(header.compute_time),
+    ];
+    let mut head = [0; HEADER];
+    for (place, word) in head.chunks_exact_mut(8).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    head
+}
+
+/// The sum of all bytes but the sum's own, for this key: the header's, seeded with the key's fingerprint,
+/// with the value's own sum in the place of this one. The value's is not seeded, which would cost a long
+/// one twice the time.
+fn checksum(key: &Key, mut head: [u8; HEADER], value: &[u8]) -> u64 {
+    head[CHECKSUM].copy_from_slice(&xxh3_64(value).to_le_bytes());
+    xxh3_64_with_seed(&head, key.fingerprint())
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -108,11 +176,17 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 /// All ones stand for "for ever".
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    let whole = duration.as_secs().checked_mul(1000);
+    whole
+        .and_then(|whole| whole.checked_add(duration.subsec_millis().into()))
+        .unwrap_or(u64::MAX)
 }
 
 fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+    let whole = duration.as_secs().checked_mul(1_000_000);
+    whole
+        .and_then(|whole| whole.checked_add(duration.subsec_micros().into()))
+        .unwrap_or(u64::MAX)
 }
 
 fn from_millis(millis: u64) -> Duration {

@@ -1,11 +1,19 @@
 //! Hits through `get_or_load`: what the whole cache adds to a bare look-up in its memory.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
+#![allow(
+    clippy::expect_used,
+    reason = "a benchmark without its cache has nothing to say"
+)]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use benches::{HOT_KEYS, Keys, memory, runtime, value};
+use benches::{CAPACITY, HOT_KEYS, Keys, bytes, memory, runtime, value};
+use cachalot_core::{Entry, Ttl};
+use cachalot_memory_backend::Memory;
+use cachalot_strategies::{Cache, Load};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
@@ -13,6 +21,8 @@ use tokio::runtime::Runtime;
 fn hits(criterion: &mut Criterion) {
     let mut case = criterion.benchmark_group("hit");
     raw(&mut case);
+    local(&mut case);
+    ours(&mut case);
     #[cfg(feature = "peers")]
     peers::contend(&mut case);
     case.finish();
@@ -35,6 +45,46 @@ fn raw(case: &mut BenchmarkGroup<'_, WallTime>) {
             .await
         },
     );
+}
+
+/// The cache without its asynchronous face.
+fn local(case: &mut BenchmarkGroup<'_, WallTime>) {
+    contender(case, "cachalot_get_local", filled, async |cache, each| {
+        timed(each, async |key| {
+            black_box(cache.get_local(&key));
+        })
+        .await
+    });
+}
+
+fn ours(case: &mut BenchmarkGroup<'_, WallTime>) {
+    contender(case, "cachalot", filled, async |cache, each| {
+        // What a loader usually captures: one pointer to the way to its database.
+        let source = Arc::new(bytes);
+        timed(each, async |key| {
+            let load = |load: Load<u64>| {
+                let source = source.clone();
+                async move { Ok(source(*load.key())) }
+            };
+            black_box(cache.get_or_load(&key, load).await.is_ok());
+        })
+        .await
+    });
+}
+
+type Filled = Cache<u64, [u8; 64], Memory<u64, Arc<Entry<[u8; 64]>>>>;
+
+async fn filled() -> Filled {
+    let builder = Filled::builder("bench").memory(Memory::entries(CAPACITY as u64));
+    let cache = builder.ttl(Ttl::hours(1)).build().expect("a cache");
+    for key in 0..HOT_KEYS {
+        cache.insert(key, bytes(key)).await.expect("an insert");
+    }
+    assert!(
+        (0..HOT_KEYS).all(|key| cache.get_local(&key).is_some()),
+        "the cache lost a key"
+    );
+    cache
 }
 
 /// Measures `hits`, which does that many and says how long they took, on a cache that `fill` made.
@@ -70,10 +120,10 @@ async fn timed(each: u64, operation: impl AsyncFn(u64)) -> Duration {
 mod peers {
     use std::convert::Infallible;
 
-    use benches::{CAPACITY, Value};
+    use benches::Value;
     use criterion::measurement::WallTime;
 
-    use super::{BenchmarkGroup, HOT_KEYS, black_box, contender, timed, value};
+    use super::{BenchmarkGroup, CAPACITY, HOT_KEYS, black_box, contender, timed, value};
 
     pub(super) fn contend(case: &mut BenchmarkGroup<'_, WallTime>) {
         quick_cache(case);

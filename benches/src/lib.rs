@@ -17,9 +17,14 @@ pub const CAPACITY: usize = 2 * HOT_KEYS as usize;
 /// What the caches hold.
 pub type Value = Arc<[u8; 64]>;
 
-/// The value under `key`.
+/// The value under `key`, shared.
 pub fn value(key: u64) -> Value {
-    Arc::new([key as u8; 64])
+    Arc::new(bytes(key))
+}
+
+/// The value under `key`.
+pub fn bytes(key: u64) -> [u8; 64] {
+    [key as u8; 64]
 }
 
 /// Our memory engine with room for every hot key.

@@ -74,11 +74,7 @@ pub struct BackendInfo {
 impl BackendInfo {
     /// A backend called `name` at `node`.
     pub fn new(name: &'static str, node: impl Into<String>, leases: bool) -> Self {
-        Self {
-            name,
-            node: node.into(),
-            leases,
-        }
+        Self { name, node: node.into(), leases }
     }
 }
 

@@ -31,11 +31,7 @@ impl Timestamp {
 
     /// This moment moved back by `by`, not before the epoch. [`Timestamp::NEVER`] stays what it is.
     pub fn back(self, by: Duration) -> Self {
-        if self == Self::NEVER {
-            self
-        } else {
-            Self(self.0.saturating_sub(whole_millis(by)))
-        }
+        if self == Self::NEVER { self } else { Self(self.0.saturating_sub(whole_millis(by))) }
     }
 }
 
@@ -50,11 +46,7 @@ impl Add<Duration> for Timestamp {
 
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::NEVER {
-            f.write_str("never")
-        } else {
-            write!(f, "{} ms", self.0)
-        }
+        if *self == Self::NEVER { f.write_str("never") } else { write!(f, "{} ms", self.0) }
     }
 }
 
@@ -87,9 +79,7 @@ impl Clock {
 
     /// A clock that asks `now`, which must never go backwards. For tests over another kind of time.
     pub fn custom(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self {
-            kind: Kind::Custom(Arc::new(now)),
-        }
+        Self { kind: Kind::Custom(Arc::new(now)) }
     }
 
     /// The time, exact to a millisecond. About 25 ns.
@@ -162,16 +152,12 @@ pub struct ManualClock {
 impl ManualClock {
     /// A clock that stands at 1,000,000 ms.
     pub fn new() -> Self {
-        Self {
-            millis: Arc::new(AtomicU64::new(1_000_000)),
-        }
+        Self { millis: Arc::new(AtomicU64::new(1_000_000)) }
     }
 
     /// The [`Clock`] to inject.
     pub fn clock(&self) -> Clock {
-        Clock {
-            kind: Kind::Manual(self.millis.clone()),
-        }
+        Clock { kind: Kind::Manual(self.millis.clone()) }
     }
 
     /// The time it stands at.
@@ -183,9 +169,7 @@ impl ManualClock {
     pub fn advance(&self, by: Duration) {
         let step = |now: u64| Some(now.saturating_add(whole_millis(by)));
         // The closure never refuses, so there is no error to look at.
-        let _ = self
-            .millis
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, step);
+        let _ = self.millis.fetch_update(Ordering::AcqRel, Ordering::Acquire, step);
     }
 }
 
@@ -212,9 +196,7 @@ mod system {
     #[inline]
     fn at(monotonic: Duration) -> Timestamp {
         let anchor = ANCHOR.get_or_init(|| Anchor {
-            wall: SystemTime::now()
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap_or_default(),
+            wall: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
             monotonic: precise(),
         });
         // A coarse reading may lie a tick before the anchor.
@@ -328,13 +310,8 @@ mod tests {
 
     #[test]
     fn system_time_is_wall_time() {
-        let wall = std::time::SystemTime::now()
-            .duration_since(std::time::SystemTime::UNIX_EPOCH)
-            .unwrap();
-        let apart = Clock::system()
-            .now()
-            .as_millis()
-            .abs_diff(wall.as_millis() as u64);
+        let wall = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let apart = Clock::system().now().as_millis().abs_diff(wall.as_millis() as u64);
         assert!(apart < 60_000, "{apart} ms apart");
     }
 }

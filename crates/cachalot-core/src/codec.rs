@@ -35,12 +35,7 @@ pub trait Codec<V>: fmt::Debug + Send + Sync + 'static {
     fn decode(&self, bytes: &[u8]) -> Result<V>;
 }
 
-#[cfg(any(
-    feature = "msgpack",
-    feature = "json",
-    feature = "postcard",
-    feature = "bincode"
-))]
+#[cfg(any(feature = "msgpack", feature = "json", feature = "postcard", feature = "bincode"))]
 mod formats;
 #[cfg(feature = "bincode")]
 pub use formats::Bincode;
@@ -51,19 +46,8 @@ pub use formats::MsgPack;
 #[cfg(feature = "postcard")]
 pub use formats::Postcard;
 
-#[cfg(any(
-    feature = "msgpack",
-    feature = "json",
-    feature = "postcard",
-    feature = "bincode"
-))]
+#[cfg(any(feature = "msgpack", feature = "json", feature = "postcard", feature = "bincode"))]
 mod bounded;
 
-#[cfg(all(
-    test,
-    feature = "msgpack",
-    feature = "json",
-    feature = "postcard",
-    feature = "bincode"
-))]
+#[cfg(all(test, feature = "msgpack", feature = "json", feature = "postcard", feature = "bincode"))]
 mod tests;

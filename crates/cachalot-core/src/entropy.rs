@@ -24,9 +24,7 @@ impl Entropy {
 
     /// The same seed gives the same draws in the same order. Clones share the sequence.
     pub fn seeded(seed: u64) -> Self {
-        Self {
-            kind: Kind::Seeded(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)))),
-        }
+        Self { kind: Kind::Seeded(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)))) }
     }
 
     /// A number from all of `u64`, evenly.

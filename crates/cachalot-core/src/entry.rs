@@ -33,12 +33,7 @@ impl Meta {
     ) -> Self {
         let soft_expiry = created_at + fresh_for;
         let hard_expiry = created_at + kept_for.max(fresh_for);
-        Self {
-            created_at,
-            soft_expiry,
-            hard_expiry,
-            compute_time,
-        }
+        Self { created_at, soft_expiry, hard_expiry, compute_time }
     }
 
     /// When its load ended.

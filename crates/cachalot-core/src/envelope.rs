@@ -82,11 +82,7 @@ pub fn encode<V: 'static>(
     value: Option<&V>,
     codec: &dyn Codec<V>,
 ) -> Result<Bytes> {
-    let header = Header {
-        codec: codec.id(),
-        negative: value.is_none(),
-        ..header
-    };
+    let header = Header { codec: codec.id(), negative: value.is_none(), ..header };
     let mut out = Vec::with_capacity(CAPACITY);
     out.extend_from_slice(&[0; HEADER]);
     if let Some(value) = value {
@@ -109,14 +105,9 @@ pub fn encode<V: 'static>(
 /// # Errors
 /// [`ErrorKind::Decode`] if they are of another format, damaged, or another key's.
 pub fn open<'a>(key: &Key, bytes: &'a [u8]) -> Result<(Header, &'a [u8])> {
-    let bad = |detail: &'static str| {
-        Error::new(ErrorKind::Decode, "envelope")
-            .detail(detail)
-            .key(key.as_bytes())
-    };
-    let (head, value) = bytes
-        .split_first_chunk::<HEADER>()
-        .ok_or_else(|| bad("too short"))?;
+    let bad =
+        |detail: &'static str| Error::new(ErrorKind::Decode, "envelope").detail(detail).key(key.as_bytes());
+    let (head, value) = bytes.split_first_chunk::<HEADER>().ok_or_else(|| bad("too short"))?;
     if head[0] != VERSION {
         return Err(bad("another format"));
     }
@@ -147,12 +138,7 @@ fn head(header: &Header) -> [u8; HEADER] {
         | u64::from(header.codec) << 8
         | u64::from(u8::from(header.negative) * NEGATIVE) << 16
         | u64::from(header.schema) << 32;
-    let words = [
-        kind,
-        millis(header.fresh_for),
-        millis(header.kept_for),
-        micros(header.compute_time),
-    ];
+    let words = [kind, millis(header.fresh_for), millis(header.kept_for), micros(header.compute_time)];
     let mut head = [0; HEADER];
     for (place, word) in head.chunks_exact_mut(8).zip(words) {
         place.copy_from_slice(&word.to_le_bytes());
@@ -177,24 +163,16 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 /// All ones stand for "for ever".
 fn millis(duration: Duration) -> u64 {
     let whole = duration.as_secs().checked_mul(1000);
-    whole
-        .and_then(|whole| whole.checked_add(duration.subsec_millis().into()))
-        .unwrap_or(u64::MAX)
+    whole.and_then(|whole| whole.checked_add(duration.subsec_millis().into())).unwrap_or(u64::MAX)
 }
 
 fn micros(duration: Duration) -> u64 {
     let whole = duration.as_secs().checked_mul(1_000_000);
-    whole
-        .and_then(|whole| whole.checked_add(duration.subsec_micros().into()))
-        .unwrap_or(u64::MAX)
+    whole.and_then(|whole| whole.checked_add(duration.subsec_micros().into())).unwrap_or(u64::MAX)
 }
 
 fn from_millis(millis: u64) -> Duration {
-    if millis == u64::MAX {
-        Duration::MAX
-    } else {
-        Duration::from_millis(millis)
-    }
+    if millis == u64::MAX { Duration::MAX } else { Duration::from_millis(millis) }
 }
 
 #[cfg(test)]

@@ -75,15 +75,7 @@ impl Error {
             _ => Retry::Never,
         };
         let operation = operation.into();
-        Self(Arc::new(Inner {
-            kind,
-            operation,
-            detail: None,
-            retry,
-            key: None,
-            node: None,
-            source: None,
-        }))
+        Self(Arc::new(Inner { kind, operation, detail: None, retry, key: None, node: None, source: None }))
     }
 
     /// What a program branches on.
@@ -335,10 +327,6 @@ mod tests {
     fn a_loaders_own_error_can_be_had_back() {
         let error = LoadError::Loader("x".parse::<i32>().unwrap_err().into());
         assert!(error.downcast_ref::<std::num::ParseIntError>().is_some());
-        assert!(
-            LoadError::Loader(LoaderError::new("words"))
-                .to_string()
-                .contains("words")
-        );
+        assert!(LoadError::Loader(LoaderError::new("words")).to_string().contains("words"));
     }
 }

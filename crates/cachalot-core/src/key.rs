@@ -98,11 +98,7 @@ impl<T: CacheKey> CacheKey for Option<T> {
 #[cfg(feature = "uuid")]
 impl CacheKey for uuid::Uuid {
     fn write_key(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(
-            self.hyphenated()
-                .encode_lower(&mut uuid::Uuid::encode_buffer())
-                .as_bytes(),
-        );
+        out.extend_from_slice(self.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes());
     }
 }
 
@@ -113,10 +109,7 @@ const ESCAPE: u8 = b'\\';
 fn write_part(part: &impl CacheKey, out: &mut Vec<u8>) {
     let start = out.len();
     part.write_key(out);
-    if out[start..]
-        .iter()
-        .any(|byte| matches!(*byte, SEPARATOR | ESCAPE))
-    {
+    if out[start..].iter().any(|byte| matches!(*byte, SEPARATOR | ESCAPE)) {
         let raw = out.split_off(start);
         for byte in raw {
             if matches!(byte, SEPARATOR | ESCAPE) {
@@ -185,10 +178,7 @@ mod tests {
     #[cfg(feature = "uuid")]
     #[test]
     fn a_uuid_is_hyphenated() {
-        assert_eq!(
-            text(uuid::Uuid::from_u128(0xab)),
-            "00000000-0000-0000-0000-0000000000ab"
-        );
+        assert_eq!(text(uuid::Uuid::from_u128(0xab)), "00000000-0000-0000-0000-0000000000ab");
     }
 
     proptest! {

@@ -92,12 +92,7 @@ impl EntryOptions {
             return None;
         }
         let window = self.stale_while_revalidate.max(self.stale_if_error);
-        Some(Meta::new(
-            now,
-            fresh_for,
-            fresh_for.saturating_add(window),
-            compute_time,
-        ))
+        Some(Meta::new(now, fresh_for, fresh_for.saturating_add(window), compute_time))
     }
 }
 
@@ -139,12 +134,7 @@ mod tests {
 
     #[test]
     fn an_infinite_ttl_never_expires() {
-        let meta = stamp(
-            &EntryOptions::default()
-                .ttl(Duration::MAX)
-                .stale_if_error(Duration::MAX),
-        )
-        .unwrap();
+        let meta = stamp(&EntryOptions::default().ttl(Duration::MAX).stale_if_error(Duration::MAX)).unwrap();
         assert_eq!(meta.soft_expiry(), Timestamp::NEVER);
         assert_eq!(meta.hard_expiry(), Timestamp::NEVER);
     }
@@ -156,10 +146,7 @@ mod tests {
             .stale_while_revalidate(Duration::from_secs(5))
             .stale_if_error(Duration::from_secs(60));
         let meta = stamp(&options).unwrap();
-        assert_eq!(
-            meta.hard_expiry().since(meta.soft_expiry()),
-            Duration::from_secs(60)
-        );
+        assert_eq!(meta.hard_expiry().since(meta.soft_expiry()), Duration::from_secs(60));
     }
 
     #[test]
@@ -177,10 +164,7 @@ mod tests {
     fn absence_is_stored_only_with_a_negative_ttl() {
         let now = Timestamp::from_millis(1);
         let entropy = Entropy::seeded(1);
-        assert_eq!(
-            EntryOptions::default().stamp_negative(now, Duration::ZERO, &entropy),
-            None
-        );
+        assert_eq!(EntryOptions::default().stamp_negative(now, Duration::ZERO, &entropy), None);
         let options = EntryOptions::default().negative_ttl(Ttl::seconds(1));
         let meta = options.stamp_negative(now, Duration::ZERO, &entropy).unwrap();
         assert_eq!(meta.soft_expiry(), now + Duration::from_secs(1));

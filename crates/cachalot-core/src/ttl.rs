@@ -94,12 +94,7 @@ mod tests {
     #[test]
     fn jitter_survives_extremes() {
         let entropy = Entropy::seeded(3);
-        for base in [
-            Duration::ZERO,
-            Duration::from_nanos(1),
-            units::hours(596),
-            Duration::MAX,
-        ] {
+        for base in [Duration::ZERO, Duration::from_nanos(1), units::hours(596), Duration::MAX] {
             for ratio in [0.0, 0.1, 1.0, f64::NAN, f64::INFINITY, -3.0] {
                 let drawn = Ttl::new(base).jitter(ratio).draw(&entropy);
                 assert!(drawn <= base.saturating_mul(2), "{base:?} {ratio} {drawn:?}");

@@ -104,11 +104,7 @@ struct Elements<'b, A> {
 
 impl<'b, T> Bounded<'b, T> {
     fn visitor<V>(&self, inner: V, length: Length) -> BoundedVisitor<'b, V> {
-        BoundedVisitor {
-            inner,
-            budget: self.budget,
-            length,
-        }
+        BoundedVisitor { inner, budget: self.budget, length }
     }
 }
 
@@ -260,22 +256,14 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for BoundedVisitor<'_, V> {
     #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
         let claimed = access.size_hint();
-        let Self {
-            inner,
-            budget,
-            length,
-        } = self;
+        let Self { inner, budget, length } = self;
         budget.nested(|| inner.visit_seq(Elements::new(access, budget, length, claimed)))
     }
 
     #[inline]
     fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
         let claimed = access.size_hint();
-        let Self {
-            inner,
-            budget,
-            length,
-        } = self;
+        let Self { inner, budget, length } = self;
         budget.nested(|| inner.visit_map(Elements::new(access, budget, length, claimed)))
     }
 
@@ -293,12 +281,7 @@ impl<'b, A> Elements<'b, A> {
             Length::Typed => usize::MAX,
             Length::Claimed => budget.promise(claimed),
         };
-        Self {
-            inner,
-            budget,
-            length,
-            promised,
-        }
+        Self { inner, budget, length, promised }
     }
 
     #[inline]

@@ -160,27 +160,20 @@ fn decode_error(codec: &'static str, error: impl Into<Box<dyn StdError + Send + 
 /// `invalid type: string "secret", expected u64`.
 #[cfg(any(feature = "msgpack", feature = "json", feature = "bincode"))]
 fn without_values(text: &str) -> String {
-    const NAMES_ONLY: [&str; 4] = [
-        "missing field",
-        "duplicate field",
-        "nested in more",
-        "more elements",
-    ];
-    if NAMES_ONLY.iter().any(|start| text.starts_with(start)) {
+    const NAMES_ONLY: [&str; 4] = ["missing field", "duplicate field", "nested in", "more elements"];
+    const QUOTING: [&str; 3] = ["invalid ", "unknown variant", "unknown field"];
+    let starts = |with: &[&str]| with.iter().any(|start| text.starts_with(start));
+    if starts(&NAMES_ONLY) {
         return text.to_owned();
     }
-    // After the last comma stands the type's own text; before it may stand anything.
+    // After the last "expected" stands the type's own text; before it may stand anything.
     match text.rsplit_once(", expected ") {
-        Some((_, expected)) => format!("expected {expected}"),
-        None => "the type refused the value".to_owned(),
+        Some((_, expected)) if starts(&QUOTING) => format!("expected {expected}"),
+        _ => "the type refused the value".to_owned(),
     }
 }
 
 #[cfg(any(feature = "postcard", feature = "bincode"))]
 fn all_read(codec: &'static str, left: usize) -> Result<()> {
-    if left == 0 {
-        Ok(())
-    } else {
-        Err(decode_error(codec, format!("{left} bytes after the value")))
-    }
+    if left == 0 { Ok(()) } else { Err(decode_error(codec, format!("{left} bytes after the value"))) }
 }

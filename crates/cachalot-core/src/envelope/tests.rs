@@ -87,11 +87,7 @@ fn a_negative_entry_has_no_value() {
 
 #[test]
 fn codec_and_absence_are_what_they_are_whatever_the_header_says() {
-    let lying = Header {
-        codec: 9,
-        negative: true,
-        ..header()
-    };
+    let lying = Header { codec: 9, negative: true, ..header() };
     let bytes = sealed(lying, Some(b"here"));
     assert_eq!(open(&key(), &bytes).unwrap(), (header(), &b"here"[..]));
 }
@@ -104,21 +100,14 @@ fn extreme_times_come_back() {
         (Duration::from_nanos(1), Duration::ZERO),
         (Duration::from_nanos(1_999_999), Duration::from_millis(1)),
         (days, days),
-        (
-            Duration::from_millis(u64::MAX - 1),
-            Duration::from_millis(u64::MAX - 1),
-        ),
+        (Duration::from_millis(u64::MAX - 1), Duration::from_millis(u64::MAX - 1)),
         // What the wire cannot count is for ever.
         (Duration::from_millis(u64::MAX), Duration::MAX),
         (Duration::from_secs(u64::MAX), Duration::MAX),
         (Duration::MAX, Duration::MAX),
     ];
     for (written, expected) in in_millis {
-        let header = Header {
-            fresh_for: written,
-            kept_for: written,
-            ..header()
-        };
+        let header = Header { fresh_for: written, kept_for: written, ..header() };
         let bytes = sealed(header, Some(b"v"));
         let (read, _) = open(&key(), &bytes).unwrap();
         assert_eq!((read.fresh_for, read.kept_for), (expected, expected), "{written:?}");
@@ -131,10 +120,7 @@ fn extreme_times_come_back() {
         (Duration::MAX, Duration::from_micros(u64::MAX)),
     ];
     for (written, expected) in in_micros {
-        let header = Header {
-            compute_time: written,
-            ..header()
-        };
+        let header = Header { compute_time: written, ..header() };
         let bytes = sealed(header, Some(b"v"));
         assert_eq!(open(&key(), &bytes).unwrap().0.compute_time, expected, "{written:?}");
     }
@@ -255,21 +241,16 @@ fn a_codec_that_takes_bytes_away_is_an_error() {
 }
 
 fn any_header() -> impl Strategy<Value = Header> {
-    (
-        any::<u32>(),
-        any::<u64>(),
-        any::<u64>(),
-        any::<u64>(),
-        any::<bool>(),
-    )
-        .prop_map(|(schema, fresh, kept, compute, negative)| Header {
+    (any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
+        |(schema, fresh, kept, compute, negative)| Header {
             codec: 200,
             schema,
             negative,
             fresh_for: from_millis(fresh),
             kept_for: from_millis(kept),
             compute_time: Duration::from_micros(compute),
-        })
+        },
+    )
 }
 
 proptest! {

@@ -24,9 +24,7 @@ impl Namespace {
             return Ok(Self(name.into()));
         }
         let detail = "a cache's name is 1 to 64 ASCII letters, digits, '-', '_', '.' or '/'";
-        Err(Error::new(ErrorKind::Config, "naming a cache")
-            .detail(detail)
-            .key(name.as_bytes()))
+        Err(Error::new(ErrorKind::Config, "naming a cache").detail(detail).key(name.as_bytes()))
     }
 
     /// The name.
@@ -83,18 +81,11 @@ mod tests {
 
     #[test]
     fn namespaces_do_not_run_into_keys() {
-        let (users, longer) = (
-            Namespace::new("users").unwrap(),
-            Namespace::new("usersAbc").unwrap(),
-        );
+        let (users, longer) = (Namespace::new("users").unwrap(), Namespace::new("usersAbc").unwrap());
         assert_eq!(users.key(&7u8).as_bytes(), b"users:7");
         assert_ne!(users.key("Abc:1"), longer.key("1"));
         for bad in ["", "a:b", "a*", "a b", "ü", &"x".repeat(65)] {
-            assert_eq!(
-                Namespace::new(bad).unwrap_err().kind(),
-                ErrorKind::Config,
-                "{bad:?}"
-            );
+            assert_eq!(Namespace::new(bad).unwrap_err().kind(), ErrorKind::Config, "{bad:?}");
         }
     }
 

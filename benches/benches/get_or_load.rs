@@ -1,17 +1,15 @@
 //! Hits through `get_or_load`: what the whole cache adds to a bare look-up in its memory.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
-#![allow(
-    clippy::expect_used,
-    reason = "a benchmark without its cache has nothing to say"
-)]
+#![allow(clippy::expect_used, reason = "a benchmark without its cache has nothing to say")]
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use benches::{CAPACITY, HOT_KEYS, Keys, bytes, memory, runtime, value};
-use cachalot_core::{Entry, Ttl};
+use cachalot_core::units::hours;
+use cachalot_core::{Clock, Commit, Entry, Meta, Store, Ttl};
 use cachalot_memory_backend::Memory;
 use cachalot_strategies::{Cache, Load};
 use criterion::measurement::WallTime;
@@ -21,6 +19,7 @@ use tokio::runtime::Runtime;
 fn hits(criterion: &mut Criterion) {
     let mut case = criterion.benchmark_group("hit");
     raw(&mut case);
+    store(&mut case);
     local(&mut case);
     ours(&mut case);
     #[cfg(feature = "peers")]
@@ -45,6 +44,35 @@ fn raw(case: &mut BenchmarkGroup<'_, WallTime>) {
             .await
         },
     );
+}
+
+/// The engine as the cache uses it: entries that end, and a word on what each is good for.
+fn store(case: &mut BenchmarkGroup<'_, WallTime>) {
+    contender(
+        case,
+        "store_get",
+        async || entries(),
+        async |entries, each| {
+            timed(each, async |key| {
+                black_box(Store::get(entries, &key));
+            })
+            .await
+        },
+    );
+}
+
+type Entries = Memory<u64, Arc<Entry<[u8; 64]>>>;
+
+fn entries() -> Entries {
+    let entries: Entries = Memory::entries(CAPACITY as u64).build().expect("a memory");
+    let clock = Clock::system();
+    let meta = Meta::new(clock.now(), hours(1), hours(1), Duration::ZERO);
+    for key in 0..HOT_KEYS {
+        let entry = Entry { value: Some(bytes(key)), meta };
+        let stored = Store::commit(&entries, Store::begin(&entries, &key), key, Arc::new(entry));
+        assert_eq!(stored, Commit::Stored);
+    }
+    entries
 }
 
 /// The cache without its asynchronous face.
@@ -72,7 +100,7 @@ fn ours(case: &mut BenchmarkGroup<'_, WallTime>) {
     });
 }
 
-type Filled = Cache<u64, [u8; 64], Memory<u64, Arc<Entry<[u8; 64]>>>>;
+type Filled = Cache<u64, [u8; 64], Entries>;
 
 async fn filled() -> Filled {
     let builder = Filled::builder("bench").memory(Memory::entries(CAPACITY as u64));
@@ -80,10 +108,7 @@ async fn filled() -> Filled {
     for key in 0..HOT_KEYS {
         cache.insert(key, bytes(key)).await.expect("an insert");
     }
-    assert!(
-        (0..HOT_KEYS).all(|key| cache.get_local(&key).is_some()),
-        "the cache lost a key"
-    );
+    assert!((0..HOT_KEYS).all(|key| cache.get_local(&key).is_some()), "the cache lost a key");
     cache
 }
 

@@ -11,10 +11,7 @@ use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 
 fn hits(criterion: &mut Criterion) {
     for threads in [1, 2] {
-        let mut case = Case {
-            group: criterion.benchmark_group(format!("threads_{threads}")),
-            threads,
-        };
+        let mut case = Case { group: criterion.benchmark_group(format!("threads_{threads}")), threads };
         ours(&mut case);
         #[cfg(feature = "peers")]
         peers::contend(&mut case);

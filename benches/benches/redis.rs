@@ -1,10 +1,7 @@
 //! Reads of 100-byte values from a redis-server of its own, client and server on the same machine.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
-#![allow(
-    clippy::expect_used,
-    reason = "a benchmark whose server fails has nothing to say"
-)]
+#![allow(clippy::expect_used, reason = "a benchmark whose server fails has nothing to say")]
 
 use benches::{concurrently, runtime};
 use cachalot_testkit::RedisServer;
@@ -22,13 +19,7 @@ fn get(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(callers as u64));
         contender(&mut group, "cachalot", callers, ours::connect, ours::get);
         #[cfg(feature = "peers")]
-        contender(
-            &mut group,
-            "redis_multiplexed",
-            callers,
-            peers::connect,
-            peers::get,
-        );
+        contender(&mut group, "redis_multiplexed", callers, peers::connect, peers::get);
         group.finish();
     }
 }
@@ -37,13 +28,7 @@ fn get_many(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group(format!("get_many_{BATCH}"));
     contender(&mut group, "cachalot", 1, ours::connect, ours::get_many);
     #[cfg(feature = "peers")]
-    contender(
-        &mut group,
-        "redis_multiplexed",
-        1,
-        peers::connect,
-        peers::get_many,
-    );
+    contender(&mut group, "redis_multiplexed", 1, peers::connect, peers::get_many);
     group.finish();
 }
 
@@ -59,11 +44,7 @@ impl<C> Rig<C> {
     fn new<F: Future<Output = C>>(connect: impl FnOnce(String) -> F) -> Self {
         let (server, runtime) = (RedisServer::start(), runtime());
         let client = runtime.block_on(connect(server.url()));
-        Self {
-            client,
-            runtime,
-            _server: server,
-        }
+        Self { client, runtime, _server: server }
     }
 }
 
@@ -122,10 +103,7 @@ mod ours {
             nonce: Nonce::draw(&entropy),
             ttl: Duration::from_secs(3600),
         };
-        leases
-            .hold(key, token, Duration::from_secs(10))
-            .await
-            .expect("a hold");
+        leases.hold(key, token, Duration::from_secs(10)).await.expect("a hold");
         let reply = leases.put_held(key, token, put).await.expect("a reply");
         assert_eq!(reply, PutReply::Stored);
     }
@@ -149,10 +127,7 @@ mod ours {
 
 #[cfg(feature = "peers")]
 mod peers {
-    #![allow(
-        clippy::expect_used,
-        reason = "a benchmark whose server fails has nothing to say"
-    )]
+    #![allow(clippy::expect_used, reason = "a benchmark whose server fails has nothing to say")]
 
     use redis::aio::MultiplexedConnection;
     use redis::io::tcp::TcpSettings;
@@ -167,19 +142,13 @@ mod peers {
     pub(super) async fn connect(url: String) -> MultiplexedConnection {
         // At its fastest: no timer per command, and no Nagle, which it leaves on.
         let tcp = TcpSettings::default().set_nodelay(true);
-        let info = url
-            .into_connection_info()
-            .expect("a URL of redis")
-            .set_tcp_settings(tcp);
+        let info = url.into_connection_info().expect("a URL of redis").set_tcp_settings(tcp);
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let client = Client::open(info).expect("a client");
         let connected = client.get_multiplexed_async_connection_with_config(&config).await;
         let mut connection = connected.expect("a connection");
         for key in keys() {
-            connection
-                .set::<_, _, ()>(key, &VALUE)
-                .await
-                .expect("a value stored");
+            connection.set::<_, _, ()>(key, &VALUE).await.expect("a value stored");
         }
         connection
     }

@@ -54,10 +54,8 @@ impl Keys {
     #[inline]
     pub fn draw(&mut self) -> u64 {
         // Knuth's MMIX generator. Its high bits are good enough to defeat the prefetcher.
-        self.state = self
-            .state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.state =
+            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.state >> 32) * HOT_KEYS) >> 32
     }
 }
@@ -80,12 +78,9 @@ pub fn hammer(threads: usize, each: u64, operation: impl Fn(u64) + Sync) -> Dura
     };
     let work = &work;
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads as u64)
-            .map(|seed| scope.spawn(move || work(seed)))
-            .collect();
-        let times = workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        let workers: Vec<_> = (0..threads as u64).map(|seed| scope.spawn(move || work(seed))).collect();
+        let times =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
         times.max().unwrap_or_default()
     })
 }

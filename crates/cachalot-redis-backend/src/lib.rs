@@ -1,1 +1,55 @@
-//! cachalot-redis-backend
+//! Redis as the shared tier of cachalot: records with leases, and a deadline on every command.
+//!
+//! ```no_run
+//! use cachalot_redis_backend::Redis;
+//!
+//! # async fn example() -> cachalot_core::Result<()> {
+//! let backend = Redis::connect("redis://127.0.0.1:6379").await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # What is stored
+//!
+//! One string per key: a header of 48 bytes (flags, lease token, lease deadline, nonce), the time it was
+//! stored by the server's clock, and the payload. Lease and value live in one record, so whatever deletes
+//! the record, a foreign `DEL`, an eviction, an expiry or a flush, revokes the right to store with it. Each
+//! operation but a plain read is one Lua script on one key (`src/lua`), so it is atomic and at home in one
+//! slot. No write is unconditional.
+//!
+//! # What is not ours
+//!
+//! A string that is no record of ours is no value: reads miss, and a lease or a removal overwrites or drops
+//! it. A key of another type (list, hash, set, ...) is left alone: reads miss, removals find nothing, puts
+//! are lost, and a lease or a hold fails with [`ErrorKind::Unsupported`](cachalot_core::ErrorKind).
+//!
+//! # Time
+//!
+//! Lease deadlines, lives and ages go by the server's clock. How far it is ahead of ours is estimated per
+//! connection, bounded by a round trip, with every script's answer and else once a minute. No two nodes
+//! need agree on the time.
+//!
+//! # When the server is away
+//!
+//! A command that finds no connection makes one. If that fails, commands fail at once with
+//! [`ErrorKind::Unavailable`](cachalot_core::ErrorKind) until a pause has passed (25 ms, doubling to 1 s,
+//! spread at random); then the next command tries again. A server that accepts and does not answer costs
+//! each command its deadline, [`ErrorKind::Timeout`](cachalot_core::ErrorKind). Reads, removals and the
+//! like are sent once more if the connection breaks under them; lease and put are not.
+//!
+//! Dropping a future gives up the answer: the command may still happen, and the connection stays good for
+//! all others.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod config;
+pub use config::{Redis, RedisBuilder};
+mod backend;
+pub use backend::RedisBackend;
+mod lease;
+
+mod fault;
+mod link;
+mod name;
+mod record;
+mod reply;
+mod script;
+mod server_time;

@@ -1,0 +1,268 @@
+//! The backend: reading and invalidating.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cachalot_core::{
+    Backend, BackendInfo, Error, ErrorKind, Expired, Key, LeaseBackend, Nonce, Record, Removed, Result,
+};
+use redis::{Cmd, Pipeline, Value};
+use tokio::time::timeout;
+
+use crate::config::Limits;
+use crate::fault::Fault;
+use crate::link::{Again, Link, Request, Setup};
+use crate::name::name;
+use crate::record;
+use crate::reply::Reply;
+use crate::script::{self, Script};
+
+/// A Redis server as a shared tier. Made by [`Redis`](crate::Redis). Share it behind an `Arc`.
+pub struct RedisBackend {
+    reads: Box<[Link]>,
+    next: AtomicUsize,
+    /// For scripts and for large values, which would keep reads waiting.
+    aside: Link,
+    deadline: Duration,
+    limits: Limits,
+    node: String,
+}
+
+/// How many keys one MGET asks for.
+const KEYS_PER_MGET: usize = 256;
+/// How many scripts are sent in one go.
+const SCRIPTS_PER_PIPELINE: usize = 512;
+
+/// The longest life or term that is counted, ms: some 35,000 years, exact in Lua's numbers.
+const LONGEST_MS: u64 = 1 << 50;
+
+/// Whole milliseconds, as the scripts count.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).map_or(LONGEST_MS, |millis| millis.min(LONGEST_MS))
+}
+
+impl RedisBackend {
+    pub(crate) fn new(setup: Setup, connections: usize, limits: Limits, node: String) -> Self {
+        Self {
+            reads: (0..connections).map(|_| Link::new(setup.clone())).collect(),
+            next: AtomicUsize::new(0),
+            deadline: setup.deadline,
+            aside: Link::new(setup),
+            limits,
+            node,
+        }
+    }
+
+    /// Makes the first connection.
+    pub(crate) async fn reach(&self) -> Result<()> {
+        let reached = self.reads[0].connect().await;
+        reached.map_err(|fault| fault.into_error("redis connect", &self.node))
+    }
+
+    /// A connection for reads.
+    fn read_link(&self) -> &Link {
+        &self.reads[self.next.fetch_add(1, Ordering::Relaxed) % self.reads.len()]
+    }
+
+    fn name<'a>(&self, key: &'a Key) -> std::borrow::Cow<'a, [u8]> {
+        name(&self.limits.key_prefix, key)
+    }
+
+    /// The error of `operation` on `key`.
+    pub(crate) fn error(&self, fault: Fault, operation: &'static str, key: &Key) -> Error {
+        fault.about(operation, &self.node, key)
+    }
+
+    /// Refuses what is too large, before anything is sent.
+    pub(crate) fn check_payload(&self, operation: &'static str, key: &Key, size: usize) -> Result<()> {
+        let most = self.limits.max_payload;
+        if size <= most {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Config, operation)
+            .detail(format!("a payload of {size} bytes exceeds the limit of {most}"))
+            .key(key.as_bytes())
+            .node(&*self.node))
+    }
+
+    /// Runs `script` on `key`.
+    pub(crate) async fn run(
+        &self,
+        script: &Script,
+        key: &Key,
+        arguments: &[&[u8]],
+        again: Again,
+    ) -> Result<Reply, Fault> {
+        self.aside.run(script, &self.name(key), arguments, again).await
+    }
+
+    async fn read(&self, key: &Key) -> Result<Option<Record>, Fault> {
+        let mut command = Cmd::with_capacity(2, 3 + key.as_bytes().len());
+        command.arg("GET").arg(&*self.name(key));
+        let answer = self.read_link().send(Request::One(&command), Again::Once).await?;
+        match answer.value.extract_error().map_err(Fault::from) {
+            Ok(Value::BulkString(bytes)) => Ok(record::decode(bytes, answer.now_ms)),
+            Ok(Value::Nil) | Err(Fault::OtherType) => Ok(None),
+            Ok(_) => Err(Fault::Garbled("GET answered no string")),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Fault> {
+        let mut pipeline = Pipeline::with_capacity(keys.len().div_ceil(KEYS_PER_MGET));
+        for chunk in keys.chunks(KEYS_PER_MGET) {
+            let command = pipeline.cmd("MGET");
+            for key in chunk {
+                command.arg(&*self.name(key));
+            }
+        }
+        // More than one chunk would keep single reads waiting.
+        let link = if keys.len() > KEYS_PER_MGET { &self.aside } else { self.read_link() };
+        let answer = link.send(Request::Many(&pipeline), Again::Once).await?;
+        let (values, now_ms) = answer.into_list()?;
+        let mut records = Vec::with_capacity(keys.len());
+        for value in values {
+            let Value::Array(values) = value.extract_error()? else {
+                return Err(Fault::Garbled("MGET answered no list"));
+            };
+            records.extend(values.into_iter().map(|value| match value {
+                Value::BulkString(bytes) => record::decode(bytes, now_ms),
+                _ => None,
+            }));
+        }
+        if records.len() == keys.len() {
+            Ok(records)
+        } else {
+            Err(Fault::Garbled("MGET answered for other keys"))
+        }
+    }
+
+    /// Removes `keys` in one go. The outer fault is all keys' fault.
+    async fn remove_chunk(&self, keys: &[Key]) -> Result<Vec<Result<Removed, Fault>>, Fault> {
+        let mut outcomes = self.pipeline_remove(keys, Script::by_hash).await?;
+        let unknown = |outcome: &Result<Removed, Fault>| matches!(outcome, Err(Fault::NoScript));
+        // One by text makes the server know the script; a script cannot be repeated within its pipeline.
+        let Some(first) = outcomes.iter().position(unknown) else {
+            return Ok(outcomes);
+        };
+        let missed: Vec<usize> = (first..keys.len()).filter(|at| unknown(&outcomes[*at])).collect();
+        let again: Vec<Key> = missed.iter().map(|at| keys[*at].clone()).collect();
+        let repeated = self.pipeline_remove(&again, Script::by_text).await?;
+        for (at, outcome) in missed.into_iter().zip(repeated) {
+            outcomes[at] = outcome;
+        }
+        Ok(outcomes)
+    }
+
+    async fn pipeline_remove(
+        &self,
+        keys: &[Key],
+        command: fn(&Script, &[u8], &[&[u8]]) -> Cmd,
+    ) -> Result<Vec<Result<Removed, Fault>>, Fault> {
+        let mut pipeline = Pipeline::with_capacity(keys.len());
+        for key in keys {
+            pipeline.add_command(command(&script::REMOVE, &self.name(key), &[]));
+        }
+        let answer = self.aside.send(Request::Many(&pipeline), Again::Once).await?;
+        let (values, _) = answer.into_list()?;
+        Ok(values.into_iter().map(|value| removed(&Reply::read(value)?)).collect())
+    }
+}
+
+fn removed(reply: &Reply) -> Result<Removed, Fault> {
+    match &*reply.status {
+        b"EXISTING" => Ok(Removed::Existing),
+        b"NONE" => Ok(Removed::Nothing),
+        b"HELD" => Ok(Removed::Held),
+        _ => reply.unknown(),
+    }
+}
+
+#[async_trait]
+impl Backend for RedisBackend {
+    fn info(&self) -> BackendInfo {
+        BackendInfo::new("redis", &*self.node, true)
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>> {
+        self.read(key).await.map_err(|fault| self.error(fault, "redis get", key))
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        match self.read_many(keys).await {
+            Ok(records) => records.into_iter().map(Ok).collect(),
+            Err(fault) => {
+                let error = |key| Err(self.error(fault.clone(), "redis get", key));
+                keys.iter().map(error).collect()
+            }
+        }
+    }
+
+    async fn remove(&self, key: &Key) -> Result<Removed> {
+        self.run(&script::REMOVE, key, &[], Again::Once)
+            .await
+            .and_then(|reply| removed(&reply))
+            .map_err(|fault| self.error(fault, "redis remove", key))
+    }
+
+    async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
+        let mut outcomes = Vec::with_capacity(keys.len());
+        let remove_all = async {
+            for chunk in keys.chunks(SCRIPTS_PER_PIPELINE) {
+                match self.remove_chunk(chunk).await {
+                    Ok(removed) => outcomes.extend(removed),
+                    Err(fault) => outcomes.resize(outcomes.len() + chunk.len(), Err(fault)),
+                }
+            }
+        };
+        // One deadline for all; what it cuts off is left out of `outcomes`.
+        let _ = timeout(self.deadline, remove_all).await;
+        outcomes.resize(keys.len(), Err(Fault::Timeout(self.deadline)));
+        let with_key = |(outcome, key): (Result<Removed, Fault>, &Key)| {
+            outcome.map_err(|fault| self.error(fault, "redis remove", key))
+        };
+        outcomes.into_iter().zip(keys).map(with_key).collect()
+    }
+
+    async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
+        let keep = millis(keep).to_string();
+        let expired = |reply: Reply| match &*reply.status {
+            b"MARKED" => Ok(Expired::Marked),
+            b"NONE" => Ok(Expired::Nothing),
+            b"HELD" => Ok(Expired::Held),
+            _ => reply.unknown(),
+        };
+        self.run(&script::EXPIRE, key, &[keep.as_bytes()], Again::Once)
+            .await
+            .and_then(expired)
+            .map_err(|fault| self.error(fault, "redis expire", key))
+    }
+
+    async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
+        let ttl = millis(ttl).to_string();
+        let arguments: [&[u8]; 2] = [nonce.as_bytes(), ttl.as_bytes()];
+        self.run(&script::TOUCH, key, &arguments, Again::Once)
+            .await
+            .map(|reply| reply.status == b"TOUCHED")
+            .map_err(|fault| self.error(fault, "redis touch", key))
+    }
+
+    fn leases(&self) -> Option<&dyn LeaseBackend> {
+        Some(self)
+    }
+}
+
+impl fmt::Debug for RedisBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBackend")
+            .field("node", &self.node)
+            .field("connections", &self.reads.len())
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,111 @@
+//! The backend: leases, holds and puts.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cachalot_core::{
+    Held, Holder, Key, LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record, Result, Token,
+};
+
+use crate::RedisBackend;
+use crate::backend::millis;
+use crate::fault::Fault;
+use crate::link::Again;
+use crate::record;
+use crate::reply::Reply;
+use crate::script::{self, Script};
+
+#[async_trait]
+impl LeaseBackend for RedisBackend {
+    async fn get_or_lease(
+        &self,
+        key: &Key,
+        token: Token,
+        term: Duration,
+        refuse: Option<Nonce>,
+    ) -> Result<LeaseReply> {
+        let term = term_millis(term);
+        let refuse = refuse.as_ref().map_or(&[][..], |nonce| nonce.as_bytes());
+        let arguments: [&[u8]; 3] = [token.as_bytes(), term.as_bytes(), refuse];
+        self.run(&script::GET_OR_LEASE, key, &arguments, Again::Never)
+            .await
+            .and_then(lease_reply)
+            .map_err(|fault| self.error(fault, "redis get_or_lease", key))
+    }
+
+    async fn put_leased(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
+        const OPERATION: &str = "redis put_leased";
+        self.check_payload(OPERATION, key, put.payload.len())?;
+        if millis(put.ttl) == 0 {
+            self.release(key, token).await?;
+            return Ok(PutReply::Lost);
+        }
+        self.put(&script::PUT_LEASED, key, token, put)
+            .await
+            .map_err(|fault| self.error(fault, OPERATION, key))
+    }
+
+    async fn release(&self, key: &Key, token: Token) -> Result<bool> {
+        self.run(&script::RELEASE, key, &[token.as_bytes()], Again::Once)
+            .await
+            .map(|reply| reply.status == b"RELEASED")
+            .map_err(|fault| self.error(fault, "redis release", key))
+    }
+
+    async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
+        let term = term_millis(term);
+        let held = |reply: Reply| match &*reply.status {
+            b"HELD" => Ok(Held::Held),
+            b"OVERLAP" => Ok(Held::Overlap),
+            _ => reply.unknown(),
+        };
+        let arguments: [&[u8]; 2] = [token.as_bytes(), term.as_bytes()];
+        self.run(&script::HOLD, key, &arguments, Again::Never)
+            .await
+            .and_then(held)
+            .map_err(|fault| self.error(fault, "redis hold", key))
+    }
+
+    async fn put_held(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
+        const OPERATION: &str = "redis put_held";
+        self.check_payload(OPERATION, key, put.payload.len())?;
+        self.put(&script::PUT_HELD, key, token, put).await.map_err(|fault| self.error(fault, OPERATION, key))
+    }
+}
+
+impl RedisBackend {
+    async fn put(&self, script: &Script, key: &Key, token: Token, put: Put) -> Result<PutReply, Fault> {
+        let ttl = millis(put.ttl).to_string();
+        let arguments: [&[u8]; 4] = [token.as_bytes(), put.nonce.as_bytes(), &put.payload, ttl.as_bytes()];
+        let reply = self.run(script, key, &arguments, Again::Never).await?;
+        match &*reply.status {
+            b"STORED" => Ok(PutReply::Stored),
+            b"LOST" => Ok(PutReply::Lost),
+            b"ABSENT" => Ok(PutReply::Absent),
+            _ => reply.unknown(),
+        }
+    }
+}
+
+/// A term of at least a millisecond: a lease that ends as it begins would serve nobody.
+fn term_millis(term: Duration) -> String {
+    millis(term).max(1).to_string()
+}
+
+fn lease_reply(mut reply: Reply) -> Result<LeaseReply, Fault> {
+    let now_ms = reply.now_ms;
+    let record = |reply: &mut Reply| -> Option<Record> { record::decode(reply.bytes()?, now_ms) };
+    match &*reply.status {
+        b"HIT" => record(&mut reply).map(LeaseReply::Hit).ok_or(Fault::Garbled("a hit without a value")),
+        b"LEASE" => Ok(LeaseReply::Lease { stale: record(&mut reply) }),
+        b"BUSY" => {
+            let remaining = Duration::from_millis(reply.number());
+            let holder = match reply.bytes().as_deref() {
+                Some(b"W") => Holder::Writer,
+                _ => Holder::Reader,
+            };
+            Ok(LeaseReply::Busy { remaining, holder, stale: record(&mut reply) })
+        }
+        _ => reply.unknown(),
+    }
+}

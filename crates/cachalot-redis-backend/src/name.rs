@@ -1,0 +1,78 @@
+//! What a key is called in the server.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use cachalot_core::Key;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Keys up to this length are kept as they are. Redis takes longer ones, at a price for every command.
+const LONGEST: usize = 512;
+
+/// `prefix` and the key's bytes. Of a longer key the first 512 bytes, so that its namespace stays visible,
+/// then `~` and 128 bits of hash: longer than any name that is kept, so the two never meet. Should two long
+/// keys meet, the envelope tells them apart, and they miss.
+pub(crate) fn name<'a>(prefix: &[u8], key: &'a Key) -> Cow<'a, [u8]> {
+    let bytes = key.as_bytes();
+    if prefix.is_empty() && bytes.len() <= LONGEST {
+        return Cow::Borrowed(bytes);
+    }
+    let mut name = Vec::with_capacity(prefix.len() + bytes.len().min(LONGEST + 33));
+    name.extend_from_slice(prefix);
+    if bytes.len() <= LONGEST {
+        name.extend_from_slice(bytes);
+    } else {
+        name.extend_from_slice(&bytes[..LONGEST]);
+        name.extend_from_slice(hash(bytes).as_bytes());
+    }
+    Cow::Owned(name)
+}
+
+fn hash(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(33);
+    // Writing to a string does not fail.
+    let _ = write!(text, "~{:032x}", xxh3_128(bytes));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_keys_are_kept_behind_the_prefix() {
+        let key = Key::new("users:1");
+        assert_eq!(&*name(b"", &key), b"users:1");
+        assert_eq!(&*name(b"shop:", &key), b"shop:users:1");
+    }
+
+    #[test]
+    fn long_keys_keep_their_namespace_and_do_not_meet() {
+        let long = |last: u8| {
+            let mut bytes = b"users:".to_vec();
+            bytes.resize(5_000, b'x');
+            bytes.push(last);
+            Key::new(bytes)
+        };
+        let (one, two) = (long(1), long(2));
+        let name_of = |key| name(b"shop:", key).into_owned();
+        assert!(name_of(&one).starts_with(b"shop:users:xx"));
+        assert_eq!(name_of(&one).len(), 5 + 512 + 33);
+        assert_ne!(name_of(&one), name_of(&two));
+        assert_eq!(name_of(&one), name_of(&long(1)));
+    }
+
+    #[test]
+    fn a_kept_name_never_equals_a_hashed_one() {
+        let long = Key::new(vec![b'x'; 513]);
+        let forged = Key::new(name(b"", &long).into_owned());
+        assert_ne!(name(b"", &forged), name(b"", &long));
+    }
+
+    #[test]
+    fn the_name_of_a_long_key_is_pinned() {
+        let name = name(b"", &Key::new(vec![b'a'; 600])).into_owned();
+        let tail = String::from_utf8(name[512..].to_vec()).unwrap();
+        assert_eq!(tail, "~656fdf34be54e51a04b0f5e233edfe19");
+    }
+}

@@ -1,0 +1,10 @@
+//! The backend against real servers, each test with its own.
+// A failed expectation is how a test reports.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod connection;
+mod foreign;
+mod limits;
+mod scripts;
+mod support;
+mod time;

@@ -43,10 +43,7 @@ impl Gate {
 
     /// A gate that lets everybody through until it is closed.
     pub fn opened() -> Self {
-        Self::in_state(State {
-            is_open: true,
-            ..State::default()
-        })
+        Self::in_state(State { is_open: true, ..State::default() })
     }
 
     /// Arrives, and waits until let through. Dropping the future leaves the gate; the arrival still counts.
@@ -94,9 +91,7 @@ impl Gate {
     }
 
     fn in_state(state: State) -> Self {
-        Self {
-            state: Arc::new(watch::Sender::new(state)),
-        }
+        Self { state: Arc::new(watch::Sender::new(state)) }
     }
 
     fn take_permit(&self) -> bool {

@@ -16,6 +16,10 @@ mod source;
 pub use source::{CountingSource, SourceError};
 pub mod store_suite;
 pub use store_suite::StoreSubject;
+pub mod backend_suite;
+pub use backend_suite::BackendSubject;
+mod model_backend;
+pub use model_backend::ModelBackend;
 mod model_store;
 pub use model_store::ModelStore;
 

@@ -33,16 +33,8 @@ struct Held<K, V> {
 impl<K, V> ModelStore<K, V> {
     /// An empty one over `clock`.
     pub fn new(clock: Clock) -> Self {
-        let state = State {
-            held: Vec::new(),
-            generation: 0,
-            expired: 0,
-            revoked: 0,
-        };
-        Self {
-            clock,
-            state: Mutex::new(state),
-        }
+        let state = State { held: Vec::new(), generation: 0, expired: 0, revoked: 0 };
+        Self { clock, state: Mutex::new(state) }
     }
 
     /// The state with nothing in it that time has ended.
@@ -78,12 +70,7 @@ impl<K, V> State<K, V> {
         if clock.has_reached(ends) {
             return Commit::Rejected;
         }
-        self.held.push(Held {
-            key,
-            entry,
-            ends,
-            is_invalidated: false,
-        });
+        self.held.push(Held { key, entry, ends, is_invalidated: false });
         Commit::Stored
     }
 }
@@ -113,12 +100,7 @@ where
         } else {
             Freshness::Fresh
         };
-        Some(Hit {
-            entry: held.entry.clone(),
-            freshness,
-            stale_for: held.entry.meta.stale_for(at),
-            at,
-        })
+        Some(Hit { entry: held.entry.clone(), freshness, stale_for: held.entry.meta.stale_for(at), at })
     }
 
     fn begin(&self, _: &K) -> Fence {
@@ -186,8 +168,6 @@ where
 
 impl<K, V> fmt::Debug for ModelStore<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ModelStore")
-            .field("clock", &self.clock)
-            .finish_non_exhaustive()
+        f.debug_struct("ModelStore").field("clock", &self.clock).finish_non_exhaustive()
     }
 }

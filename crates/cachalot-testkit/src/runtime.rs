@@ -18,15 +18,10 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// # Panics
 /// As [`block_on`].
 pub fn block_on_paused<F: Future>(future: F) -> F::Output {
-    run(
-        Builder::new_current_thread().enable_all().start_paused(true),
-        future,
-    )
+    run(Builder::new_current_thread().enable_all().start_paused(true), future)
 }
 
 fn run<F: Future>(builder: &mut Builder, future: F) -> F::Output {
-    let runtime: Runtime = builder
-        .build()
-        .unwrap_or_else(|error| panic!("no runtime: {error}"));
+    let runtime: Runtime = builder.build().unwrap_or_else(|error| panic!("no runtime: {error}"));
     runtime.block_on(future)
 }

@@ -171,13 +171,7 @@ impl Server {
             let port = free_port();
             if let Some(child) = launch(kind, &args, port, directory.path()) {
                 let process = Mutex::new(child);
-                return Self {
-                    kind,
-                    args,
-                    port,
-                    process,
-                    directory,
-                };
+                return Self { kind, args, port, process, directory };
             }
         }
         give_up(kind, directory.path())
@@ -236,9 +230,8 @@ static MEMCACHED: Kind = Kind {
 };
 
 fn redis_args(port: u16, directory: &Path) -> Vec<OsString> {
-    let mut args: Vec<OsString> = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        .map(Into::into)
-        .into();
+    let mut args: Vec<OsString> =
+        ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"].map(Into::into).into();
     args.extend(["--port".into(), port.to_string().into()]);
     args.extend(["--dir".into(), directory.into()]);
     args
@@ -265,9 +258,7 @@ const TRIES: u32 = 10;
 fn launch(kind: &Kind, args: &[OsString], port: u16, directory: &Path) -> Option<Child> {
     let log = File::create(directory.join("server.log"));
     let log = log.unwrap_or_else(|error| panic!("no log file in {}: {error}", directory.display()));
-    let errors = log
-        .try_clone()
-        .unwrap_or_else(|error| panic!("no second handle of the log: {error}"));
+    let errors = log.try_clone().unwrap_or_else(|error| panic!("no second handle of the log: {error}"));
     let mut child = Command::new(program(kind))
         .args((kind.args)(port, directory))
         .args(args)
@@ -359,9 +350,7 @@ fn program(kind: &Kind) -> PathBuf {
 }
 
 fn on_path(program: &str, path: &OsStr) -> Option<PathBuf> {
-    env::split_paths(path)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    env::split_paths(path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 fn missing(kind: &Kind, why: &str) -> ! {
@@ -470,11 +459,8 @@ mod tests {
 
     #[test]
     fn a_missing_program_says_what_to_run() {
-        static NOWHERE: Kind = Kind {
-            program: "cachalot-no-such-server",
-            variable: "CACHALOT_NO_SUCH_SERVER",
-            ..REDIS
-        };
+        static NOWHERE: Kind =
+            Kind { program: "cachalot-no-such-server", variable: "CACHALOT_NO_SUCH_SERVER", ..REDIS };
         let panic = std::panic::catch_unwind(|| Server::start(&NOWHERE, ["x"])).unwrap_err();
         let text = panic.downcast::<String>().unwrap();
         assert!(text.contains("cargo xtask test --install-servers"), "{text}");

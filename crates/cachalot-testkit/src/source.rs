@@ -87,9 +87,7 @@ where
             before_reading: Gate::opened(),
             after_reading: Gate::opened(),
         };
-        Self {
-            inner: Arc::new(Mutex::new(inner)),
-        }
+        Self { inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// Makes every load take `time` of tokio's time from here on. Zero at first.
@@ -269,9 +267,7 @@ where
 
 impl<K, V> Clone for CountingSource<K, V> {
     fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-        }
+        Self { inner: self.inner.clone() }
     }
 }
 
@@ -361,10 +357,7 @@ mod tests {
             assert_eq!((source.row(&"k"), source.stores()), (None, 0));
             source.store_many(&[("k", 1), ("l", 2)]).await.unwrap();
             source.delete(&"k").await.unwrap();
-            assert_eq!(
-                (source.row(&"k"), source.row(&"l"), source.stores()),
-                (None, Some(2), 3)
-            );
+            assert_eq!((source.row(&"k"), source.row(&"l"), source.stores()), (None, Some(2), 3));
         });
     }
 }

@@ -117,11 +117,7 @@ pub fn a_refused_commit_changes_nothing<S: Tested>(it: &StoreSubject<S>) {
     assert_eq!(it.commit(late, "k", 1), Commit::Revoked);
     assert_eq!(it.value("k"), Some(2));
     let fence = it.begin("k");
-    assert_eq!(
-        it.commit(fence, "k", 3),
-        Commit::Stored,
-        "it revokes nothing either"
-    );
+    assert_eq!(it.commit(fence, "k", 3), Commit::Stored, "it revokes nothing either");
 }
 
 pub fn a_fence_begun_after_the_invalidation_commits<S: Tested>(it: &StoreSubject<S>) {
@@ -244,10 +240,7 @@ pub fn an_entry_is_stale_from_its_soft_expiry_on<S: Tested>(it: &StoreSubject<S>
     assert_eq!((hit.freshness, hit.stale_for), (Freshness::Stale, Duration::ZERO));
     it.time.advance(seconds(20) - MS);
     let hit = it.store.get("k").expect("a hit");
-    assert_eq!(
-        (hit.freshness, hit.stale_for),
-        (Freshness::Stale, seconds(20) - MS)
-    );
+    assert_eq!((hit.freshness, hit.stale_for), (Freshness::Stale, seconds(20) - MS));
 }
 
 pub fn an_entry_is_never_served_from_its_hard_expiry_on<S: Tested>(it: &StoreSubject<S>) {
@@ -331,16 +324,9 @@ pub fn a_written_commit_is_found<S: Tested>(it: &StoreSubject<S>) {
     it.put("k", 1);
     let fence = it.begin("k");
     assert_eq!(it.commit_write(fence, "k", 2), Commit::Stored);
-    assert_eq!(
-        (it.value("k"), it.freshness("k")),
-        (Some(2), Some(Freshness::Fresh))
-    );
+    assert_eq!((it.value("k"), it.freshness("k")), (Some(2), Some(Freshness::Fresh)));
     let fence = it.begin("k");
-    assert_eq!(
-        it.commit(fence, "k", 3),
-        Commit::Stored,
-        "a fence begun afterwards"
-    );
+    assert_eq!(it.commit(fence, "k", 3), Commit::Stored, "a fence begun afterwards");
 }
 
 pub fn a_written_commit_revokes_every_other_fence_of_the_key<S: Tested>(it: &StoreSubject<S>) {
@@ -372,10 +358,7 @@ pub fn a_rejected_written_commit_removes_the_old_value<S: Tested>(it: &StoreSubj
     it.put("k", 1);
     it.time.advance(seconds(2));
     let writer = it.begin("k");
-    assert_eq!(
-        it.store.commit_write(writer, "k".to_owned(), dead),
-        Commit::Rejected
-    );
+    assert_eq!(it.store.commit_write(writer, "k".to_owned(), dead), Commit::Rejected);
     assert!(it.store.get("k").is_none());
 }
 
@@ -417,10 +400,7 @@ pub fn no_commit_begun_before_an_invalidation_is_seen_after_it<S: Tested>(it: &S
             source.store(version, Ordering::SeqCst);
             it.store.invalidate("k");
             let seen = it.value("k");
-            assert!(
-                seen.is_none_or(|seen| seen == version),
-                "{seen:?} after {version}"
-            );
+            assert!(seen.is_none_or(|seen| seen == version), "{seen:?} after {version}");
         }
     });
 }

@@ -23,14 +23,8 @@ fn every_sentence_is_in_the_list() {
 
 #[test]
 fn every_broken_store_is_caught_by_its_sentences_alone() {
-    let caught: Vec<_> = DEFECTS
-        .iter()
-        .map(|(defect, _)| (*defect, caught_by(*defect)))
-        .collect();
-    let expected: Vec<_> = DEFECTS
-        .iter()
-        .map(|(defect, by)| (*defect, by.to_vec()))
-        .collect();
+    let caught: Vec<_> = DEFECTS.iter().map(|(defect, _)| (*defect, caught_by(*defect))).collect();
+    let expected: Vec<_> = DEFECTS.iter().map(|(defect, by)| (*defect, by.to_vec())).collect();
     assert_eq!(caught, expected);
 }
 
@@ -45,10 +39,7 @@ fn caught_by(defect: Defect) -> Vec<&'static str> {
 }
 
 fn passes(case: fn(&StoreSubject<Broken>), defect: Defect) -> bool {
-    let subject = StoreSubject::new(|clock| Broken {
-        inner: ModelStore::new(clock),
-        defect,
-    });
+    let subject = StoreSubject::new(|clock| Broken { inner: ModelStore::new(clock), defect });
     catch_unwind(AssertUnwindSafe(|| case(&subject))).is_ok()
 }
 
@@ -107,14 +98,8 @@ const DEFECTS: &[(Defect, &[&str])] = &[
     (ClearsNothing, &["clear_drops_everything"]),
     (VoidsNothing, &["a_commit_after_void_all_is_refused"]),
     (VoidsByClearing, &["void_all_keeps_what_is_held"]),
-    (
-        KeepsTheOldValueOfARejected,
-        &["a_rejected_commit_removes_the_old_value"],
-    ),
-    (
-        WritesLikeAReader,
-        &["a_written_commit_revokes_every_other_fence_of_the_key"],
-    ),
+    (KeepsTheOldValueOfARejected, &["a_rejected_commit_removes_the_old_value"]),
+    (WritesLikeAReader, &["a_written_commit_revokes_every_other_fence_of_the_key"]),
     (
         ServesAMillisecondTooLong,
         &[
@@ -156,15 +141,10 @@ impl Broken {
             return entry;
         }
         let meta = entry.meta;
-        let (fresh_for, kept_for) = (
-            meta.soft_expiry().since(meta.created_at()),
-            meta.hard_expiry().since(meta.created_at()),
-        );
+        let (fresh_for, kept_for) =
+            (meta.soft_expiry().since(meta.created_at()), meta.hard_expiry().since(meta.created_at()));
         let meta = Meta::new(meta.created_at(), fresh_for, kept_for + MS, meta.compute_time());
-        Arc::new(Entry {
-            value: entry.value,
-            meta,
-        })
+        Arc::new(Entry { value: entry.value, meta })
     }
 }
 

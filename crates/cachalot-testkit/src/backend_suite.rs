@@ -1,0 +1,409 @@
+//! The contract of `Backend` and `LeaseBackend`, sentence by sentence.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cachalot_core::{
+    Backend, BoxFuture, Entropy, Held, Key, LeaseBackend, LeaseReply, ManualClock, Nonce, Put, PutReply,
+    Record, Token,
+};
+
+use crate::block_on;
+
+#[doc(hidden)]
+pub mod cases;
+#[cfg(test)]
+mod tests;
+
+/// Makes a module of tests that hold a [`Backend`] to its contract, one `#[test]` per sentence of it.
+///
+/// `backend_suite!(module, make)`: `make` is an expression that is callable as `Fn() -> Future`, whose
+/// output is a [`BackendSubject`] around a new empty backend, with a server of its own if it needs one. It
+/// runs on a tokio runtime of the test's own. A backend whose `info().leases` is false is held to the
+/// sentences that remain.
+///
+/// ```
+/// use cachalot_core::ManualClock;
+/// use cachalot_testkit::{BackendSubject, ModelBackend, backend_suite};
+///
+/// backend_suite!(model, || async {
+///     let time = ManualClock::new();
+///     BackendSubject::manual(ModelBackend::new(time.clock()), time)
+/// });
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! backend_suite {
+    ($module:ident, $make:expr) => {
+        mod $module {
+            #[allow(unused_imports)]
+            use super::*;
+
+            $crate::__for_each_backend_case! { __backend_tests, [$make] }
+        }
+    };
+}
+
+/// One test per case.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __backend_tests {
+    ([$make:expr] $($case:ident)*) => {$(
+        #[test]
+        fn $case() {
+            $crate::backend_suite::run(stringify!($case), $make);
+        }
+    )*};
+}
+
+/// A list of `(name, function)`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __backend_case_list {
+    ([] $($case:ident)*) => {
+        &[$((stringify!($case), |it| Box::pin($crate::backend_suite::cases::$case(it)))),*]
+    };
+}
+
+/// All cases by name. One that is missing here is found by a test.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __for_each_backend_case {
+    ($then:ident, $arguments:tt) => {
+        $crate::$then! { $arguments
+            it_says_whether_it_has_leases
+            nothing_is_found_at_first
+            no_keys_get_no_answers
+            what_was_put_is_found_with_its_nonce
+            a_lease_alone_is_no_value
+            many_keys_are_answered_in_their_order
+            a_repeated_key_is_answered_each_time
+            many_keys_are_read_as_one_by_one
+            a_record_grows_older
+            the_age_is_that_of_the_newest_put
+            the_first_caller_gets_the_lease
+            a_usable_value_is_a_hit
+            the_second_caller_is_busy
+            one_of_a_thousand_callers_gets_the_lease
+            a_refused_value_gives_a_lease_and_is_handed_out_as_stale
+            refusing_another_value_is_a_hit
+            who_does_not_refuse_hits_while_another_reloads
+            who_refuses_is_busy_with_the_stale_value_while_another_reloads
+            an_invalidated_value_gives_a_lease_and_is_handed_out_as_stale
+            a_refused_value_stays_until_the_put
+            a_put_replaces_the_refused_value_and_its_life
+            a_put_clears_the_invalidated_mark
+            a_lease_stores_once
+            a_foreign_token_does_not_store
+            a_token_does_not_fit_another_key
+            a_put_on_an_absent_record_is_refused
+            a_put_over_a_value_without_a_lease_is_refused
+            a_put_after_a_remove_is_refused
+            a_put_after_a_remove_and_another_lease_is_refused
+            a_lease_passes_on_at_its_deadline
+            an_old_token_does_not_store_after_the_lease_passed_on
+            a_late_put_is_stored_if_nobody_came_meanwhile
+            a_late_put_on_a_cold_key_is_stored_or_finds_nothing
+            a_lease_outlives_the_value
+            a_lease_does_not_prolong_the_value
+            a_lease_does_not_shorten_the_value
+            a_released_lease_lets_the_next_caller_in
+            a_released_lease_keeps_the_refused_value
+            only_its_own_token_releases_a_lease
+            a_released_token_does_not_store
+            releasing_nothing_says_so
+            a_value_lives_for_its_ttl
+            a_value_past_its_ttl_gives_a_lease_without_stale
+            a_ttl_beyond_all_bounds_is_cut
+            a_put_for_no_time_stores_nothing_and_gives_the_right_back
+            touch_prolongs_a_life
+            touch_never_shortens_a_life
+            touch_goes_by_the_nonce
+            touch_does_not_prolong_an_invalidated_value
+            touch_does_not_prolong_a_lease
+            touch_does_not_make_a_record_younger
+            remove_drops_the_value
+            remove_revokes_a_lease_where_nothing_is_stored
+            remove_revokes_a_lease_beside_a_value
+            remove_poisons_a_hold_until_its_deadline
+            removing_an_ended_hold_finds_no_hold
+            many_removals_are_answered_in_their_order
+            many_removals_remove_and_revoke_each
+            a_repeated_removal_is_answered_each_time
+            expire_marks_the_value
+            an_invalidated_value_is_no_hit
+            expire_revokes_a_lease_beside_the_value
+            expire_revokes_a_lease_where_nothing_is_stored
+            expire_keeps_the_value_for_at_most_keep
+            expire_never_prolongs_a_life
+            expire_for_no_time_drops_the_value
+            expire_poisons_a_hold_until_its_deadline
+            a_hold_drops_the_value
+            a_hold_revokes_a_readers_lease
+            a_hold_keeps_readers_from_getting_a_lease
+            a_hold_ends_at_its_deadline
+            a_held_put_stores_and_ends_the_hold
+            a_held_put_lives_for_its_ttl
+            a_held_put_for_no_time_ends_the_hold
+            a_held_put_without_a_hold_is_refused_and_drops_the_record
+            a_lease_is_no_hold
+            a_hold_is_no_lease
+            a_held_put_after_the_deadline_is_refused
+            a_held_put_after_the_deadline_drops_what_a_reader_stored
+            a_foreign_held_put_is_refused_and_poisons_the_hold
+            two_live_holds_poison_each_other
+            a_poisoned_hold_stays_until_the_later_deadline
+            a_hold_after_anothers_deadline_is_granted
+            any_bytes_are_a_key
+            any_bytes_are_a_payload
+            an_empty_payload_is_a_value
+            other_keys_are_not_disturbed
+            answers_of_concurrent_calls_are_not_mixed_up
+            a_dropped_future_breaks_nothing
+        }
+    };
+}
+
+/// One sentence of the contract as a function, which panics if a backend breaks it.
+pub type BackendCase = for<'a> fn(&'a BackendSubject) -> BoxFuture<'a, ()>;
+
+/// Every case of the suite with its name, to be run by other means than the macro.
+pub fn cases() -> &'static [(&'static str, BackendCase)] {
+    crate::__for_each_backend_case! { __backend_case_list, [] }
+}
+
+/// Runs the case `name` on what `make` gives, on a runtime of its own.
+///
+/// # Panics
+/// If the backend breaks the sentence, or the case does not end within a minute.
+pub fn run<F: Future<Output = BackendSubject>>(name: &str, make: impl FnOnce() -> F) {
+    let found = cases().iter().find(|(case, _)| *case == name);
+    let (_, case) = found.unwrap_or_else(|| panic!("no case is called {name}"));
+    block_on(async {
+        let subject = make().await;
+        if !subject.backend.info().leases {
+            assert!(subject.backend.leases().is_none(), "info() says there are no leases");
+            if !cases::WITHOUT_LEASES.contains(&name) {
+                return;
+            }
+        }
+        let ended = tokio::time::timeout(PATIENCE, case(&subject)).await;
+        assert!(ended.is_ok(), "no end after {PATIENCE:?}");
+    });
+}
+
+/// How long a case may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longer than any test: what lasts so long does not end by time.
+const LONG: Duration = Duration::from_secs(600);
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A backend under test, a way to let time pass for it, and what must live as long as it does.
+pub struct BackendSubject {
+    backend: Arc<dyn Backend>,
+    time: Time,
+    short: Duration,
+    keys: String,
+    entropy: Entropy,
+    keeps: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+#[derive(Debug)]
+enum Time {
+    Manual(ManualClock),
+    Real,
+}
+
+impl BackendSubject {
+    /// A backend that lives in the time of `clock`, which the suite moves: lives and deadlines are tested
+    /// to the millisecond.
+    pub fn manual(backend: impl Backend, clock: ManualClock) -> Self {
+        Self::new(Arc::new(backend), Time::Manual(clock), Duration::from_secs(10))
+    }
+
+    /// A backend that lives in real time, as one with a server does: the suite sleeps, about 30 times 150 ms
+    /// in all its tests, and tests that things end, not that they end no earlier.
+    pub fn real(backend: impl Backend) -> Self {
+        Self::new(Arc::new(backend), Time::Real, Duration::from_millis(100))
+    }
+
+    /// Replaces the shortest life that the suite gives to what shall end, 100 ms in real time: for servers
+    /// that count in seconds.
+    #[must_use]
+    pub fn lasting(mut self, short: Duration) -> Self {
+        self.short = short;
+        self
+    }
+
+    /// Keeps `guard` for as long as the backend is tested: a server, most likely. Guards are dropped after
+    /// the backend, last come first.
+    #[must_use]
+    pub fn keeping(mut self, guard: impl Any + Send + Sync) -> Self {
+        self.keeps.insert(0, Box::new(guard));
+        self
+    }
+
+    /// The same subject with `wrap` around its backend.
+    #[must_use]
+    pub fn wrapped<B: Backend>(mut self, wrap: impl FnOnce(Arc<dyn Backend>) -> B) -> Self {
+        self.backend = Arc::new(wrap(self.backend));
+        self
+    }
+
+    fn new(backend: Arc<dyn Backend>, time: Time, short: Duration) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            backend,
+            time,
+            short,
+            keys: format!("suite:{}:{count}:", std::process::id()),
+            entropy: Entropy::seeded(count),
+            keeps: Vec::new(),
+        }
+    }
+
+    fn leases(&self) -> &dyn LeaseBackend {
+        self.backend.leases().expect("leases, as info() says")
+    }
+
+    /// A time that the test lets pass.
+    fn short(&self) -> Duration {
+        self.short
+    }
+
+    /// Whether nothing happens by time unless the test lets it pass.
+    fn is_exact(&self) -> bool {
+        matches!(self.time, Time::Manual(_))
+    }
+
+    /// Lets `time` pass for the backend; in real time a little more.
+    async fn pass(&self, time: Duration) {
+        match &self.time {
+            Time::Manual(clock) => clock.advance(time),
+            Time::Real => tokio::time::sleep(time + Duration::from_millis(30)).await,
+        }
+    }
+
+    /// Lets `time` pass. Where that can be told to the millisecond, `still` is checked just before.
+    async fn pass_checking<F: Future<Output = ()>>(&self, time: Duration, still: impl FnOnce() -> F) {
+        if self.is_exact() {
+            self.pass(time - MS).await;
+            still().await;
+            self.pass(MS).await;
+        } else {
+            self.pass(time).await;
+        }
+    }
+
+    /// A key of this subject alone.
+    fn key(&self, name: &str) -> Key {
+        Key::new(format!("{}{name}", self.keys))
+    }
+
+    fn token(&self) -> Token {
+        Token::draw(&self.entropy)
+    }
+
+    /// Something to store, under a nonce of its own.
+    fn put(&self, payload: impl Into<Bytes>, ttl: Duration) -> Put {
+        Put { payload: payload.into(), nonce: Nonce::draw(&self.entropy), ttl }
+    }
+
+    async fn get(&self, key: &Key) -> Option<Record> {
+        self.backend.get(key).await.expect("get")
+    }
+
+    /// The payload under `key`, as text.
+    async fn text(&self, key: &Key) -> Option<String> {
+        let record = self.get(key).await?;
+        Some(String::from_utf8_lossy(&record.payload).into_owned())
+    }
+
+    /// Asks for a value or a lease with a token of its own.
+    async fn ask(&self, key: &Key, term: Duration, refuse: Option<Nonce>) -> (LeaseReply, Token) {
+        let token = self.token();
+        let reply = self.leases().get_or_lease(key, token, term, refuse).await;
+        (reply.expect("get_or_lease"), token)
+    }
+
+    /// Asks for a lease, which must be granted.
+    async fn lease_for(&self, key: &Key, term: Duration, refuse: Option<Nonce>) -> (Token, Option<Record>) {
+        match self.ask(key, term, refuse).await {
+            (LeaseReply::Lease { stale }, token) => (token, stale),
+            (other, _) => panic!("a lease was to be granted: {other:?}"),
+        }
+    }
+
+    /// A lease on a key without a usable value.
+    async fn lease(&self, key: &Key) -> Token {
+        self.lease_for(key, LONG, None).await.0
+    }
+
+    async fn put_leased(&self, key: &Key, token: Token, put: Put) -> PutReply {
+        self.leases().put_leased(key, token, put).await.expect("put_leased")
+    }
+
+    async fn put_held(&self, key: &Key, token: Token, put: Put) -> PutReply {
+        self.leases().put_held(key, token, put).await.expect("put_held")
+    }
+
+    async fn hold_for(&self, key: &Key, term: Duration) -> (Held, Token) {
+        let token = self.token();
+        (self.leases().hold(key, token, term).await.expect("hold"), token)
+    }
+
+    /// A hold, which must be granted.
+    async fn hold(&self, key: &Key) -> Token {
+        let (held, token) = self.hold_for(key, LONG).await;
+        assert_eq!(held, Held::Held);
+        token
+    }
+
+    /// Stores `text`, the usual way of a reader, and gives its nonce.
+    async fn store_for(&self, key: &Key, text: &str, ttl: Duration) -> Nonce {
+        let token = self.lease(key).await;
+        let put = self.put(text.to_owned(), ttl);
+        let nonce = put.nonce;
+        assert_eq!(self.put_leased(key, token, put).await, PutReply::Stored);
+        nonce
+    }
+
+    async fn store(&self, key: &Key, text: &str) -> Nonce {
+        self.store_for(key, text, LONG).await
+    }
+
+    async fn release(&self, key: &Key, token: Token) -> bool {
+        self.leases().release(key, token).await.expect("release")
+    }
+
+    /// Whether a caller gets the lease: nobody has it, and there is no usable value. It is given back.
+    async fn is_free(&self, key: &Key) -> bool {
+        match self.ask(key, LONG, None).await {
+            (LeaseReply::Lease { .. }, token) => self.release(key, token).await,
+            _ => false,
+        }
+    }
+
+    /// Whether a caller is told that another has the right.
+    async fn is_busy(&self, key: &Key) -> bool {
+        matches!(self.ask(key, LONG, None).await.0, LeaseReply::Busy { .. })
+    }
+}
+
+impl fmt::Debug for BackendSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackendSubject")
+            .field("backend", &self.backend)
+            .field("time", &self.time)
+            .field("short", &self.short)
+            .finish_non_exhaustive()
+    }
+}

@@ -11,10 +11,7 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(capacity: u64) -> Self {
-        Self {
-            capacity,
-            used: AtomicU64::new(0),
-        }
+        Self { capacity, used: AtomicU64::new(0) }
     }
 
     pub(crate) fn capacity(&self) -> u64 {
@@ -31,9 +28,7 @@ impl Budget {
             let after = (used - held).checked_add(wanted)?;
             (after <= self.capacity).then_some(after)
         };
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
-            .is_ok()
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok()
     }
 
     pub(crate) fn release(&self, weight: u64) {

@@ -32,12 +32,7 @@ type Weigher<K, T> = dyn Fn(&K, &T) -> u64 + Send + Sync;
 
 impl<K, T> MemoryBuilder<K, T> {
     pub(crate) fn new(capacity: u64, weigh: Weigh<K, T>) -> Self {
-        Self {
-            capacity,
-            weigh,
-            clock: Clock::system(),
-            shards: None,
-        }
+        Self { capacity, weigh, clock: Clock::system(), shards: None }
     }
 
     /// Weighs each entry by `weigh`, once, when it is stored. Any `u64` will do: zero counts as 1, so that

@@ -1,9 +1,11 @@
 //! The engine as the bytes tier of a cache: an L2 without a server.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cachalot_core::units::MIB;
 use cachalot_core::{
     Backend, BackendInfo, Clock, Error, ErrorKind, Expired, Held, Key, LeaseBackend, LeaseReply, Nonce, Put,
     PutReply, Record, Removed, Result, Timestamp, Token,
@@ -20,7 +22,7 @@ use record::{Right, Stored};
 ///
 /// The record is that of a server (value, nonce, right, times), and each operation is one step under the
 /// lock of a shard. An evicted record takes its right to store with it: a late put finds it absent and is
-/// refused. Every future is ready at once.
+/// refused. Every future is ready at once. A clone shares the records.
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,30 +44,29 @@ use record::{Right, Stored};
 /// # Ok::<_, cachalot_core::Error>(())
 /// # }).unwrap();
 /// ```
+#[derive(Clone)]
 pub struct MemoryBackend {
-    memory: Memory<Key, Stored>,
+    memory: Arc<Memory<Key, Stored>>,
     clock: Clock,
 }
 
-/// Bytes that a [`MemoryBackend`] holds by default: 64 MiB.
-pub const DEFAULT_WEIGHT_LIMIT: u64 = 64 << 20;
-
 impl MemoryBackend {
-    /// A backend of [`DEFAULT_WEIGHT_LIMIT`] over the system's clock.
+    /// What a backend holds by default, in bytes: 64 MiB.
+    pub const DEFAULT_LIMIT: u64 = 64 * MIB;
+
+    /// A backend of the default limit over the system's clock.
     pub fn new() -> Self {
-        Self::with(DEFAULT_WEIGHT_LIMIT, Clock::system())
+        Self::with_limit(Self::DEFAULT_LIMIT, Clock::system())
     }
 
-    /// A backend that holds `weight_limit` bytes of keys, payloads and slots, at least one, and tells the
-    /// time by `clock`.
-    pub fn with(weight_limit: u64, clock: Clock) -> Self {
-        let builder = Memory::weight_limit(weight_limit.max(1))
+    /// A backend whose keys, payloads and slots together take at most `limit` bytes, and that tells the
+    /// time by `clock`. Under a limit of some hundred bytes it holds nothing and grants leases that never
+    /// store.
+    pub fn with_limit(limit: u64, clock: Clock) -> Self {
+        let builder = Memory::weight_limit(limit.max(1))
             .weigher(|key, stored: &Stored| weight(key, stored.payload()))
             .clock(clock.clone());
-        Self {
-            memory: Memory::open_with(builder),
-            clock,
-        }
+        Self { memory: Arc::new(Memory::open_with(builder)), clock }
     }
 
     /// Figures for people and metrics. Leases count as entries.
@@ -108,9 +109,7 @@ impl MemoryBackend {
             return Ok(());
         }
         let detail = "the payload is larger than the whole memory";
-        Err(Error::new(ErrorKind::Config, operation)
-            .detail(detail)
-            .key(key.as_bytes()))
+        Err(Error::new(ErrorKind::Config, operation).detail(detail).key(key.as_bytes()))
     }
 }
 
@@ -129,9 +128,7 @@ impl Default for MemoryBackend {
 
 impl fmt::Debug for MemoryBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBackend")
-            .field("memory", &self.memory)
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryBackend").field("memory", &self.memory).finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,23 @@
 //!
 //! [`Memory`] is the engine. `Memory<K, Arc<Entry<V>>>` is a [`Store`](cachalot_core::Store), the typed tier
 //! of a cache; with the feature `bytes`, `MemoryBackend` is the bytes tier over the same engine.
+//!
+//! ```
+//! use cachalot_core::units::MIB;
+//! use cachalot_memory_backend::Memory;
+//!
+//! let thumbnails: Memory<u64, Vec<u8>> = Memory::weight_limit(64 * MIB)
+//!     .weigher(|_id, image: &Vec<u8>| 150 + image.len() as u64)
+//!     .build()?;
+//! thumbnails.insert(7, vec![0; 1000]);
+//! assert_eq!(thumbnails.get_with(&7, |image| image.len()), Some(1000));
+//! assert_eq!(thumbnails.weight(), 1150);
+//! # Ok::<_, cachalot_core::Error>(())
+//! ```
+//!
+//! # Features
+//!
+//! `bytes`: `MemoryBackend`, a bounded [`Backend`](https://docs.rs/cachalot-core) with leases.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod memory;
@@ -14,7 +31,7 @@ pub use stats::Stats;
 mod bytes;
 mod store;
 #[cfg(feature = "bytes")]
-pub use bytes::{DEFAULT_WEIGHT_LIMIT, MemoryBackend};
+pub use bytes::MemoryBackend;
 
 mod budget;
 mod policy;

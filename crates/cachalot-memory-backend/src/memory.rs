@@ -125,10 +125,7 @@ impl<K, T> Memory<K, T> {
 
     /// Figures for people and metrics. Takes each shard's lock in turn.
     pub fn stats(&self) -> Stats {
-        let mut stats = Stats {
-            capacity: self.capacity(),
-            ..Stats::default()
-        };
+        let mut stats = Stats { capacity: self.capacity(), ..Stats::default() };
         for shard in &self.shards {
             let shard = shard.lock();
             let counts = shard.counts;
@@ -201,12 +198,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
             } else {
                 Freshness::Fresh
             };
-            Some(Found {
-                value: value.clone(),
-                freshness,
-                stale_for: at.since(life.soft),
-                at,
-            })
+            Some(Found { value: value.clone(), freshness, stale_for: at.since(life.soft), at })
         })
     }
 
@@ -250,9 +242,11 @@ impl<K: Hash + Eq, T> Memory<K, T> {
             shard.fences.void(stripe(hash));
             held = self.take(&mut shard, index?);
         }
-        let now = self.clock.coarse();
-        let held = held.filter(|held| !has_come(&self.clock, now, held.life.hard));
-        held.map(|held| held.value)
+        let Held { key, value, life, .. } = held?;
+        // Before the value is on its way out: the language forgets a return value if a local's `Drop` panics.
+        drop(key);
+        let over = has_come(&self.clock, self.clock.coarse(), life.hard);
+        (!over).then_some(value)
     }
 
     /// Keeps what is held under `key` for at most `keep` more, as [`Freshness::Invalidated`], and revokes
@@ -271,11 +265,8 @@ impl<K: Hash + Eq, T> Memory<K, T> {
             return false;
         };
         let lives = !has_come(&self.clock, now, held.life.hard);
-        held.life = Life {
-            soft: held.life.soft.min(now),
-            hard: held.life.hard.min(now + keep),
-            invalidated: true,
-        };
+        held.life =
+            Life { soft: held.life.soft.min(now), hard: held.life.hard.min(now + keep), invalidated: true };
         if has_come(&self.clock, now, held.life.hard) {
             shard.counts.expired += 1;
             _gone = self.take(&mut shard, index);
@@ -479,13 +470,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         if shard.is_full() || !self.budget.exchange(0, weight) {
             return Err((key, value));
         }
-        shard.add(Held {
-            key,
-            value,
-            life,
-            weight,
-            hash,
-        });
+        shard.add(Held { key, value, life, weight, hash });
         Ok(None)
     }
 

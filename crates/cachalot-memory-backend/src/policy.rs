@@ -25,15 +25,8 @@ impl Policy {
         }
         self.len += 1;
         self.ghost.grow_to(self.len);
-        let place = if self.ghost.recall(hash) {
-            Place::Main
-        } else {
-            Place::Small
-        };
-        self.nodes[at] = Node {
-            weight,
-            ..Node::default()
-        };
+        let place = if self.ghost.recall(hash) { Place::Main } else { Place::Small };
+        self.nodes[at] = Node { weight, ..Node::default() };
         self.push(place, index);
     }
 
@@ -88,11 +81,7 @@ impl Policy {
     fn next_place(&self) -> Place {
         let total = self.small.weight.saturating_add(self.main.weight);
         let over = self.small.weight > total / SMALL_SHARE;
-        if over || self.main.tail == Link::NONE {
-            Place::Small
-        } else {
-            Place::Main
-        }
+        if over || self.main.tail == Link::NONE { Place::Small } else { Place::Main }
     }
 
     fn queue(&mut self, place: Place) -> &mut Queue {
@@ -119,13 +108,7 @@ impl Policy {
     }
 
     fn unlink(&mut self, index: u32) {
-        let Node {
-            newer,
-            older,
-            place,
-            weight,
-            ..
-        } = self.nodes[index as usize];
+        let Node { newer, older, place, weight, .. } = self.nodes[index as usize];
         self.queue(place).weight -= weight;
         match newer.index() {
             Some(newer) => self.nodes[newer as usize].older = older,
@@ -249,11 +232,7 @@ mod tests {
 
     impl Cache {
         fn new(capacity: usize) -> Self {
-            Self {
-                policy: Policy::default(),
-                keys: vec![None; capacity],
-                hits: 0,
-            }
+            Self { policy: Policy::default(), keys: vec![None; capacity], hits: 0 }
         }
 
         fn holds(&self, key: u64) -> bool {
@@ -267,10 +246,7 @@ mod tests {
             }
             let index = match self.keys.iter().position(Option::is_none) {
                 Some(free) => free as u32,
-                None => self
-                    .policy
-                    .evict(|index| hash(self.keys[index as usize].unwrap()))
-                    .unwrap(),
+                None => self.policy.evict(|index| hash(self.keys[index as usize].unwrap())).unwrap(),
             };
             self.keys[index as usize] = Some(key);
             self.policy.insert(index, hash(key), 1);
@@ -353,9 +329,7 @@ mod tests {
         let (mut cache, mut fifo, mut fifo_hits) = (Cache::new(100), VecDeque::new(), 0);
         let mut state = 7u64;
         for _ in 0..50_000 {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let unit = (state >> 11) as f64 / (1u64 << 53) as f64;
             // Low keys are drawn far more often than high ones.
             let key = (1000.0 * unit * unit * unit) as u64;
@@ -367,10 +341,6 @@ mod tests {
                 fifo.drain(..fifo.len().saturating_sub(100));
             }
         }
-        assert!(
-            cache.hits > fifo_hits * 6 / 5,
-            "{} against {fifo_hits}",
-            cache.hits
-        );
+        assert!(cache.hits > fifo_hits * 6 / 5, "{} against {fifo_hits}", cache.hits);
     }
 }

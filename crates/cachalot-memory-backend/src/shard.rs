@@ -39,19 +39,12 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    pub(crate) const ENDLESS: Self = Self {
-        soft: Timestamp::NEVER,
-        hard: Timestamp::NEVER,
-        invalidated: false,
-    };
+    pub(crate) const ENDLESS: Self =
+        Self { soft: Timestamp::NEVER, hard: Timestamp::NEVER, invalidated: false };
 
     /// Soft expiry never lies behind the hard one.
     pub(crate) fn new(soft: Timestamp, hard: Timestamp) -> Self {
-        Self {
-            soft: soft.min(hard),
-            hard,
-            invalidated: false,
-        }
+        Self { soft: soft.min(hard), hard, invalidated: false }
     }
 }
 
@@ -94,8 +87,7 @@ impl<K, T> Shard<K, T> {
         Q: Equivalent<K> + ?Sized,
     {
         let same = |index: &u32| {
-            self.held(*index)
-                .is_some_and(|held| held.hash == hash && key.equivalent(&held.key))
+            self.held(*index).is_some_and(|held| held.hash == hash && key.equivalent(&held.key))
         };
         self.table.find(hash, same).copied()
     }
@@ -232,10 +224,7 @@ pub(crate) const STRIPES: usize = 64;
 
 impl Default for Fences {
     fn default() -> Self {
-        Self {
-            all: 0,
-            stripes: [0; STRIPES],
-        }
+        Self { all: 0, stripes: [0; STRIPES] }
     }
 }
 

@@ -32,12 +32,7 @@ where
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let found = self.find(key)?;
-        Some(Hit {
-            entry: found.value,
-            freshness: found.freshness,
-            stale_for: found.stale_for,
-            at: found.at,
-        })
+        Some(Hit { entry: found.value, freshness: found.freshness, stale_for: found.stale_for, at: found.at })
     }
 
     fn begin(&self, key: &K) -> Fence {

@@ -1,5 +1,8 @@
 //! What `Memory` promises, sentence by sentence.
 
+// A failed expectation is how a test reports, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,18 +19,12 @@ fn entries(limit: u64) -> Memory<u64, u64> {
 
 fn timed(limit: u64) -> (Memory<u64, u64>, ManualClock) {
     let clock = ManualClock::new();
-    (
-        Memory::entries(limit).clock(clock.clock()).build().unwrap(),
-        clock,
-    )
+    (Memory::entries(limit).clock(clock.clock()).build().unwrap(), clock)
 }
 
 /// Entries weigh their values.
 fn weighed(limit: u64) -> Memory<u64, u64> {
-    Memory::weight_limit(limit)
-        .weigher(|_, weight| *weight)
-        .build()
-        .unwrap()
+    Memory::weight_limit(limit).weigher(|_, weight| *weight).build().unwrap()
 }
 
 #[test]
@@ -184,11 +181,7 @@ fn expired_entries_leave_memory_without_being_asked_for() {
 #[test]
 fn writes_of_one_key_collect_the_expired_of_all_shards() {
     let clock = ManualClock::new();
-    let memory: Memory<u64, u64> = Memory::entries(10_000)
-        .shards(16)
-        .clock(clock.clock())
-        .build()
-        .unwrap();
+    let memory: Memory<u64, u64> = Memory::entries(10_000).shards(16).clock(clock.clock()).build().unwrap();
     (0..5000).for_each(|key| assert!(memory.insert_with_ttl(key, key, SECOND)));
     clock.advance(SECOND);
     (0..2500).for_each(|value| assert!(memory.insert(77_777, value)));
@@ -238,10 +231,7 @@ fn an_expire_keeps_the_value_for_so_long_as_invalidated() {
     assert_eq!(memory.get(&1), None);
     clock.advance(SECOND);
     let found = memory.find(&1).unwrap();
-    assert_eq!(
-        (found.freshness, found.stale_for),
-        (Freshness::Invalidated, SECOND)
-    );
+    assert_eq!((found.freshness, found.stale_for), (Freshness::Invalidated, SECOND));
     assert!(memory.expire(&1, 10 * SECOND), "a second one does not prolong");
     clock.advance(SECOND);
     assert!(memory.find(&1).is_none());
@@ -296,9 +286,7 @@ fn neither_reads_nor_evictions_nor_commits_revoke() {
     let (first, second) = (memory.begin(&1), memory.begin(&1));
     memory.get(&1);
     assert_eq!(memory.commit(first, 1, 7, None), Commit::Stored);
-    let other = (2..)
-        .find(|key| memory.begin(key).slot() != second.slot())
-        .unwrap();
+    let other = (2..).find(|key| memory.begin(key).slot() != second.slot()).unwrap();
     memory.insert(other, 9);
     assert_eq!(memory.get(&1), None);
     assert_eq!(memory.commit(second, 1, 7, None), Commit::Stored);
@@ -308,9 +296,7 @@ fn neither_reads_nor_evictions_nor_commits_revoke() {
 fn a_fence_fits_no_key_of_another_slot() {
     let memory = entries(10);
     let fence = memory.begin(&1);
-    let other = (2..)
-        .find(|key| memory.begin(key).slot() != fence.slot())
-        .unwrap();
+    let other = (2..).find(|key| memory.begin(key).slot() != fence.slot()).unwrap();
     assert_eq!(memory.commit(fence, other, 7, None), Commit::Revoked);
 }
 

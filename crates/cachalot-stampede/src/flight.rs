@@ -43,12 +43,7 @@ impl<K, O> Flights<K, O> {
     /// An empty table.
     pub fn new() -> Self {
         let shards = (0..Self::SHARDS).map(|_| Mutex::new(HashTable::new())).collect();
-        Self {
-            table: Arc::new(Table {
-                shards,
-                hasher: RandomState::new(),
-            }),
-        }
+        Self { table: Arc::new(Table { shards, hasher: RandomState::new() }) }
     }
 
     /// How many keys are being loaded, voided flights not counted.
@@ -80,22 +75,10 @@ impl<K: Hash + Eq + Clone, O: Clone> Flights<K, O> {
         if let Some(flight) = shard.find(hash, |flight| flight.key == *key) {
             return Joined::Follow(Follow::new(flight.cell.clone()));
         }
-        let cell = Arc::new(Cell {
-            id: FlightId::next(),
-            state: Mutex::new(State::new()),
-        });
-        let flight = Flight {
-            key: key.clone(),
-            hash,
-            cell: cell.clone(),
-        };
+        let cell = Arc::new(Cell { id: FlightId::next(), state: Mutex::new(State::new()) });
+        let flight = Flight { key: key.clone(), hash, cell: cell.clone() };
         shard.insert_unique(hash, flight, |flight| flight.hash);
-        let lead = Lead {
-            table: self.table.clone(),
-            key: key.clone(),
-            hash,
-            cell: cell.clone(),
-        };
+        let lead = Lead { table: self.table.clone(), key: key.clone(), hash, cell: cell.clone() };
         Joined::Lead(lead, Follow::new(cell))
     }
 
@@ -116,9 +99,7 @@ impl<K: Hash + Eq + Clone, O: Clone> Flights<K, O> {
 
 impl<K, O> Clone for Flights<K, O> {
     fn clone(&self) -> Self {
-        Self {
-            table: self.table.clone(),
-        }
+        Self { table: self.table.clone() }
     }
 }
 
@@ -186,10 +167,7 @@ impl<K, O> Lead<K, O> {
         };
         let mut shard = lock(self.table.shard(self.hash));
         let own = |flight: &Flight<K, O>| Arc::ptr_eq(&flight.cell, &self.cell);
-        let flight = shard
-            .find_entry(self.hash, own)
-            .ok()
-            .map(|found| found.remove().0);
+        let flight = shard.find_entry(self.hash, own).ok().map(|found| found.remove().0);
         drop(shard);
         drop(flight);
         wakers.wake();
@@ -221,28 +199,25 @@ impl<O: Clone> Follow<O> {
     /// # Dropping the future
     /// leaves the flight; the load goes on.
     pub async fn wait(self) -> Result<Landing<O>, Reentrant> {
-        self.wait_for(false).await
+        self.wait_or_interim(|_| false).await
     }
 
-    /// As [`wait`](Follow::wait), but content with what the leader [offers](Lead::offer) meanwhile.
+    /// As [`wait`](Follow::wait), but done with what the leader [offers](Lead::offer) meanwhile, if `content`
+    /// says so of it. `content` is called under the flight's lock.
     ///
     /// # Errors
     /// As [`wait`](Follow::wait).
-    pub async fn wait_or_interim(self) -> Result<Landing<O>, Reentrant> {
-        self.wait_for(true).await
-    }
-
-    async fn wait_for(mut self, interim: bool) -> Result<Landing<O>, Reentrant> {
+    pub async fn wait_or_interim(mut self, content: impl Fn(&O) -> bool) -> Result<Landing<O>, Reentrant> {
         let _edge = Wait::begin(self.cell.id)?;
-        Ok(poll_fn(|cx| self.poll(cx, interim)).await)
+        Ok(poll_fn(|cx| self.poll(cx, &content)).await)
     }
 
-    fn poll(&mut self, cx: &Context<'_>, interim: bool) -> Poll<Landing<O>> {
+    fn poll(&mut self, cx: &Context<'_>, content: impl Fn(&O) -> bool) -> Poll<Landing<O>> {
         let mut state = lock(&self.cell.state);
         if let Some(landing) = &state.landing {
             return Poll::Ready(landing.clone());
         }
-        if let (true, Some(offer)) = (interim, &state.interim) {
+        if let Some(offer) = state.interim.as_ref().filter(|offer| content(offer)) {
             return Poll::Ready(Landing::Interim(offer.clone()));
         }
         self.waker = Some(state.wakers.register(self.waker, cx.waker()));
@@ -294,12 +269,7 @@ struct State<O> {
 
 impl<O> State<O> {
     fn new() -> Self {
-        Self {
-            landing: None,
-            interim: None,
-            void: false,
-            wakers: Wakers::default(),
-        }
+        Self { landing: None, interim: None, void: false, wakers: Wakers::default() }
     }
 }
 

@@ -25,13 +25,11 @@ pub async fn guard<F>(mut future: Pin<Box<F>>, limit: Duration) -> Result<F::Out
 where
     F: Future + ?Sized,
 {
-    let run = poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-            Err(panic) => Poll::Ready(Err(Failure::from_panic(&*panic))),
-        },
-    );
+    let run = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        Err(panic) => Poll::Ready(Err(Failure::from_panic(&*panic))),
+    });
     match tokio::time::timeout(limit, run).await {
         Ok(result) => result,
         Err(_) => Err(Failure::Timeout),
@@ -42,10 +40,7 @@ impl Failure {
     /// The failure behind a caught panic.
     pub fn from_panic(panic: &(dyn Any + Send)) -> Self {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        Self::Panicked(
-            text.or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_default(),
-        )
+        Self::Panicked(text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
     }
 }
 

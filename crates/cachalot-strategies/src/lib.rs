@@ -1,1 +1,59 @@
-//! cachalot-strategies
+//! The engine of cachalot: [`Cache`], memory and a shared tier joined into one.
+//!
+//! ```
+//! use cachalot_core::{Entry, Ttl};
+//! use cachalot_memory_backend::Memory;
+//! use cachalot_strategies::Cache;
+//! use std::sync::Arc;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let squares: Cache<u64, u64, Memory<u64, Arc<Entry<u64>>>> = Cache::builder("squares")
+//!     .memory(Memory::entries(1_000))
+//!     .ttl(Ttl::minutes(5).jitter(0.10))
+//!     .build()?;
+//!
+//! let nine = squares.get_or_load(&3, |load| async move { Ok(load.key() * load.key()) }).await?;
+//! assert_eq!(*nine, 9);
+//! squares.remove(&3).await?;
+//! assert!(squares.get(&3).await.is_none());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The life of a read
+//!
+//! A fresh value in memory is handed out at once. Otherwise the caller joins the flight of the key, or
+//! opens it: one task that asks the shared tier for the value or for the right to load it, runs the loader,
+//! stores what it gave under that right, first in the shared tier, then in memory, and hands it to all who
+//! joined. Callers may come and go; the flight goes on.
+//!
+//! # What an invalidation promises
+//!
+//! When [`Cache::remove`] returns [`Removal::Removed`], no later read in this process, and no read of the
+//! shared tier from anywhere, sees a value from before it; whatever was in flight never brings the old value
+//! back. When the shared tier cannot be reached it returns [`Removal::Deferred`]; the promise starts with the
+//! replay, and until then the key bypasses both tiers in this process. Other processes may serve the copy in
+//! their memory for at most [`CacheBuilder::memory_ttl`]: there is no bus yet that tells them.
+//!
+//! Not covered: a server that forgets an acknowledged write (a fail-over to a lagging replica, a restart from
+//! an old snapshot), and a source that reads from a lagging replica.
+
+mod cache;
+pub use cache::{Cache, Unfinished, View};
+mod builder;
+pub use builder::CacheBuilder;
+mod cached;
+pub use cached::{Cached, StaleReason};
+mod load;
+pub use load::Load;
+mod write;
+pub use write::{Inserted, Removal};
+mod stats;
+pub use stats::Stats;
+mod engine;
+mod flight;
+mod read;
+mod shared;
+mod spawn;
+pub use spawn::TokioSpawn;

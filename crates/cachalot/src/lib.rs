@@ -1,1 +1,75 @@
-//! cachalot
+//! The caching layer of Rust services: values in process memory, bytes in Redis behind it, one load per key
+//! however many ask, and one promise: **an invalidation is never lost**.
+//!
+//! ```
+//! use cachalot::units::{MIB, hours, minutes};
+//! use cachalot::{Cache, Memory, Ttl};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let names: Cache<u64, String> = Cache::builder("names")
+//!     .memory(Memory::weight_limit(64 * MIB))
+//!     .ttl(Ttl::minutes(5).jitter(0.10))
+//!     .stale_while_revalidate(minutes(1))
+//!     .stale_if_error(hours(1))
+//!     .build()?;
+//!
+//! let name = names.get_or_load(&7, |load| async move { Ok(format!("user {}", load.key())) }).await?;
+//! assert_eq!(*name, "user 7");
+//!
+//! names.remove(&7).await?;
+//! assert!(names.get(&7).await.is_none());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! This crate only joins others: [`cachalot-memory-backend`](Memory) is the in-process tier,
+//! `cachalot-redis-backend` the shared one, `cachalot-strategies` the engine, `cachalot-core` their contracts.
+//!
+//! # Features
+//!
+//! <!-- features:begin -->
+//! <!-- features:end -->
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[doc(inline)]
+pub use cachalot_core::{
+    CacheKey, Clock, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Freshness, LoadError,
+    LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Store, StoreStats, Tier,
+    Timestamp, Ttl, units,
+};
+
+#[cfg(feature = "memory")]
+#[doc(inline)]
+pub use cachalot_memory_backend::{Memory, MemoryBuilder};
+
+#[cfg(feature = "cache")]
+mod cache {
+    use std::sync::Arc;
+
+    use cachalot_core::Entry;
+    use cachalot_memory_backend::Memory;
+
+    /// A cache over the memory engine: [`cachalot_strategies::Cache`] with its third parameter filled in.
+    pub type Cache<K, V> = cachalot_strategies::Cache<K, V, Memory<K, Arc<Entry<V>>>>;
+
+    /// What builds a [`Cache`].
+    pub type CacheBuilder<K, V> = cachalot_strategies::CacheBuilder<K, V, Memory<K, Arc<Entry<V>>>>;
+}
+#[cfg(feature = "cache")]
+#[doc(inline)]
+pub use cachalot_core::{Backend, Codec, Key, LeaseBackend, Namespace, Source, codec};
+#[cfg(feature = "cache")]
+#[doc(inline)]
+pub use cachalot_memory_backend::MemoryBackend;
+#[cfg(feature = "cache")]
+#[doc(inline)]
+pub use cachalot_strategies::{
+    Cached, Inserted, Load, Removal, StaleReason, Stats, TokioSpawn, Unfinished, View,
+};
+#[cfg(feature = "cache")]
+pub use cache::{Cache, CacheBuilder};
+
+#[cfg(feature = "redis")]
+#[doc(inline)]
+pub use cachalot_redis_backend::{Redis, RedisBackend, RedisBuilder};

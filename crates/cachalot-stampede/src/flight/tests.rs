@@ -74,12 +74,12 @@ fn dropping_the_first_caller_disturbs_nobody() {
     let mut second = follow(&flights, "k");
     let (wakes, waker) = counting_waker();
     let cx = Context::from_waker(&waker);
-    assert!(second.poll(&cx, false).is_pending());
+    assert!(second.poll(&cx, |_| false).is_pending());
     drop(first);
     assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
     leader.land(3);
     assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
-    assert_eq!(second.poll(&cx, false), Poll::Ready(Landing::Final(3)));
+    assert_eq!(second.poll(&cx, |_| false), Poll::Ready(Landing::Final(3)));
 }
 
 #[tokio::test]
@@ -100,10 +100,7 @@ async fn who_comes_after_a_void_opens_a_new_flight() {
 #[test]
 fn void_all_detaches_every_flight() {
     let flights = Loads::new();
-    let leads: Vec<_> = ["a", "b", "c"]
-        .map(|key| lead(&flights, key).0)
-        .into_iter()
-        .collect();
+    let leads: Vec<_> = ["a", "b", "c"].map(|key| lead(&flights, key).0).into_iter().collect();
     flights.void_all();
     assert!(leads.iter().all(Lead::is_void));
     assert!(flights.is_empty());
@@ -115,7 +112,7 @@ async fn an_interim_goes_only_to_those_who_want_it() {
     let (leader, patient) = lead(&flights, "k");
     let eager = follow(&flights, "k");
     leader.offer(1);
-    assert_eq!(eager.wait_or_interim().await, Ok(Landing::Interim(1)));
+    assert_eq!(eager.wait_or_interim(|offer| *offer == 1).await, Ok(Landing::Interim(1)));
     leader.land(2);
     assert_eq!(patient.wait().await, Ok(Landing::Final(2)));
 }
@@ -127,20 +124,12 @@ fn an_offer_takes_nobodys_place() {
     let mut second = follow(&flights, "k");
     let (first_wakes, first_waker) = counting_waker();
     let (second_wakes, second_waker) = counting_waker();
-    assert!(first.poll(&Context::from_waker(&first_waker), false).is_pending());
+    assert!(first.poll(&Context::from_waker(&first_waker), |_| false).is_pending());
     leader.offer(1);
-    assert!(
-        second
-            .poll(&Context::from_waker(&second_waker), false)
-            .is_pending()
-    );
-    assert!(first.poll(&Context::from_waker(&first_waker), false).is_pending());
+    assert!(second.poll(&Context::from_waker(&second_waker), |_| false).is_pending());
+    assert!(first.poll(&Context::from_waker(&first_waker), |_| false).is_pending());
     leader.land(2);
-    assert_eq!(
-        first_wakes.0.load(Ordering::SeqCst),
-        2,
-        "once for the offer, once for the landing"
-    );
+    assert_eq!(first_wakes.0.load(Ordering::SeqCst), 2, "once for the offer, once for the landing");
     assert_eq!(second_wakes.0.load(Ordering::SeqCst), 1);
 }
 
@@ -151,7 +140,7 @@ fn places_of_followers_that_left_are_used_again() {
     let waker = counting_waker().1;
     for _ in 0..1000 {
         let mut passer_by = follow(&flights, "k");
-        assert!(passer_by.poll(&Context::from_waker(&waker), false).is_pending());
+        assert!(passer_by.poll(&Context::from_waker(&waker), |_| false).is_pending());
     }
     let cell = &follow(&flights, "k").cell;
     assert_eq!(lock(&cell.state).wakers.places.len(), 1);
@@ -161,14 +150,8 @@ fn places_of_followers_that_left_are_used_again() {
 fn a_storm_leaves_nothing_behind() {
     let flights: Flights<u32, u32> = Flights::new();
     for key in 0..100_000 {
-        let Joined::Lead(leader, _share) = flights.join(&key) else {
-            panic!("a fresh key")
-        };
-        if key % 3 == 0 {
-            drop(leader)
-        } else {
-            leader.land(key)
-        }
+        let Joined::Lead(leader, _share) = flights.join(&key) else { panic!("a fresh key") };
+        if key % 3 == 0 { drop(leader) } else { leader.land(key) }
     }
     assert!(flights.is_empty());
 }

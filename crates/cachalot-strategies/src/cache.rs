@@ -1,0 +1,290 @@
+//! The face of a cache.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cachalot_core::{EntryOptions, LoadError, LoaderError, Result, Store};
+use equivalent::Equivalent;
+
+use crate::builder::CacheBuilder;
+use crate::cached::Cached;
+use crate::engine::Engine;
+use crate::load::Load;
+use crate::stats::Stats;
+use crate::write::{Inserted, Removal};
+
+/// A cache of typed values: memory, over an optional shared tier, over a loader.
+///
+/// A handle is cheap to clone; clones are the same cache. It needs a tokio runtime for everything that is
+/// `async`.
+///
+/// # Dropping a future
+///
+/// A caller may leave at any await. A load goes on, bounded by
+/// [`hard_timeout`](CacheBuilder::hard_timeout), and fills the cache; an insert or an invalidation is done.
+pub struct Cache<K, V, S> {
+    engine: Arc<Engine<K, V, S>>,
+}
+
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    /// Begins to build a cache. `name` names it in shared tiers, errors and metrics; processes that share
+    /// values use the same.
+    pub fn builder(name: &str) -> CacheBuilder<K, V, S> {
+        CacheBuilder::new(name)
+    }
+
+    pub(crate) fn over(engine: Engine<K, V, S>) -> Self {
+        Self { engine: Arc::new(engine) }
+    }
+
+    /// The name it was built with.
+    pub fn name(&self) -> &str {
+        &self.engine.name
+    }
+
+    /// The fresh value in memory. Synchronous, asks no other tier; tens of nanoseconds.
+    #[inline]
+    pub fn get_local<Q>(&self, key: &Q) -> Option<Cached<V>>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let cached = self.engine.fresh_in_memory(key).and_then(Cached::new)?;
+        self.engine.emit_memory_hit();
+        Some(cached)
+    }
+
+    /// The fresh value in memory or in the shared tier. Never loads, never waits for a load. A fault of the
+    /// shared tier is a miss.
+    pub async fn get(&self, key: &K) -> Option<Cached<V>> {
+        if let Some(hit) = self.get_local(key) {
+            return Some(hit);
+        }
+        Box::pin(self.engine.get_shared(key)).await
+    }
+
+    /// Whether [`get`](Cache::get) would give something. It costs the same, and fills memory likewise.
+    pub async fn contains(&self, key: &K) -> bool {
+        self.get(key).await.is_some()
+    }
+
+    /// The value, from memory, the shared tier, or `load`; at most one load per key runs in this process,
+    /// and over a shared tier with leases, in all processes.
+    ///
+    /// `load` is called only if memory has no fresh value and nobody else is loading; the future it gives
+    /// is run only if no tier has the value either. It runs in a task of its own.
+    ///
+    /// # Errors
+    /// [`LoadError::Loader`] with the loader's own error, shared by all who waited for this load.
+    /// [`LoadError::Cache`] if it took longer than the hard timeout, panicked, asked for its own key, or the
+    /// cache is shut down. Faults of the shared tier are no errors: the load goes on without it.
+    ///
+    /// # Dropping the future
+    /// Only this caller leaves; the load goes on.
+    pub async fn get_or_load<F, T>(&self, key: &K, load: F) -> Result<Cached<V>, LoadError>
+    where
+        F: FnOnce(Load<K>) -> T,
+        T: Future<Output = Result<V, LoaderError>> + Send + 'static,
+    {
+        if let Some(hit) = self.get_local(key) {
+            return Ok(hit);
+        }
+        Box::pin(self.engine.load_value(key, &self.engine.options, load)).await
+    }
+
+    /// As [`get_or_load`](Cache::get_or_load) for values that may be absent. Absence is cached only if
+    /// [`negative_ttl`](CacheBuilder::negative_ttl) is set.
+    ///
+    /// # Errors
+    /// As [`get_or_load`](Cache::get_or_load).
+    pub async fn get_or_load_opt<F, T>(&self, key: &K, load: F) -> Result<Option<Cached<V>>, LoadError>
+    where
+        F: FnOnce(Load<K>) -> T,
+        T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
+    {
+        if let Some(hit) = self.get_local(key) {
+            return Ok(Some(hit));
+        }
+        Box::pin(self.engine.load_option(key, &self.engine.options, load)).await
+    }
+
+    /// Stores `value` under `key` in every tier, in place of what is there.
+    ///
+    /// An insert is an invalidation first: whatever was in flight for the key is not stored. Two round trips
+    /// to a shared tier.
+    ///
+    /// # Errors
+    /// [`Encode`](cachalot_core::ErrorKind::Encode) or [`Config`](cachalot_core::ErrorKind::Config) if the shared tier can never hold the value;
+    /// [`Closed`](cachalot_core::ErrorKind::Closed).
+    pub async fn insert(&self, key: K, value: V) -> Result<Inserted> {
+        let options = self.engine.options.clone();
+        self.insert_with(key, value, options).await
+    }
+
+    async fn insert_with(&self, key: K, value: V, options: EntryOptions) -> Result<Inserted> {
+        let work = self.engine.clone().insert(key, value, options);
+        self.engine.detached("insert", work).await?
+    }
+
+    /// Forgets `key` in every tier. Whatever is in flight for it, in any process, is not stored.
+    ///
+    /// Call it after the source has taken the change.
+    ///
+    /// # Errors
+    /// [`Closed`](cachalot_core::ErrorKind::Closed). A shared tier that cannot be reached is [`Removal::Deferred`].
+    pub async fn remove<Q>(&self, key: &Q) -> Result<Removal>
+    where
+        Q: ToOwned<Owned = K> + ?Sized,
+    {
+        let work = self.engine.clone().remove(key.to_owned());
+        self.engine.detached("remove", work).await
+    }
+
+    /// As [`remove`](Cache::remove), but what is there is kept for
+    /// [`stale_if_error`](CacheBuilder::stale_if_error) more, to be served if a load fails; never while a
+    /// refresh runs.
+    ///
+    /// # Errors
+    /// As [`remove`](Cache::remove).
+    pub async fn expire<Q>(&self, key: &Q) -> Result<Removal>
+    where
+        Q: ToOwned<Owned = K> + ?Sized,
+    {
+        let keep = self.engine.options.stale_if_error;
+        let key = key.to_owned();
+        if keep.is_zero() {
+            return self.engine.detached("expire", self.engine.clone().remove(key)).await;
+        }
+        self.engine.detached("expire", self.engine.clone().expire(key, keep)).await
+    }
+
+    /// The same cache with other options for the calls made through the view.
+    ///
+    /// ```
+    /// # use cachalot_core::{Entry, Ttl};
+    /// # use cachalot_memory_backend::Memory;
+    /// # use cachalot_strategies::Cache;
+    /// # use std::{sync::Arc, time::Duration};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cache: Cache<u64, u64, Memory<u64, Arc<Entry<u64>>>> =
+    /// #     Cache::builder("squares").memory(Memory::entries(10)).build()?;
+    /// let short = cache.with(|options| options.ttl(Ttl::seconds(10)).max_stale(Duration::ZERO));
+    /// let four = short.get_or_load(&2, |load| async move { Ok(load.key() * load.key()) }).await?;
+    /// # assert_eq!(*four, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with(&self, change: impl FnOnce(EntryOptions) -> EntryOptions) -> View<'_, K, V, S> {
+        View { cache: self, options: change(self.engine.options.clone()) }
+    }
+
+    /// Figures since it was built.
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// Closes the cache and waits until what runs in its background has ended: loads, inserts,
+    /// invalidations, replays. Reads of what is in memory still work; everything else is
+    /// [`Closed`](cachalot_core::ErrorKind::Closed).
+    ///
+    /// # Errors
+    /// [`Unfinished`] if that takes longer than `deadline`, with what is left.
+    pub async fn shutdown(&self, deadline: Duration) -> Result<(), Unfinished> {
+        self.engine.tasks.close();
+        match tokio::time::timeout(deadline, self.engine.tasks.idle()).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Unfinished {
+                tasks: self.engine.tasks.running(),
+                invalidations: self.engine.deferred.len(),
+            }),
+        }
+    }
+}
+
+impl<K, V, S> Clone for Cache<K, V, S> {
+    fn clone(&self) -> Self {
+        Self { engine: self.engine.clone() }
+    }
+}
+
+impl<K, V, S> fmt::Debug for Cache<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("name", &self.engine.name).finish_non_exhaustive()
+    }
+}
+
+/// What a [`Cache::shutdown`] had to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Background tasks that still run.
+    pub tasks: usize,
+    /// Keys whose invalidation the shared tier has not taken. Other processes may serve their old values
+    /// until these expire.
+    pub invalidations: usize,
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} tasks still run, {} invalidations are not taken", self.tasks, self.invalidations)
+    }
+}
+
+impl std::error::Error for Unfinished {}
+
+/// A cache with other options, made by [`Cache::with`].
+pub struct View<'a, K, V, S> {
+    cache: &'a Cache<K, V, S>,
+    options: EntryOptions,
+}
+
+impl<K, V, S> View<'_, K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    /// [`Cache::get_or_load`] with these options.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get_or_load<F, T>(&self, key: &K, load: F) -> Result<Cached<V>, LoadError>
+    where
+        F: FnOnce(Load<K>) -> T,
+        T: Future<Output = Result<V, LoaderError>> + Send + 'static,
+    {
+        if let Some(hit) = self.cache.get_local(key) {
+            return Ok(hit);
+        }
+        Box::pin(self.cache.engine.load_value(key, &self.options, load)).await
+    }
+
+    /// [`Cache::get_or_load_opt`] with these options.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get_or_load_opt<F, T>(&self, key: &K, load: F) -> Result<Option<Cached<V>>, LoadError>
+    where
+        F: FnOnce(Load<K>) -> T,
+        T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
+    {
+        if let Some(hit) = self.cache.get_local(key) {
+            return Ok(Some(hit));
+        }
+        Box::pin(self.cache.engine.load_option(key, &self.options, load)).await
+    }
+
+    /// [`Cache::insert`] with these options.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn insert(&self, key: K, value: V) -> Result<Inserted> {
+        self.cache.insert_with(key, value, self.options.clone()).await
+    }
+}

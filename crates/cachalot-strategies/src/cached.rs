@@ -1,0 +1,153 @@
+//! What a read gives.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cachalot_core::{Entry, Freshness, Hit, LoadError, Tier, Timestamp};
+use serde::{Serialize, Serializer};
+
+/// A value out of a cache: a cheap handle that derefs to it and tells where it came from and how old it is.
+///
+/// It stays what it was when it was read; a later removal does not change it.
+pub struct Cached<V> {
+    found: Found<V>,
+    stale: Option<Arc<StaleReason>>,
+}
+
+/// Why a stale value was served.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum StaleReason {
+    /// A refresh runs in the background, here or in another process.
+    Revalidating,
+    /// The load failed.
+    LoadFailed(LoadError),
+}
+
+impl<V> Cached<V> {
+    /// The value as served. `None` for a negative entry.
+    pub(crate) fn new(found: Found<V>) -> Option<Self> {
+        found.entry.value.is_some().then_some(Self { found, stale: None })
+    }
+
+    /// As [`Cached::new`], for a value served although it is stale.
+    pub(crate) fn stale(found: Found<V>, reason: StaleReason) -> Option<Self> {
+        Self::new(found).map(|cached| Self { stale: Some(Arc::new(reason)), ..cached })
+    }
+
+    /// Where it came from.
+    pub fn tier(&self) -> Tier {
+        self.found.tier
+    }
+
+    /// What it was good for when it was served.
+    pub fn freshness(&self) -> Freshness {
+        self.found.freshness
+    }
+
+    /// Why it was served although it is stale. `None` if it was fresh.
+    pub fn stale_reason(&self) -> Option<&StaleReason> {
+        self.stale.as_deref()
+    }
+
+    /// How old it was when it was served, from the end of its load. In memory it may be off by a few
+    /// milliseconds, in a shared tier by the round trip that estimated the server's clock.
+    pub fn age(&self) -> Duration {
+        self.found.at.since(self.found.entry.meta.created_at())
+    }
+
+    /// What its load cost.
+    pub fn compute_time(&self) -> Duration {
+        self.found.entry.meta.compute_time()
+    }
+
+    /// The shared entry behind it.
+    pub fn arc(&self) -> &Arc<Entry<V>> {
+        &self.found.entry
+    }
+
+    /// The value by itself: moved out if this was the last handle, cloned otherwise.
+    pub fn into_inner(self) -> V
+    where
+        V: Clone,
+    {
+        let value = match Arc::try_unwrap(self.found.entry) {
+            Ok(entry) => entry.value,
+            Err(shared) => shared.value.clone(),
+        };
+        value.unwrap_or_else(|| unreachable!("{NO_VALUE}"))
+    }
+}
+
+const NO_VALUE: &str = "a handle is made only of an entry with a value";
+
+impl<V> Deref for Cached<V> {
+    type Target = V;
+
+    #[inline]
+    fn deref(&self) -> &V {
+        match &self.found.entry.value {
+            Some(value) => value,
+            None => unreachable!("{NO_VALUE}"),
+        }
+    }
+}
+
+impl<V> AsRef<V> for Cached<V> {
+    fn as_ref(&self) -> &V {
+        self
+    }
+}
+
+impl<V> Clone for Cached<V> {
+    fn clone(&self) -> Self {
+        Self { found: self.found.clone(), stale: self.stale.clone() }
+    }
+}
+
+impl<V: fmt::Debug> fmt::Debug for Cached<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cached")
+            .field("value", &**self)
+            .field("tier", &self.tier())
+            .field("freshness", &self.freshness())
+            .field("age", &self.age())
+            .finish()
+    }
+}
+
+/// Serializes as its value.
+impl<V: Serialize> Serialize for Cached<V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (**self).serialize(serializer)
+    }
+}
+
+/// An entry that was found, the negative kind included.
+pub(crate) struct Found<V> {
+    pub(crate) entry: Arc<Entry<V>>,
+    pub(crate) tier: Tier,
+    pub(crate) freshness: Freshness,
+    pub(crate) stale_for: Duration,
+    pub(crate) at: Timestamp,
+}
+
+impl<V> Found<V> {
+    #[inline]
+    pub(crate) fn in_memory(hit: Hit<V>) -> Self {
+        let Hit { entry, freshness, stale_for, at } = hit;
+        Self { entry, tier: Tier::Memory, freshness, stale_for, at }
+    }
+
+    pub(crate) fn is_negative(&self) -> bool {
+        self.entry.value.is_none()
+    }
+}
+
+impl<V> Clone for Found<V> {
+    fn clone(&self) -> Self {
+        Self { entry: self.entry.clone(), ..*self }
+    }
+}

@@ -1,0 +1,193 @@
+//! What all handles to one cache share, and the steps that reads and writes have in common.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cachalot_core::{
+    Clock, Commit, Entropy, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Key, Observer, Result,
+    Spawn, Store, Tier,
+};
+use cachalot_invalidation::Deferred;
+use cachalot_stampede::Flights;
+use equivalent::Equivalent;
+use tokio::sync::{Notify, oneshot};
+
+use crate::cached::Found;
+use crate::flight::Outcome;
+use crate::shared::Shared;
+use crate::stats::{Counters, Stats};
+
+pub(crate) struct Engine<K, V, S> {
+    pub(crate) name: Arc<str>,
+    pub(crate) store: S,
+    pub(crate) flights: Flights<K, Outcome<V>>,
+    pub(crate) shared: Option<Shared<K, V>>,
+    pub(crate) deferred: Deferred<K>,
+    pub(crate) options: EntryOptions,
+    pub(crate) times: Times,
+    pub(crate) clock: Clock,
+    pub(crate) entropy: Entropy,
+    pub(crate) spawn: Arc<dyn Spawn>,
+    pub(crate) counters: Counters,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) tasks: Arc<Tasks>,
+}
+
+/// The bounds of one cache.
+#[derive(Clone, Debug)]
+pub(crate) struct Times {
+    pub(crate) hard_timeout: Duration,
+    pub(crate) lease_term: Duration,
+    pub(crate) hold_term: Duration,
+}
+
+impl<K, V, S> Engine<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    #[inline]
+    pub(crate) fn fresh_in_memory<Q>(&self, key: &Q) -> Option<Found<V>>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let hit = self.store.get(key)?;
+        (hit.freshness == Freshness::Fresh).then(|| Found::in_memory(hit))
+    }
+
+    /// Ends what this process holds and has in flight for `key`: the local step of every invalidation.
+    /// Flights first, so that nobody joins an old one once the store is empty.
+    pub(crate) fn forget<Q>(&self, key: &Q)
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.flights.void(key);
+        // The old value may run its own `Drop`; no lock is held.
+        drop(self.store.invalidate(key));
+    }
+
+    /// Stores what was found below or loaded, if nothing was invalidated meanwhile.
+    pub(crate) fn fill_memory(&self, fence: Fence, key: K, found: &Found<V>) {
+        if self.store.commit(fence, key, found.entry.clone()) == Commit::Revoked {
+            self.emit(&Event::Fenced { tier: Tier::Memory });
+        }
+    }
+
+    /// The key in the shared tier, if there is one.
+    pub(crate) fn shared_key(&self, key: &K) -> Option<(&Shared<K, V>, Key)> {
+        let shared = self.shared.as_ref()?;
+        Some((shared, shared.key(key)))
+    }
+
+    #[inline]
+    pub(crate) fn emit_memory_hit(&self) {
+        self.counters.memory_hit();
+        if let Some(observer) = &self.observer {
+            observer.on_event(&Event::Hit { tier: Tier::Memory });
+        }
+    }
+
+    pub(crate) fn emit(&self, event: &Event<'_>) {
+        self.counters.count(event);
+        if let Some(observer) = &self.observer {
+            observer.on_event(event);
+        }
+    }
+
+    pub(crate) fn backend_failed(&self, error: &Error) {
+        self.emit(&Event::BackendFailed { error });
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            pending_invalidations: self.deferred.len() as u64,
+            flights: self.flights.len() as u64,
+            memory: self.store.stats(),
+            ..self.counters.stats()
+        }
+    }
+
+    /// Runs `work` in a task that its caller cannot stop by leaving. Counted until it ends.
+    pub(crate) fn detach(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tasks.begin();
+        self.spawn.spawn(Box::pin(async move {
+            work.await;
+            drop(task);
+        }));
+    }
+
+    /// Runs `work` detached and waits for what it gives.
+    pub(crate) async fn detached<T: Send + 'static>(
+        self: &Arc<Self>,
+        operation: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        self.refuse_if_closed(operation)?;
+        let (give, take) = oneshot::channel();
+        self.detach(async move {
+            // Nobody waits any more: the work was done all the same.
+            let _ = give.send(work.await);
+        });
+        take.await.map_err(|_| {
+            self.emit(&Event::TaskPanicked);
+            Error::new(ErrorKind::Panicked, operation).detail("the task that did it panicked or was dropped")
+        })
+    }
+
+    pub(crate) fn refuse_if_closed(&self, operation: &'static str) -> Result<()> {
+        if self.tasks.closed.load(Ordering::Acquire) {
+            return Err(
+                Error::new(ErrorKind::Closed, operation).detail(format!("cache {} is shut down", self.name))
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The background tasks of a cache.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    running: AtomicUsize,
+    closed: AtomicBool,
+    idle: Notify,
+}
+
+impl Tasks {
+    fn begin(self: &Arc<Self>) -> Task {
+        self.running.fetch_add(1, Ordering::AcqRel);
+        Task(self.clone())
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Waits until no task is left.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.running() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+}
+
+/// Counts one task until it is dropped, whether it ended, panicked or died with its runtime.
+struct Task(Arc<Tasks>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if self.0.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}

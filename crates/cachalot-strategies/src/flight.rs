@@ -1,0 +1,468 @@
+//! One load of one key: through the shared tier to the loader and back.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cachalot_core::{
+    BoxFuture, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Holder, Key, LeaseBackend,
+    LeaseReply, LoadError, LoadOutcome, LoaderError, Meta, Nonce, Put, PutReply, Record, Result, Store, Tier,
+    Token,
+};
+use cachalot_invalidation::Backoff;
+use cachalot_stampede::{Failure, Lead, guard, loading};
+
+use crate::cached::Found;
+use crate::engine::Engine;
+use crate::load::Wishes;
+use crate::read::may_revalidate;
+use crate::shared::{Judged, Shared};
+
+/// What a flight lands, for each of its participants.
+pub(crate) type Outcome<V> = std::result::Result<Found<V>, Failed<V>>;
+
+/// A failed load, with the stale value that was found on the way.
+pub(crate) struct Failed<V> {
+    pub(crate) error: LoadError,
+    pub(crate) stale: Option<Found<V>>,
+}
+
+impl<V> Clone for Failed<V> {
+    fn clone(&self) -> Self {
+        Self { error: self.error.clone(), stale: self.stale.clone() }
+    }
+}
+
+pub(crate) type LoadFuture<V> = BoxFuture<'static, std::result::Result<Option<V>, LoaderError>>;
+
+/// Whether a negative entry answers the question.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Value,
+    ValueOrAbsence,
+}
+
+impl Wanted {
+    pub(crate) fn accepts<V>(self, found: &Found<V>) -> bool {
+        self == Self::ValueOrAbsence || !found.is_negative()
+    }
+}
+
+pub(crate) struct Flight<K, V, S> {
+    pub(crate) engine: Arc<Engine<K, V, S>>,
+    pub(crate) lead: Lead<K, Outcome<V>>,
+    /// Granted before the first read of any tier.
+    pub(crate) fence: Fence,
+    pub(crate) options: EntryOptions,
+    pub(crate) wanted: Wanted,
+}
+
+/// The loader's future, not yet run, and where it leaves its wishes.
+pub(crate) struct Loader<V> {
+    pub(crate) load: LoadFuture<V>,
+    pub(crate) wishes: Wishes,
+}
+
+/// What may be stored once the load has ended.
+enum Right {
+    /// Only in memory, under the fence: there is no shared tier to ask, or it did not answer. A lease may
+    /// have been granted without our knowing.
+    Memory { ghost: Option<Token> },
+    /// In the shared tier under this token, then in memory.
+    Lease(Token),
+    /// Nowhere: an invalidation is still to be replayed, or somebody else is writing.
+    Nothing,
+}
+
+/// What the shared tier answered.
+enum Asked<V> {
+    Found(Found<V>),
+    /// Somebody else loads; this will do meanwhile.
+    Stale(Found<V>),
+    MayLoad(Right),
+}
+
+/// How long a reader waits for a writer before it loads without storing.
+const WRITER_PATIENCE: Duration = Duration::from_millis(50);
+/// How often a value is refused that somebody keeps refreshing, before it is loaded without the tier.
+const REFUSALS: usize = 8;
+
+impl<K, V, S> Flight<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    pub(crate) async fn run(self, loader: Loader<V>) {
+        let key = self.lead.key().clone();
+        // Another flight may have landed between this caller's look into memory and its join.
+        if let Some(found) = self.engine.fresh_in_memory(&key).filter(|found| self.wanted.accepts(found)) {
+            return self.lead.land(Ok(found));
+        }
+        let engine = self.engine.clone();
+        let Some((shared, shared_key)) = engine.shared_key(&key) else {
+            return self.load(loader, None, Right::Memory { ghost: None }, None).await;
+        };
+        if engine.deferred.contains(&shared_key) {
+            return self.load(loader, None, Right::Nothing, None).await;
+        }
+        let mut stale = None;
+        match self.ask(shared, &shared_key, &mut stale).await {
+            Asked::Found(found) => {
+                engine.emit(&Event::Hit { tier: Tier::Backend });
+                engine.fill_memory(self.fence, key, &found);
+                self.lead.land(Ok(found));
+            }
+            Asked::Stale(found) => self.lead.land(Ok(found)),
+            Asked::MayLoad(right) => self.load(loader, Some((shared, shared_key)), right, stale).await,
+        }
+    }
+
+    /// Asks the shared tier for the value, or for the right to load it. What is found but not fresh is left
+    /// in `stale`.
+    async fn ask(&self, shared: &Shared<K, V>, key: &Key, stale: &mut Option<Found<V>>) -> Asked<V> {
+        let refuse = match shared.backend.get(key).await {
+            Ok(None) => None,
+            Ok(Some(record)) => match self.answer(shared, key, &record, stale) {
+                Ok(answer) => return answer,
+                Err(nonce) => Some(nonce),
+            },
+            Err(error) => {
+                self.engine.backend_failed(&error);
+                return Asked::MayLoad(Right::Memory { ghost: None });
+            }
+        };
+        match shared.backend.leases() {
+            Some(leases) => self.contend(leases, shared, key, refuse, stale).await,
+            None => Asked::MayLoad(Right::Memory { ghost: None }),
+        }
+    }
+
+    /// Asks for the value or the lease until one of them comes, or patience ends. `refuse` is the value that
+    /// was seen and found unfit.
+    async fn contend(
+        &self,
+        leases: &dyn LeaseBackend,
+        shared: &Shared<K, V>,
+        key: &Key,
+        mut refuse: Option<Nonce>,
+        stale: &mut Option<Found<V>>,
+    ) -> Asked<V> {
+        let token = Token::draw(&self.engine.entropy);
+        let mut patience = Patience::new(&self.engine);
+        let mut refusals = 0;
+        loop {
+            let term = self.engine.times.lease_term;
+            match leases.get_or_lease(key, token, term, refuse).await {
+                Ok(LeaseReply::Hit(record)) => match self.answer(shared, key, &record, stale) {
+                    Ok(answer) => return answer,
+                    Err(nonce) => {
+                        refuse = Some(nonce);
+                        refusals += 1;
+                    }
+                },
+                Ok(LeaseReply::Lease { stale: candidate }) => {
+                    if let Some(found) = candidate.and_then(|record| self.stale(shared, key, &record)) {
+                        *stale = Some(found);
+                    }
+                    if let Some(found) = stale.as_ref().filter(|found| may_revalidate(&self.options, found)) {
+                        self.lead.offer(Ok(found.clone()));
+                    }
+                    return Asked::MayLoad(Right::Lease(token));
+                }
+                Ok(LeaseReply::Busy { remaining, holder, stale: candidate }) => {
+                    let found = candidate.and_then(|record| self.stale(shared, key, &record));
+                    if let Some(found) = found.filter(|found| may_revalidate(&self.options, found)) {
+                        return Asked::Stale(found);
+                    }
+                    if !patience.wait(&self.engine, holder, remaining).await {
+                        return Asked::MayLoad(Right::Nothing);
+                    }
+                }
+                Err(error) => {
+                    self.engine.backend_failed(&error);
+                    return Asked::MayLoad(Right::Memory { ghost: Some(token) });
+                }
+            }
+            if refusals == REFUSALS {
+                return Asked::MayLoad(Right::Nothing);
+            }
+        }
+    }
+
+    /// What `record` answers; its nonce, if it is to be refused.
+    fn answer(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        record: &Record,
+        stale: &mut Option<Found<V>>,
+    ) -> std::result::Result<Asked<V>, Nonce> {
+        match self.engine.consider(shared, key, record, self.wanted) {
+            Considered::Usable(found) => Ok(Asked::Found(found)),
+            Considered::Newer => Ok(Asked::MayLoad(Right::Memory { ghost: None })),
+            Considered::Unfit(candidate) => {
+                *stale = candidate.or(stale.take());
+                Err(record.nonce)
+            }
+        }
+    }
+
+    /// What `record` is worth as a stale candidate.
+    fn stale(&self, shared: &Shared<K, V>, key: &Key, record: &Record) -> Option<Found<V>> {
+        match self.engine.consider(shared, key, record, self.wanted) {
+            Considered::Usable(found) => Some(found),
+            Considered::Unfit(candidate) => candidate,
+            Considered::Newer => None,
+        }
+    }
+
+    /// Runs the loader, stores what it gives as far as `right` reaches, and lands.
+    async fn load(
+        self,
+        Loader { load, wishes }: Loader<V>,
+        shared: Option<(&Shared<K, V>, Key)>,
+        right: Right,
+        stale: Option<Found<V>>,
+    ) {
+        let Self { engine, lead, fence, options, .. } = self;
+        engine.emit(&Event::Miss);
+        let started = engine.clock.monotonic();
+        let result = loading(lead.id(), guard(load, engine.times.hard_timeout)).await;
+        let took = engine.clock.monotonic().saturating_sub(started);
+
+        let mut unused = None;
+        match engine.loaded(result, took) {
+            Ok(value) => {
+                let options = match wishes.ttl() {
+                    Some(ttl) => options.ttl(ttl),
+                    None => options,
+                };
+                let made = engine.make(value, &options, took);
+                unused = engine.keep(fence, lead.key(), &made, shared.as_ref(), right).await;
+                lead.land(Ok(made.found));
+            }
+            Err(error) => {
+                if let Right::Lease(token) | Right::Memory { ghost: Some(token) } = right {
+                    unused = Some(token);
+                }
+                // An invalidation meanwhile: what was stale before is gone for good.
+                let stale = stale.filter(|_| !lead.is_void());
+                lead.land(Err(Failed { error, stale }));
+            }
+        }
+        // After landing: nobody waits for a courtesy.
+        if let (Some(token), Some((shared, key))) = (unused, &shared) {
+            engine.release(shared, key, token).await;
+        }
+    }
+}
+
+/// A value just loaded, with its times.
+struct Made<V> {
+    found: Found<V>,
+    /// `None`: its TTL says not to store it.
+    meta: Option<Meta>,
+}
+
+/// How a record answers a flight.
+pub(crate) enum Considered<V> {
+    Usable(Found<V>),
+    /// Not fresh, not decodable or not what is wanted; perhaps good to be served as stale.
+    Unfit(Option<Found<V>>),
+    /// Of a newer schema.
+    Newer,
+}
+
+impl<K, V, S> Engine<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    /// Judges `record` for a reader who wants `wanted`.
+    pub(crate) fn consider(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        record: &Record,
+        wanted: Wanted,
+    ) -> Considered<V> {
+        match shared.judge(key, record, self.clock.now()) {
+            Judged::Fresh(found) if wanted.accepts(&found) => Considered::Usable(found),
+            Judged::Stale(found) if wanted.accepts(&found) => Considered::Unfit(Some(found)),
+            Judged::Fresh(_) | Judged::Stale(_) => Considered::Unfit(None),
+            Judged::Newer => Considered::Newer,
+            Judged::Unusable(error) => {
+                if let Some(error) = &error {
+                    self.emit(&Event::Undecodable { error });
+                }
+                Considered::Unfit(None)
+            }
+        }
+    }
+
+    fn loaded(
+        &self,
+        result: std::result::Result<std::result::Result<Option<V>, LoaderError>, Failure>,
+        took: Duration,
+    ) -> std::result::Result<Option<V>, LoadError> {
+        let (outcome, result) = match result {
+            Ok(Ok(value)) => (LoadOutcome::Ok, Ok(value)),
+            Ok(Err(error)) => (LoadOutcome::Error, Err(LoadError::Loader(error))),
+            Err(why) => {
+                let outcome = match why {
+                    Failure::Timeout => LoadOutcome::Timeout,
+                    Failure::Panicked(_) => LoadOutcome::Panicked,
+                };
+                (outcome, Err(failure(why, self.times.hard_timeout)))
+            }
+        };
+        self.emit(&Event::Load { outcome, took });
+        result
+    }
+
+    fn make(&self, value: Option<V>, options: &EntryOptions, took: Duration) -> Made<V> {
+        let now = self.clock.now();
+        let meta = match &value {
+            Some(_) => options.stamp(now, took, &self.entropy),
+            None => options.stamp_negative(now, took, &self.entropy),
+        };
+        let shown = meta.unwrap_or(Meta::new(now, Duration::ZERO, Duration::ZERO, took));
+        let shown = self.shared.as_ref().map_or(shown, |shared| shared.in_memory(shown, now));
+        let entry = Arc::new(Entry { value, meta: shown });
+        let found = Found {
+            entry,
+            tier: Tier::Loader,
+            freshness: Freshness::Fresh,
+            stale_for: Duration::ZERO,
+            at: now,
+        };
+        Made { found, meta }
+    }
+
+    /// Stores what was loaded as far as `right` reaches: the shared tier first, memory only if that did not
+    /// refuse. Gives back a token that is still outstanding.
+    async fn keep(
+        &self,
+        fence: Fence,
+        key: &K,
+        made: &Made<V>,
+        shared: Option<&(&Shared<K, V>, Key)>,
+        right: Right,
+    ) -> Option<Token> {
+        let Some(meta) = &made.meta else {
+            return match right {
+                Right::Lease(token) | Right::Memory { ghost: Some(token) } => Some(token),
+                Right::Memory { ghost: None } | Right::Nothing => None,
+            };
+        };
+        let (in_memory, unused) = match (right, shared) {
+            (Right::Nothing, _) => (false, None),
+            (Right::Memory { ghost }, _) => (true, ghost),
+            (Right::Lease(_), None) => (true, None),
+            (Right::Lease(token), Some((shared, shared_key))) => {
+                self.put_leased(shared, shared_key, token, made, meta).await
+            }
+        };
+        if in_memory {
+            self.fill_memory(fence, key.clone(), &made.found);
+        }
+        unused
+    }
+
+    /// Stores in the shared tier. Whether memory may follow, and the token if it is unused.
+    async fn put_leased(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        token: Token,
+        made: &Made<V>,
+        meta: &Meta,
+    ) -> (bool, Option<Token>) {
+        let reply = match self.put(shared, key, made.found.entry.value.as_ref(), meta) {
+            Ok(put) => match shared.backend.leases() {
+                Some(leases) => leases.put_leased(key, token, put).await,
+                None => return (true, None),
+            },
+            Err(error) => Err(error),
+        };
+        match reply {
+            Ok(PutReply::Stored) => (true, None),
+            Ok(PutReply::Lost | PutReply::Absent) => {
+                self.emit(&Event::Fenced { tier: Tier::Backend });
+                (false, None)
+            }
+            // Refused before anything was sent: the value will never fit there, but it is good.
+            Err(error) if matches!(error.kind(), ErrorKind::Encode | ErrorKind::Config) => {
+                self.emit(&Event::Unstorable { error: &error });
+                (true, Some(token))
+            }
+            Err(error) => {
+                self.backend_failed(&error);
+                (false, Some(token))
+            }
+        }
+    }
+
+    /// What to send for `value`.
+    pub(crate) fn put(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        value: Option<&V>,
+        meta: &Meta,
+    ) -> Result<Put> {
+        let payload = shared.encode(key, value, meta)?;
+        let ttl = meta.kept_for();
+        Ok(Put { payload, nonce: Nonce::draw(&self.entropy), ttl })
+    }
+
+    /// Gives a lease back so that waiters go on. If that fails, its term ends it.
+    async fn release(&self, shared: &Shared<K, V>, key: &Key, token: Token) {
+        if let Some(leases) = shared.backend.leases() {
+            if let Err(error) = leases.release(key, token).await {
+                self.backend_failed(&error);
+            }
+        }
+    }
+}
+
+/// A failure of the loader's run in the cache's words.
+pub(crate) fn failure(failure: Failure, hard_timeout: Duration) -> LoadError {
+    let (kind, detail) = match failure {
+        Failure::Timeout => (ErrorKind::Timeout, format!("timeout after {hard_timeout:?}")),
+        Failure::Panicked(message) => (ErrorKind::Panicked, format!("the loader panicked: {message}")),
+    };
+    Error::new(kind, "load").detail(detail).into()
+}
+
+/// How long a flight still waits for whoever has the right to store.
+struct Patience {
+    began: Duration,
+    backoff: Backoff,
+}
+
+impl Patience {
+    fn new<K, V, S>(engine: &Engine<K, V, S>) -> Self {
+        let backoff = Backoff::new(Duration::from_millis(4), Duration::from_millis(200));
+        Self { began: engine.clock.monotonic(), backoff }
+    }
+
+    /// Pauses before the next try. `false`: long enough; a lease's holder is outwaited for a whole term, so
+    /// that an own load never starts while the first may still be running within it.
+    async fn wait<K, V, S>(&mut self, engine: &Engine<K, V, S>, holder: Holder, remaining: Duration) -> bool {
+        let bound = match holder {
+            Holder::Writer => WRITER_PATIENCE,
+            Holder::Reader => engine.times.lease_term.saturating_mul(2),
+        };
+        let waited = engine.clock.monotonic().saturating_sub(self.began);
+        let Some(left) = bound.checked_sub(waited).filter(|left| !left.is_zero()) else {
+            return false;
+        };
+        let pause = self.backoff.next(&engine.entropy);
+        let until_free = remaining + Duration::from_millis(1);
+        tokio::time::sleep(pause.min(until_free).min(left)).await;
+        true
+    }
+}

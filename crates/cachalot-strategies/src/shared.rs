@@ -1,0 +1,99 @@
+//! The shared tier as the engine sees it: typed keys and values over a backend of bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cachalot_core::envelope::{self, Header};
+use cachalot_core::{
+    Backend, Codec, Entry, Error, ErrorKind, Freshness, Key, Meta, Namespace, Record, Result, Tier, Timestamp,
+};
+
+use crate::cached::Found;
+
+pub(crate) struct Shared<K, V> {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) codec: Arc<dyn Codec<V>>,
+    pub(crate) namespace: Namespace,
+    pub(crate) key_of: fn(&Namespace, &K) -> Key,
+    pub(crate) schema: u32,
+    /// How long memory may keep a copy.
+    pub(crate) memory_ttl: Duration,
+}
+
+/// What a record turned out to be.
+pub(crate) enum Judged<V> {
+    /// Good.
+    Fresh(Found<V>),
+    /// Past its time or marked invalidated: a candidate to be served as stale.
+    Stale(Found<V>),
+    /// Written by a release that knows a newer schema: neither read nor overwritten.
+    Newer,
+    /// Of no use.
+    Unusable(Option<Error>),
+}
+
+impl<K, V: Send + Sync + 'static> Shared<K, V> {
+    pub(crate) fn key(&self, key: &K) -> Key {
+        (self.key_of)(&self.namespace, key)
+    }
+
+    /// The bytes of `value` with its times.
+    pub(crate) fn encode(&self, key: &Key, value: Option<&V>, meta: &Meta) -> Result<Bytes> {
+        let header = Header {
+            codec: self.codec.id(),
+            schema: self.schema,
+            negative: value.is_none(),
+            fresh_for: meta.fresh_for(),
+            kept_for: meta.kept_for(),
+            compute_time: meta.compute_time(),
+        };
+        envelope::encode(key, header, value, &*self.codec)
+    }
+
+    /// The times of an entry as memory keeps it.
+    pub(crate) fn in_memory(&self, meta: Meta, now: Timestamp) -> Meta {
+        meta.capped(now + self.memory_ttl)
+    }
+
+    /// Decodes `record` and places it in time: its age by the server's clock, its life from the envelope.
+    pub(crate) fn judge(&self, key: &Key, record: &Record, now: Timestamp) -> Judged<V> {
+        let (header, bytes) = match envelope::open(key, &record.payload) {
+            Ok(opened) => opened,
+            Err(error) => return Judged::Unusable(Some(error)),
+        };
+        if header.schema > self.schema {
+            return Judged::Newer;
+        }
+        if header.schema < self.schema {
+            return Judged::Unusable(None);
+        }
+        let value = match self.decode(header, bytes) {
+            Ok(value) => value,
+            Err(error) => return Judged::Unusable(Some(error.key(key.as_bytes()))),
+        };
+        let created_at = now.back(record.age);
+        let meta = Meta::new(created_at, header.fresh_for, header.kept_for, header.compute_time);
+        let found = |freshness, stale_for| {
+            let entry = Arc::new(Entry { value, meta: self.in_memory(meta, now) });
+            Found { entry, tier: Tier::Backend, freshness, stale_for, at: now }
+        };
+        if now >= meta.hard_expiry() && meta.hard_expiry() != Timestamp::NEVER {
+            Judged::Unusable(None)
+        } else if record.invalidated {
+            // When it was marked is not known: at the latest when it was stored.
+            Judged::Stale(found(Freshness::Invalidated, record.age))
+        } else if now < meta.soft_expiry() || meta.soft_expiry() == Timestamp::NEVER {
+            Judged::Fresh(found(Freshness::Fresh, Duration::ZERO))
+        } else {
+            Judged::Stale(found(Freshness::Stale, meta.stale_for(now)))
+        }
+    }
+
+    fn decode(&self, header: Header, bytes: &[u8]) -> Result<Option<V>> {
+        if header.codec != self.codec.id() {
+            return Err(Error::new(ErrorKind::Decode, "envelope").detail("another codec"));
+        }
+        if header.negative { Ok(None) } else { self.codec.decode(bytes).map(Some) }
+    }
+}

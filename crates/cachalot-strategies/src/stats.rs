@@ -1,0 +1,184 @@
+//! Figures of a cache.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use cachalot_core::{Event, LoadOutcome, StoreStats, Tier};
+
+/// Figures of a cache since it was built. Counters only grow; they may lag by the operations in progress.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Reads served fresh from memory.
+    pub memory_hits: u64,
+    /// Reads of a flight served from the shared tier.
+    pub backend_hits: u64,
+    /// Reads that found nothing usable in any tier.
+    pub misses: u64,
+    /// Callers that joined a load already running.
+    pub coalesced: u64,
+    /// Stale values served.
+    pub stale_served: u64,
+    /// Loads that gave a value or "absent".
+    pub loads: u64,
+    /// Loads that failed, by an error, a panic or the hard timeout.
+    pub load_failures: u64,
+    /// Results not stored because their right had been revoked.
+    pub fenced: u64,
+    /// Records of the shared tier that could not be used.
+    pub undecodable: u64,
+    /// Values that the shared tier could not be given.
+    pub unstorable: u64,
+    /// Failed operations of the shared tier.
+    pub backend_failures: u64,
+    /// Invalidations the shared tier could not take at once.
+    pub deferred: u64,
+    /// Deferred invalidations replayed since.
+    pub replayed: u64,
+    /// Background tasks that panicked.
+    pub task_panics: u64,
+    /// Keys whose invalidation is still to be replayed, now.
+    pub pending_invalidations: u64,
+    /// Loads in progress, now.
+    pub flights: u64,
+    /// The memory tier's own figures.
+    pub memory: StoreStats,
+}
+
+impl Stats {
+    /// The share of reads served without the loader: from memory, from the shared tier, or stale. Zero
+    /// before the first read.
+    pub fn hit_ratio(&self) -> f64 {
+        let hits = self.memory_hits + self.backend_hits + self.stale_served;
+        let reads = hits + self.misses + self.coalesced;
+        if reads == 0 { 0.0 } else { hits as f64 / reads as f64 }
+    }
+}
+
+/// The counters behind [`Stats`].
+#[derive(Default)]
+pub(crate) struct Counters {
+    memory_hits: Striped,
+    backend_hits: AtomicU64,
+    misses: AtomicU64,
+    coalesced: AtomicU64,
+    stale_served: AtomicU64,
+    loads: AtomicU64,
+    load_failures: AtomicU64,
+    fenced: AtomicU64,
+    undecodable: AtomicU64,
+    unstorable: AtomicU64,
+    backend_failures: AtomicU64,
+    deferred: AtomicU64,
+    replayed: AtomicU64,
+    task_panics: AtomicU64,
+}
+
+impl Counters {
+    /// A fresh hit in memory: the one event that is counted tens of millions of times a second.
+    #[inline]
+    pub(crate) fn memory_hit(&self) {
+        self.memory_hits.increment();
+    }
+
+    pub(crate) fn count(&self, event: &Event<'_>) {
+        let counter = match event {
+            Event::Hit { tier: Tier::Memory } => return self.memory_hit(),
+            Event::Hit { .. } => &self.backend_hits,
+            Event::Miss => &self.misses,
+            Event::StaleServed { .. } => &self.stale_served,
+            Event::Coalesced => &self.coalesced,
+            Event::Load { outcome: LoadOutcome::Ok, .. } => &self.loads,
+            Event::Load { .. } => &self.load_failures,
+            Event::Fenced { .. } => &self.fenced,
+            Event::Undecodable { .. } => &self.undecodable,
+            Event::Unstorable { .. } => &self.unstorable,
+            Event::BackendFailed { .. } => &self.backend_failures,
+            Event::Deferred => &self.deferred,
+            Event::Replayed => &self.replayed,
+            Event::TaskPanicked => &self.task_panics,
+            _ => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            memory_hits: self.memory_hits.sum(),
+            backend_hits: read(&self.backend_hits),
+            misses: read(&self.misses),
+            coalesced: read(&self.coalesced),
+            stale_served: read(&self.stale_served),
+            loads: read(&self.loads),
+            load_failures: read(&self.load_failures),
+            fenced: read(&self.fenced),
+            undecodable: read(&self.undecodable),
+            unstorable: read(&self.unstorable),
+            backend_failures: read(&self.backend_failures),
+            deferred: read(&self.deferred),
+            replayed: read(&self.replayed),
+            task_panics: read(&self.task_panics),
+            ..Stats::default()
+        }
+    }
+}
+
+/// A counter that many threads increment without sharing a cache line.
+#[derive(Default)]
+struct Striped {
+    lanes: [Lane; 16],
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Lane(AtomicU64);
+
+thread_local! {
+    static LANE: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    };
+}
+
+impl Striped {
+    #[inline]
+    fn increment(&self) {
+        // A thread that is ending has no lane of its own any more.
+        let lane = LANE.try_with(|lane| *lane).unwrap_or(0);
+        self.lanes[lane % self.lanes.len()].0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sum(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_lose_no_count() {
+        let striped = Striped::default();
+        std::thread::scope(|scope| {
+            for _ in 0..20 {
+                scope.spawn(|| (0..1000).for_each(|_| striped.increment()));
+            }
+        });
+        assert_eq!(striped.sum(), 20_000);
+    }
+
+    #[test]
+    fn the_hit_ratio_counts_reads_served_without_the_loader() {
+        let stats = Stats {
+            memory_hits: 6,
+            backend_hits: 1,
+            stale_served: 1,
+            misses: 1,
+            coalesced: 1,
+            ..Stats::default()
+        };
+        assert!((stats.hit_ratio() - 0.8).abs() < 1e-9);
+        assert_eq!(Stats::default().hit_ratio(), 0.0);
+    }
+}

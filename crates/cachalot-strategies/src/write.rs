@@ -1,0 +1,224 @@
+//! Writes and invalidations. Each runs in a task that outlives its caller.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cachalot_core::{
+    Backend, Commit, Entry, EntryOptions, Error, ErrorKind, Event, Held, Key, LeaseBackend, Meta, Put,
+    PutReply, Result, Store, Tier, Token,
+};
+use cachalot_invalidation::Backoff;
+
+use crate::engine::Engine;
+use crate::shared::Shared;
+
+/// What became of an invalidation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Done: no later read in this process, and none of the shared tier, sees a value from before.
+    Removed,
+    /// The shared tier could not be reached. The invalidation is kept and replayed until it is taken; the
+    /// promise starts then. Meanwhile the key bypasses both tiers in this process; others may still read
+    /// the old value.
+    Deferred,
+}
+
+/// What became of an insert. In each case the old value is gone from this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// Stored in every tier.
+    Stored,
+    /// Not stored, because an invalidation or another writer came in between, its TTL says so, or it cannot
+    /// be held. The old value is gone from the shared tier too.
+    Dropped,
+    /// Not stored, because the shared tier could not be reached. The old value there is removed by a
+    /// replay, as with [`Removal::Deferred`].
+    Deferred,
+}
+
+impl<K, V, S> Engine<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    /// Forgets `key` everywhere: the shared tier first, acknowledged, then this process. The other way round
+    /// a reader would copy the old value back in between.
+    pub(crate) async fn remove(self: Arc<Self>, key: K) -> Removal {
+        let Some((shared, shared_key)) = self.shared_key(&key) else {
+            self.forget(&key);
+            return Removal::Removed;
+        };
+        match shared.backend.remove(&shared_key).await {
+            Ok(_) => {
+                self.forget(&key);
+                Removal::Removed
+            }
+            Err(error) => {
+                self.defer(shared_key, key, &error);
+                Removal::Deferred
+            }
+        }
+    }
+
+    /// Marks `key` as invalidated everywhere, to be served only if a load fails, for `keep` at most.
+    pub(crate) async fn expire(self: Arc<Self>, key: K, keep: Duration) -> Removal {
+        if let Some((shared, shared_key)) = self.shared_key(&key) {
+            if let Err(error) = shared.backend.expire(&shared_key, keep).await {
+                self.defer(shared_key, key, &error);
+                return Removal::Deferred;
+            }
+        }
+        self.flights.void(&key);
+        self.store.expire(&key, keep);
+        Removal::Removed
+    }
+
+    /// Stores `value` in place of whatever is there.
+    pub(crate) async fn insert(self: Arc<Self>, key: K, value: V, options: EntryOptions) -> Result<Inserted> {
+        let now = self.clock.now();
+        let Some(meta) = options.stamp(now, Duration::ZERO, &self.entropy) else {
+            return Ok(match self.remove(key).await {
+                Removal::Removed => Inserted::Dropped,
+                Removal::Deferred => Inserted::Deferred,
+            });
+        };
+        let Some((shared, shared_key)) = self.shared_key(&key) else {
+            return Ok(self.insert_in_memory(key, value, meta));
+        };
+        let Some(leases) = shared.backend.leases() else {
+            return Err(Error::new(ErrorKind::Unsupported, "insert").detail("the shared tier has no leases"));
+        };
+        // Before anything is touched: a value that cannot be encoded changes nothing.
+        let put = self.put(shared, &shared_key, Some(&value), &meta)?;
+        let entry = Arc::new(Entry { value: Some(value), meta: shared.in_memory(meta, now) });
+
+        self.forget(&key);
+        let fence = self.store.begin(&key);
+        match self.put_over(leases, shared, &shared_key, put).await {
+            Ok(true) => {
+                let kept = self.store.commit_write(fence, key.clone(), entry);
+                self.flights.void(&key);
+                Ok(self.inserted(kept))
+            }
+            Ok(false) => {
+                self.emit(&Event::Fenced { tier: Tier::Backend });
+                self.forget(&key);
+                Ok(Inserted::Dropped)
+            }
+            Err(PutOver::Refused(error)) => {
+                self.forget(&key);
+                Err(error)
+            }
+            Err(PutOver::Unreached(error)) => {
+                self.defer(shared_key, key, &error);
+                Ok(Inserted::Deferred)
+            }
+        }
+    }
+
+    fn insert_in_memory(&self, key: K, value: V, meta: Meta) -> Inserted {
+        self.forget(&key);
+        let fence = self.store.begin(&key);
+        let entry = Arc::new(Entry { value: Some(value), meta });
+        let kept = self.store.commit_write(fence, key.clone(), entry);
+        // A flight that was opened in between would hand out its older value to later callers.
+        self.flights.void(&key);
+        self.inserted(kept)
+    }
+
+    fn inserted(&self, kept: Commit) -> Inserted {
+        match kept {
+            Commit::Stored => Inserted::Stored,
+            Commit::Revoked => {
+                self.emit(&Event::Fenced { tier: Tier::Memory });
+                Inserted::Dropped
+            }
+            Commit::Rejected => Inserted::Dropped,
+        }
+    }
+
+    /// Replaces the record by `put`: first a hold, which drops the old value and revokes every right, then,
+    /// its reply seen, the value under that hold. One unconditional write would not do: timed out here but
+    /// landing late there, it would undo a newer removal. Whether it was stored.
+    async fn put_over(
+        &self,
+        leases: &dyn LeaseBackend,
+        shared: &Shared<K, V>,
+        key: &Key,
+        put: Put,
+    ) -> std::result::Result<bool, PutOver> {
+        let token = Token::draw(&self.entropy);
+        match leases.hold(key, token, self.times.hold_term).await {
+            Ok(Held::Held) => {}
+            // Nobody stores until the poisoned hold ends; what the writers left behind is then loaded.
+            Ok(Held::Overlap) => return Ok(false),
+            Err(error) => return Err(PutOver::Unreached(error)),
+        }
+        match leases.put_held(key, token, put).await {
+            Ok(reply) => Ok(reply == PutReply::Stored),
+            Err(error) if error.kind() == ErrorKind::Config => {
+                // Too large, say. Removing poisons our own hold; its term is short.
+                self.remove_quietly(&*shared.backend, key).await;
+                Err(PutOver::Refused(error))
+            }
+            Err(error) => {
+                // Stored or not: the hold has dropped the old value, and its term ends it.
+                self.backend_failed(&error);
+                Ok(false)
+            }
+        }
+    }
+
+    async fn remove_quietly(&self, backend: &dyn Backend, key: &Key) {
+        if let Err(error) = backend.remove(key).await {
+            self.backend_failed(&error);
+        }
+    }
+
+    /// Keeps an invalidation that the shared tier has not taken. Deferred first, then forgotten: a reader
+    /// that begins after the second sees the first, one that began before has lost its fence.
+    fn defer(self: &Arc<Self>, shared_key: Key, key: K, error: &Error) {
+        self.backend_failed(error);
+        self.emit(&Event::Deferred);
+        let start = self.deferred.defer(shared_key, key.clone());
+        self.forget(&key);
+        if start {
+            self.detach(self.clone().replay());
+        }
+    }
+
+    /// Replays deferred invalidations until none is left. Each is tried in each round, so that one that
+    /// keeps failing holds up no other.
+    async fn replay(self: Arc<Self>) {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        loop {
+            tokio::time::sleep(backoff.next(&self.entropy)).await;
+            for item in self.deferred.items() {
+                let Some(shared) = &self.shared else { return };
+                match shared.backend.remove(&item.key).await {
+                    Ok(_) => {
+                        // Before it is settled: until then no reader stores.
+                        self.forget(&item.typed);
+                        self.deferred.settle(&item);
+                        self.emit(&Event::Replayed);
+                        backoff.reset();
+                    }
+                    Err(error) => self.backend_failed(&error),
+                }
+            }
+            if self.deferred.finish() {
+                return;
+            }
+        }
+    }
+}
+
+/// Why [`Engine::put_over`] did not get to its end.
+enum PutOver {
+    /// The value is not acceptable.
+    Refused(Error),
+    /// The old value may still be there.
+    Unreached(Error),
+}

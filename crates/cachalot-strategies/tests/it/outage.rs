@@ -1,0 +1,221 @@
+//! A shared tier that is down, and what is kept until it is back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cachalot_core::*;
+use cachalot_strategies::{Inserted, Removal};
+
+use crate::world::{World, pass, secs};
+
+/// A backend that can be unplugged.
+#[derive(Debug)]
+struct Plug<B> {
+    inner: B,
+    out: Arc<AtomicBool>,
+}
+
+impl<B> Plug<B> {
+    fn check(&self) -> Result<()> {
+        if self.out.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "plug"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl<B: Backend> Backend for Plug<B> {
+    fn info(&self) -> BackendInfo {
+        self.inner.info()
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>> {
+        self.check()?;
+        self.inner.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
+        match self.check() {
+            Ok(()) => self.inner.get_many(keys).await,
+            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    async fn remove(&self, key: &Key) -> Result<Removed> {
+        self.check()?;
+        self.inner.remove(key).await
+    }
+
+    async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
+        match self.check() {
+            Ok(()) => self.inner.remove_many(keys).await,
+            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
+        self.check()?;
+        self.inner.expire(key, keep).await
+    }
+
+    async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
+        self.check()?;
+        self.inner.touch(key, nonce, ttl).await
+    }
+
+    fn leases(&self) -> Option<&dyn LeaseBackend> {
+        Some(self)
+    }
+}
+
+impl<B: Backend> Plug<B> {
+    fn inner(&self) -> Result<&dyn LeaseBackend> {
+        self.check()?;
+        self.inner.leases().ok_or_else(|| Error::new(ErrorKind::Unsupported, "plug"))
+    }
+}
+
+#[async_trait]
+impl<B: Backend> LeaseBackend for Plug<B> {
+    async fn get_or_lease(
+        &self,
+        key: &Key,
+        token: Token,
+        term: Duration,
+        refuse: Option<Nonce>,
+    ) -> Result<LeaseReply> {
+        self.inner()?.get_or_lease(key, token, term, refuse).await
+    }
+
+    async fn put_leased(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
+        self.inner()?.put_leased(key, token, put).await
+    }
+
+    async fn release(&self, key: &Key, token: Token) -> Result<bool> {
+        self.inner()?.release(key, token).await
+    }
+
+    async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
+        self.inner()?.hold(key, token, term).await
+    }
+
+    async fn put_held(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
+        self.inner()?.put_held(key, token, put).await
+    }
+}
+
+fn plugged(world: &World) -> (crate::world::Users, Arc<AtomicBool>) {
+    let out = Arc::new(AtomicBool::new(false));
+    let cache = world.over(Plug { inner: world.shared.clone(), out: out.clone() });
+    (cache, out)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_shared_tier_fails_no_read() {
+    let world = World::new();
+    let (cache, out) = plugged(&world);
+    out.store(true, Ordering::SeqCst);
+    assert!(cache.get(&1).await.is_none());
+    assert_eq!(*world.load(&cache, 1).await.unwrap(), "Ada");
+    assert_eq!(world.load(&cache, 1).await.unwrap().tier(), Tier::Memory, "memory works without it");
+    assert!(cache.stats().backend_failures >= 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_dies_during_the_load_costs_the_store_not_the_value() {
+    let world = World::new();
+    let (cache, out) = plugged(&world);
+    let gate = world.source.stop_after_reading();
+    let load = world.spawn_load(&cache, 1);
+    gate.reached(1).await;
+    out.store(true, Ordering::SeqCst);
+    gate.open();
+    assert_eq!(*load.await.unwrap().unwrap(), "Ada");
+    assert!(cache.get_local(&1).is_none(), "whether the tier took it is not known");
+    cache.shutdown(secs(1)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_cannot_reach_the_tier_is_deferred_and_replayed() {
+    let world = World::new();
+    let (cache, out) = plugged(&world);
+    world.load(&cache, 1).await.unwrap();
+    world.source.set(1, "Augusta".into());
+
+    out.store(true, Ordering::SeqCst);
+    assert_eq!(cache.remove(&1).await.unwrap(), Removal::Deferred);
+    assert_eq!(cache.stats().pending_invalidations, 1);
+    assert_eq!(*world.load(&cache, 1).await.unwrap(), "Augusta");
+
+    // The tier is back, with the old value: until the replay both tiers are bypassed for this key.
+    out.store(false, Ordering::SeqCst);
+    assert_eq!(world.in_shared(1).await.unwrap(), "Ada", "others still see it");
+    assert!(cache.get(&1).await.is_none());
+    assert_eq!(*world.load(&cache, 1).await.unwrap(), "Augusta");
+    assert!(cache.get_local(&1).is_none(), "nothing is stored before the replay");
+
+    tokio::time::sleep(secs(10)).await;
+    assert!(world.in_shared(1).await.is_none());
+    assert_eq!(*world.load(&cache, 1).await.unwrap(), "Augusta");
+    assert_eq!(world.in_shared(1).await.unwrap(), "Augusta");
+    let stats = cache.stats();
+    assert_eq!((stats.deferred, stats.replayed, stats.pending_invalidations), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_keys_are_cached_while_an_invalidation_waits() {
+    let world = World::new();
+    let (cache, out) = plugged(&world);
+    world.source.set(2, "Grace".into());
+    out.store(true, Ordering::SeqCst);
+    cache.remove(&1).await.unwrap();
+    world.load(&cache, 2).await.unwrap();
+    assert_eq!(*cache.get_local(&2).unwrap(), "Grace");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_insert_that_cannot_reach_the_tier_removes_the_old_value_later() {
+    let world = World::new();
+    let (cache, out) = plugged(&world);
+    world.load(&cache, 1).await.unwrap();
+    out.store(true, Ordering::SeqCst);
+    assert_eq!(cache.insert(1, "Grace".into()).await.unwrap(), Inserted::Deferred);
+    assert!(cache.get_local(&1).is_none());
+    out.store(false, Ordering::SeqCst);
+    tokio::time::sleep(secs(10)).await;
+    assert!(world.in_shared(1).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_names_what_was_not_taken() {
+    let world = World::new();
+    let (cache, out) = plugged(&world);
+    out.store(true, Ordering::SeqCst);
+    for key in 0..3 {
+        assert_eq!(cache.remove(&key).await.unwrap(), Removal::Deferred);
+    }
+    let left = cache.shutdown(secs(30)).await.unwrap_err();
+    assert_eq!((left.tasks, left.invalidations), (1, 3));
+    out.store(false, Ordering::SeqCst);
+    cache.shutdown(secs(30)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_while_loads_run_without_the_tier_still_fences_them() {
+    let world = World::new();
+    let (cache, out) = plugged(&world);
+    out.store(true, Ordering::SeqCst);
+    let gate = world.source.stop_after_reading();
+    let load = world.spawn_load(&cache, 1);
+    gate.reached(1).await;
+    world.source.set(1, "Augusta".into());
+    assert_eq!(cache.remove(&1).await.unwrap(), Removal::Deferred);
+    gate.open();
+    load.await.unwrap().unwrap();
+    pass(secs(0)).await;
+    assert!(cache.get_local(&1).is_none());
+    assert_eq!(*world.load(&cache, 1).await.unwrap(), "Augusta");
+}

@@ -314,4 +314,43 @@ mod tests {
         let apart = Clock::system().now().as_millis().abs_diff(wall.as_millis() as u64);
         assert!(apart < 60_000, "{apart} ms apart");
     }
+
+    #[test]
+    fn the_system_clock_never_goes_back() {
+        let clock = Clock::system();
+        let mut last = (clock.now(), clock.coarse(), clock.monotonic());
+        for _ in 0..10_000 {
+            let next = (clock.now(), clock.coarse(), clock.monotonic());
+            assert!(next.0 >= last.0 && next.1 >= last.1 && next.2 >= last.2, "{last:?} {next:?}");
+            last = next;
+        }
+    }
+
+    #[test]
+    fn a_custom_clock_that_steps_is_followed_and_breaks_nothing() {
+        let millis = Arc::new(AtomicU64::new(10_000));
+        let clock = Clock::custom({
+            let millis = millis.clone();
+            move || Timestamp::from_millis(millis.load(Ordering::Relaxed))
+        });
+        let (start, deadline) = (clock.now(), clock.now() + Duration::from_secs(1));
+        for (now, reached) in
+            [(9_000, false), (0, false), (10_999, false), (11_000, true), (u64::MAX, true), (10_000, false)]
+        {
+            millis.store(now, Ordering::Relaxed);
+            assert_eq!(clock.has_reached(deadline), reached, "at {now}");
+            assert_eq!(clock.now().since(start), Duration::from_millis(now.saturating_sub(10_000)));
+        }
+    }
+
+    #[test]
+    fn clones_of_a_manual_clock_share_one_time() {
+        let time = ManualClock::new();
+        let (clock, other) = (time.clock(), time.clone());
+        other.advance(Duration::from_millis(1 << 31));
+        assert_eq!(clock.now(), Timestamp::from_millis(1_000_000 + (1 << 31)));
+        other.advance(Duration::from_nanos(999_999));
+        assert_eq!(time.now(), clock.now());
+        assert_eq!(clock.monotonic(), Duration::from_millis(clock.now().as_millis()));
+    }
 }

@@ -110,6 +110,8 @@ impl Default for EntryOptions {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::units::hours;
 
@@ -168,5 +170,56 @@ mod tests {
         let options = EntryOptions::default().negative_ttl(Ttl::seconds(1));
         let meta = options.stamp_negative(now, Duration::ZERO, &entropy).unwrap();
         assert_eq!(meta.soft_expiry(), now + Duration::from_secs(1));
+    }
+
+    /// Zero, a nanosecond, either side of a millisecond, 24.8 days in milliseconds (2^31), for ever, and
+    /// anything between.
+    fn any_duration() -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            Just(Duration::ZERO),
+            Just(Duration::from_nanos(1)),
+            Just(Duration::from_nanos(999_999)),
+            Just(Duration::from_millis(1)),
+            Just(Duration::from_millis((1 << 31) - 1)),
+            Just(Duration::from_millis(1 << 31)),
+            Just(Duration::from_millis(u64::MAX)),
+            Just(Duration::MAX - Duration::from_nanos(1)),
+            Just(Duration::MAX),
+            any::<Duration>(),
+            (0u64..1 << 40).prop_map(Duration::from_nanos),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_options_stamp_times_in_order(
+            base in any_duration(), jitter in prop_oneof![Just(0.0), 0.0..=1.0, any::<f64>()],
+            revalidate in any_duration(), on_error in any_duration(), cost in any_duration(),
+            now in prop_oneof![Just(0), Just(u64::MAX), any::<u64>()], seed: u64,
+        ) {
+            let now = Timestamp::from_millis(now);
+            let options = EntryOptions::default()
+                .ttl(Ttl::new(base).jitter(jitter))
+                .stale_while_revalidate(revalidate)
+                .stale_if_error(on_error);
+            let meta = options.stamp(now, cost, &Entropy::seeded(seed));
+            prop_assert_eq!(meta.is_some(), base >= Duration::from_millis(1), "{:?}", base);
+            let Some(meta) = meta else { return Ok(()) };
+            prop_assert_eq!((meta.created_at(), meta.compute_time()), (now, cost));
+            prop_assert!(meta.created_at() <= meta.soft_expiry());
+            prop_assert!(meta.soft_expiry() <= meta.hard_expiry());
+            // An expiry lies ahead, unless time itself is at its end.
+            prop_assert!(meta.soft_expiry() > now || now == Timestamp::NEVER);
+            if base == Duration::MAX {
+                prop_assert_eq!(meta.soft_expiry(), Timestamp::NEVER);
+            }
+            prop_assert!(meta.kept_for() >= meta.fresh_for());
+            // A clock that steps, back or ahead, finds it fresh or stale, and panics nowhere.
+            for step in [Timestamp::from_millis(0), now.back(base), now + base, Timestamp::NEVER] {
+                let stale_for = meta.stale_for(step);
+                prop_assert!(stale_for == Duration::ZERO || step > meta.soft_expiry());
+                let _ = options.may_serve_on_error(stale_for);
+            }
+        }
     }
 }

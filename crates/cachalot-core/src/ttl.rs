@@ -41,6 +41,8 @@ impl Ttl {
     }
 
     /// Spreads the TTL evenly over `base · (1 ± ratio)`. `ratio` is clamped to 0..=1; not a number is 0.
+    /// Whether to store at all is not left to chance: jitter leaves a TTL below a millisecond as it is and
+    /// never takes another below one.
     #[must_use]
     pub const fn jitter(mut self, ratio: f64) -> Self {
         self.jitter = if ratio >= 0.0 { ratio.min(1.0) } else { 0.0 };
@@ -54,11 +56,13 @@ impl Ttl {
 
     /// The TTL of one entry, jitter drawn.
     pub fn draw(self, entropy: &Entropy) -> Duration {
-        if self.jitter == 0.0 || self.base == Duration::MAX {
+        const MIN: Duration = units::millis(1);
+        if self.jitter == 0.0 || self.base == Duration::MAX || self.base < MIN {
             return self.base;
         }
         let factor = 1.0 + self.jitter * entropy.draw_signed_unit();
-        Duration::try_from_secs_f64(self.base.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+        let drawn = Duration::try_from_secs_f64(self.base.as_secs_f64() * factor).unwrap_or(Duration::MAX);
+        drawn.max(MIN)
     }
 }
 
@@ -102,5 +106,24 @@ mod tests {
         }
         let almost = Duration::MAX - Duration::from_secs(1);
         assert!(Ttl::new(almost).jitter(1.0).draw(&entropy) <= Duration::MAX);
+    }
+
+    #[test]
+    fn jitter_never_turns_a_ttl_into_do_not_store() {
+        let entropy = Entropy::seeded(3);
+        for base in [units::millis(1), Duration::from_micros(1500), units::seconds(1)] {
+            let ttl = Ttl::new(base).jitter(1.0);
+            assert!((0..10_000).all(|_| ttl.draw(&entropy) >= units::millis(1)), "{base:?}");
+        }
+        assert_eq!(Ttl::new(Duration::ZERO).jitter(1.0).draw(&entropy), Duration::ZERO);
+        assert!(Ttl::new(Duration::from_nanos(1)).jitter(1.0).draw(&entropy) < units::millis(1));
+    }
+
+    #[test]
+    fn units_saturate() {
+        for ttl in [Ttl::minutes(u64::MAX), Ttl::hours(u64::MAX), Ttl::seconds(u64::MAX)] {
+            assert_eq!(ttl.base(), Duration::from_secs(u64::MAX));
+        }
+        assert_eq!(Ttl::from(Duration::MAX), Ttl::NEVER);
     }
 }

@@ -239,14 +239,19 @@ impl LeaseBackend for MemoryBackend {
 
     async fn put_held(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
         self.acceptable("memory put_held", key, &put)?;
-        Ok(self.update(key, |stored, now| match stored {
-            None => (Change::Keep, PutReply::Absent),
-            Some(stored) if stored.is_held_by(token, now) && put.ttl >= TICK => {
-                (Stored::put(&put, now).change(), PutReply::Stored)
+        Ok(self.update(key, |stored, now| {
+            let Some(stored) = stored else {
+                return (Change::Keep, PutReply::Absent);
+            };
+            if stored.is_held_by(token, now) {
+                return match put.ttl < TICK {
+                    true => (Change::Remove, PutReply::Lost),
+                    false => (Stored::put(&put, now).change(), PutReply::Stored),
+                };
             }
-            Some(stored) if stored.is_held_by(token, now) => (Change::Remove, PutReply::Lost),
-            Some(stored) if stored.poisoned(now).is_some() => (Change::Keep, PutReply::Lost),
-            Some(_) => (Change::Remove, PutReply::Lost),
+            // Two have written to the source, in an order that nobody knows.
+            let left = stored.poisoned(now).map_or(Change::Remove, Stored::change);
+            (left, PutReply::Lost)
         }))
     }
 }

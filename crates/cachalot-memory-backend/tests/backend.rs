@@ -232,6 +232,17 @@ fn overlapping_holds_poison_until_the_later_deadline() {
 }
 
 #[test]
+fn a_late_writer_poisons_the_hold_of_another() {
+    let it = world();
+    it.hold(1);
+    it.clock.advance(TERM);
+    assert_eq!(it.hold(2), Held::Held);
+    assert_eq!(it.put_held(1, put(1)), PutReply::Lost);
+    assert_eq!(it.put_held(2, put(2)), PutReply::Lost);
+    assert!(matches!(it.lease(3, None), LeaseReply::Busy { holder: Holder::Writer, .. }));
+}
+
+#[test]
 fn an_invalidation_during_a_hold_poisons_it() {
     for expire in [false, true] {
         let it = world();

@@ -64,3 +64,16 @@ fn a_weigher_of_the_user_replaces_the_default() {
 
 store_suite!(store, by_entries);
 store_suite!(store_in_one_shard, by_weight_in_one_shard);
+
+#[cfg(feature = "bytes")]
+mod bytes {
+    use cachalot_core::ManualClock;
+    use cachalot_memory_backend::MemoryBackend;
+    use cachalot_testkit::{BackendSubject, backend_suite};
+
+    backend_suite!(backend, || async {
+        let time = ManualClock::new();
+        let backend = MemoryBackend::with_limit(MemoryBackend::DEFAULT_LIMIT, time.clock());
+        BackendSubject::manual(backend, time)
+    });
+}

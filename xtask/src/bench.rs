@@ -33,12 +33,7 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
     let mut report = Report::default();
     for suite in &suites {
         let cases = suite.cases()?;
-        let rounds = Rounds {
-            suite,
-            cases: &cases,
-            home: &home,
-            count: options.rounds,
-        };
+        let rounds = Rounds { suite, cases: &cases, home: &home, count: options.rounds };
         let baselines = match &options.baseline {
             Some(asked_for) => vec![asked_for.clone()],
             None => baselines(&metadata, &suite.name)?,
@@ -61,11 +56,7 @@ struct Options {
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self> {
-        let mut options = Self {
-            suite: None,
-            rounds: ROUNDS,
-            baseline: None,
-        };
+        let mut options = Self { suite: None, rounds: ROUNDS, baseline: None };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             match arg.as_str() {
@@ -87,20 +78,11 @@ impl Options {
 /// The contenders that the others of a suite are held against, from the manifest of the benches.
 fn baselines(metadata: &Metadata, suite: &str) -> Result<Vec<String>> {
     let names = benches(metadata)?.metadata["baselines"][suite].as_array();
-    Ok(names
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect())
+    Ok(names.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
 fn benches(metadata: &Metadata) -> Result<&Package> {
-    metadata
-        .packages
-        .iter()
-        .find(|package| *package.name == "benches")
-        .context("no package benches")
+    metadata.packages.iter().find(|package| *package.name == "benches").context("no package benches")
 }
 
 /// A compiled file of `benches/benches/`.
@@ -112,11 +94,7 @@ struct Suite {
 /// Builds the benches with their peers, all or the one that was asked for.
 fn build(metadata: &Metadata, only: Option<&str>) -> Result<Vec<Suite>> {
     let targets = &benches(metadata)?.targets;
-    let names: Vec<&str> = targets
-        .iter()
-        .filter(|t| t.is_bench())
-        .map(|t| t.name.as_str())
-        .collect();
+    let names: Vec<&str> = targets.iter().filter(|t| t.is_bench()).map(|t| t.name.as_str()).collect();
     if let Some(only) = only.filter(|only| !names.contains(only)) {
         bail!("no suite {only:?}; there are {}", names.join(", "));
     }
@@ -135,13 +113,9 @@ fn suites_of(messages: &str) -> Result<Vec<Suite>> {
     let mut suites = Vec::new();
     for message in Message::parse_stream(messages.as_bytes()) {
         if let Message::CompilerArtifact(artifact) = message? {
-            let program = artifact
-                .executable
-                .filter(|_| artifact.target.kind.contains(&TargetKind::Bench));
-            suites.extend(program.map(|program| Suite {
-                name: artifact.target.name,
-                program: program.into(),
-            }));
+            let program = artifact.executable.filter(|_| artifact.target.kind.contains(&TargetKind::Bench));
+            suites
+                .extend(program.map(|program| Suite { name: artifact.target.name, program: program.into() }));
         }
     }
     suites.sort_by(|a, b| a.name.cmp(&b.name));
@@ -165,16 +139,12 @@ impl Suite {
 fn cases_of(list: &str) -> Result<Vec<Case>> {
     let mut cases: Vec<Case> = Vec::new();
     for id in list.lines().filter_map(|line| line.strip_suffix(": benchmark")) {
-        let (case, contender) = id
-            .split_once('/')
-            .with_context(|| format!("{id}: not <case>/<contender>"))?;
+        let (case, contender) =
+            id.split_once('/').with_context(|| format!("{id}: not <case>/<contender>"))?;
         let contender = contender.to_owned();
         match cases.iter_mut().find(|known| known.name == case) {
             Some(known) => known.contenders.push(contender),
-            None => cases.push(Case {
-                name: case.into(),
-                contenders: vec![contender],
-            }),
+            None => cases.push(Case { name: case.into(), contenders: vec![contender] }),
         }
     }
     ensure!(!cases.is_empty(), "no benchmark listed");
@@ -205,9 +175,7 @@ impl Rounds<'_> {
                         self.suite.name,
                         case.name
                     );
-                    let series = all
-                        .iter_mut()
-                        .find(|s| s.case == case.name && s.contender == *contender);
+                    let series = all.iter_mut().find(|s| s.case == case.name && s.contender == *contender);
                     series.context("a contender that was not listed")?.values.push(ns);
                 }
             }
@@ -235,9 +203,7 @@ impl Rounds<'_> {
 
 /// Criterion's median per iteration, divided by the operations that one iteration stands for.
 fn ns_per_operation(estimates: &Value, benchmark: &Value) -> Result<f64> {
-    let median = estimates["median"]["point_estimate"]
-        .as_f64()
-        .context("no median in the estimates")?;
+    let median = estimates["median"]["point_estimate"].as_f64().context("no median in the estimates")?;
     let operations = benchmark["throughput"]["Elements"].as_f64().unwrap_or(1.0);
     Ok(median / operations)
 }
@@ -252,23 +218,9 @@ mod tests {
 
     #[test]
     fn a_suite_rounds_and_a_baseline_can_be_asked_for() {
-        let expected = Options {
-            suite: Some("redis".into()),
-            rounds: 3,
-            baseline: Some("bare".into()),
-        };
-        assert_eq!(
-            options(&["redis", "--rounds", "3", "--baseline", "bare"]).unwrap(),
-            expected
-        );
-        assert_eq!(
-            options(&[]).unwrap(),
-            Options {
-                suite: None,
-                rounds: ROUNDS,
-                baseline: None
-            }
-        );
+        let expected = Options { suite: Some("redis".into()), rounds: 3, baseline: Some("bare".into()) };
+        assert_eq!(options(&["redis", "--rounds", "3", "--baseline", "bare"]).unwrap(), expected);
+        assert_eq!(options(&[]).unwrap(), Options { suite: None, rounds: ROUNDS, baseline: None });
         assert!(options(&["--rounds", "0"]).is_err());
         assert!(options(&["--fast"]).is_err());
     }
@@ -281,10 +233,7 @@ mod tests {
             name: name.into(),
             contenders: contenders.iter().map(|contender| contender.to_string()).collect(),
         };
-        assert_eq!(
-            cases,
-            [case("get_1", &["ours", "theirs"]), case("get_2", &["ours"])]
-        );
+        assert_eq!(cases, [case("get_1", &["ours", "theirs"]), case("get_2", &["ours"])]);
         assert!(cases_of("").is_err());
     }
 
@@ -293,9 +242,6 @@ mod tests {
         let estimates = serde_json::json!({ "median": { "point_estimate": 640.0 } });
         let many = serde_json::json!({ "throughput": { "Elements": 64 } });
         assert_eq!(ns_per_operation(&estimates, &many).unwrap(), 10.0);
-        assert_eq!(
-            ns_per_operation(&estimates, &serde_json::json!({ "throughput": null })).unwrap(),
-            640.0
-        );
+        assert_eq!(ns_per_operation(&estimates, &serde_json::json!({ "throughput": null })).unwrap(), 640.0);
     }
 }

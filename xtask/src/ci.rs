@@ -12,10 +12,7 @@ pub(crate) fn main(args: &[String]) -> Ended {
     let mut ci = Ci::default();
     let done = no_arguments(args).and_then(|()| ci.steps());
     ci.print_minutes();
-    Ended {
-        done,
-        counts: ci.counts,
-    }
+    Ended { done, counts: ci.counts }
 }
 
 #[derive(Default)]
@@ -61,57 +58,22 @@ impl Ci {
 
 /// Every target and feature but the benches' `peers`, which `benches` leaves out too.
 fn clippy() -> Result<()> {
-    let everything = [
-        "--workspace",
-        "--exclude",
-        "benches",
-        "--all-features",
-        "--all-targets",
-    ];
+    let everything = ["--workspace", "--exclude", "benches", "--all-features", "--all-targets"];
     run(cargo(&["clippy"]).args(everything).args(["--", "-D", "warnings"]))?;
-    run(&mut cargo(&[
-        "clippy",
-        "--package",
-        "benches",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    run(&mut cargo(&["clippy", "--package", "benches", "--all-targets", "--", "-D", "warnings"]))
 }
 
 fn docs() -> Result<()> {
-    let everything = [
-        "--workspace",
-        "--exclude",
-        "benches",
-        "--all-features",
-        "--no-deps",
-    ];
-    run(cargo(&["doc"])
-        .args(everything)
-        .env("RUSTDOCFLAGS", "-D warnings"))
+    let everything = ["--workspace", "--exclude", "benches", "--all-features", "--no-deps"];
+    run(cargo(&["doc"]).args(everything).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn deny() -> Result<()> {
     let installed = cargo(&["deny", "--version"]).output()?.status.success();
     if !installed {
-        run(&mut cargo(&[
-            "install",
-            "cargo-deny",
-            "--locked",
-            "--version",
-            "^0.20",
-        ]))?;
+        run(&mut cargo(&["install", "cargo-deny", "--locked", "--version", "^0.20"]))?;
     }
-    run(&mut cargo(&[
-        "deny",
-        "--workspace",
-        "check",
-        "licenses",
-        "bans",
-        "sources",
-    ]))
+    run(&mut cargo(&["deny", "--workspace", "check", "licenses", "bans", "sources"]))
 }
 
 fn benches() -> Result<()> {

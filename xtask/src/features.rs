@@ -8,11 +8,7 @@ use crate::tidy::feature_table;
 use crate::{only_flag, workspace};
 
 pub(crate) fn main(args: &[String]) -> Result<()> {
-    if only_flag(args, "--write-table")? {
-        feature_table::write()
-    } else {
-        check_each()
-    }
+    if only_flag(args, "--write-table")? { feature_table::write() } else { check_each() }
 }
 
 pub(crate) fn check_each() -> Result<()> {
@@ -49,10 +45,7 @@ mod tests {
     #[test]
     fn none_each_and_all_features_are_selected() {
         let metadata = workspace::metadata().unwrap();
-        let core = workspace::published(&metadata)
-            .into_iter()
-            .find(|p| *p.name == "cachalot-core")
-            .unwrap();
+        let core = workspace::published(&metadata).into_iter().find(|p| *p.name == "cachalot-core").unwrap();
         let selections = selections(core);
         assert_eq!(selections.len(), core.features.len() + 2);
         assert_eq!(selections[0], ["--no-default-features"]);

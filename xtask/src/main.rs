@@ -41,11 +41,7 @@ fn main() -> ExitCode {
     if let Some(counts) = counts {
         println!("{counts}");
     }
-    if done.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// How a command ended, and the tests it ran if any.

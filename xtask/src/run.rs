@@ -17,9 +17,7 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 /// Runs a program to its end, its output passing straight through; a failure is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     echo(command);
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {}", line(command)))?;
+    let status = command.status().with_context(|| format!("cannot start {}", line(command)))?;
     check(command, status)
 }
 
@@ -35,19 +33,15 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
 
 /// Runs a program whose output matters only if it fails.
 pub(crate) fn quietly(command: &mut Command) -> Result<()> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start {}", line(command)))?;
+    let output = command.output().with_context(|| format!("cannot start {}", line(command)))?;
     check(command, output.status).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// Runs a program, passes its standard output through and shows each line of it to `on_line`.
 pub(crate) fn stream(command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<ExitStatus> {
     echo(command);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {}", line(command)))?;
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {}", line(command)))?;
     if let Some(stdout) = child.stdout.take() {
         pass_through(BufReader::new(stdout), std::io::stdout().lock(), &mut on_line)?;
     }
@@ -84,11 +78,7 @@ fn line(command: &Command) -> String {
         words.push(format!("{}={}", name.to_string_lossy(), quoted(&value)));
     }
     let program = Path::new(command.get_program());
-    let program = if program.ends_with("cargo") {
-        Path::new("cargo")
-    } else {
-        program
-    };
+    let program = if program.ends_with("cargo") { Path::new("cargo") } else { program };
     words.push(quoted(&program.to_string_lossy()));
     words.extend(command.get_args().map(|arg| quoted(&arg.to_string_lossy())));
     words.join(" ")
@@ -96,11 +86,7 @@ fn line(command: &Command) -> String {
 
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into()
-    } else {
-        format!("'{word}'")
-    }
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{word}'") }
 }
 
 #[cfg(test)]
@@ -110,17 +96,13 @@ mod tests {
     #[test]
     fn a_command_is_echoed_as_one_would_type_it() {
         let mut command = Command::new("/somewhere/bin/cargo");
-        command
-            .args(["test", "-p", "core"])
-            .env("RUSTFLAGS", "--cfg portable");
+        command.args(["test", "-p", "core"]).env("RUSTFLAGS", "--cfg portable");
         assert_eq!(line(&command), "RUSTFLAGS='--cfg portable' cargo test -p core");
     }
 
     #[test]
     fn a_failing_program_is_an_error_that_names_it() {
-        let error = run(Command::new("cargo")
-            .arg("no-such-command-here")
-            .stderr(Stdio::null()));
+        let error = run(Command::new("cargo").arg("no-such-command-here").stderr(Stdio::null()));
         let text = format!("{:#}", error.unwrap_err());
         assert!(text.contains("cargo no-such-command-here failed"), "{text}");
     }

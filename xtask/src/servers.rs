@@ -20,14 +20,8 @@ struct Server {
 }
 
 const SERVERS: [Server; 2] = [
-    Server {
-        program: "redis-server",
-        variable: "CACHALOT_REDIS_SERVER",
-    },
-    Server {
-        program: "memcached",
-        variable: "CACHALOT_MEMCACHED",
-    },
+    Server { program: "redis-server", variable: "CACHALOT_REDIS_SERVER" },
+    Server { program: "memcached", variable: "CACHALOT_MEMCACHED" },
 ];
 
 /// A package manager and the command lines that install both servers with it.
@@ -61,29 +55,13 @@ const MANAGERS: [Manager; 5] = [
         needs_root: true,
         commands: &[&["dnf", "install", "--assumeyes", "redis", "memcached"]],
     },
-    Manager {
-        program: "apk",
-        needs_root: true,
-        commands: &[&["apk", "add", "redis", "memcached"]],
-    },
+    Manager { program: "apk", needs_root: true, commands: &[&["apk", "add", "redis", "memcached"]] },
     Manager {
         program: "pacman",
         needs_root: true,
-        commands: &[&[
-            "pacman",
-            "--sync",
-            "--refresh",
-            "--needed",
-            "--noconfirm",
-            "redis",
-            "memcached",
-        ]],
+        commands: &[&["pacman", "--sync", "--refresh", "--needed", "--noconfirm", "redis", "memcached"]],
     },
-    Manager {
-        program: "brew",
-        needs_root: false,
-        commands: &[&["brew", "install", "redis", "memcached"]],
-    },
+    Manager { program: "brew", needs_root: false, commands: &[&["brew", "install", "redis", "memcached"]] },
 ];
 
 /// Debian's packages ask this program before they start a service; 101 forbids it.
@@ -103,38 +81,26 @@ pub(crate) fn ensure(install_missing: bool) -> Result<()> {
 }
 
 fn missing(servers: &[Server]) -> Vec<&'static str> {
-    servers
-        .iter()
-        .filter(|server| find(server).is_none())
-        .map(|server| server.program)
-        .collect()
+    servers.iter().filter(|server| find(server).is_none()).map(|server| server.program).collect()
 }
 
 fn announce(server: &Server) -> Result<()> {
-    let path = find(server).with_context(|| {
-        format!(
-            "{} not found; name the program in {}",
-            server.program, server.variable
-        )
-    })?;
+    let path = find(server)
+        .with_context(|| format!("{} not found; name the program in {}", server.program, server.variable))?;
     eprintln!("{}: {}", server.program, path.display());
     Ok(())
 }
 
 fn find(server: &Server) -> Option<PathBuf> {
     match env::var_os(server.variable) {
-        Some(named) => Some(PathBuf::from(&named))
-            .filter(|path| path.is_file())
-            .or_else(|| on_path(&named)),
+        Some(named) => Some(PathBuf::from(&named)).filter(|path| path.is_file()).or_else(|| on_path(&named)),
         None => on_path(server.program),
     }
 }
 
 fn on_path(program: impl AsRef<Path>) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path)
-        .map(|folder| folder.join(&program))
-        .find(|file| file.is_file())
+    env::split_paths(&path).map(|folder| folder.join(&program)).find(|file| file.is_file())
 }
 
 fn install() -> Result<()> {
@@ -149,20 +115,14 @@ fn install() -> Result<()> {
 }
 
 fn run_all(manager: &Manager) -> Result<()> {
-    manager
-        .commands
-        .iter()
-        .try_for_each(|words| run(&mut privileged(words, manager.needs_root)?))
+    manager.commands.iter().try_for_each(|words| run(&mut privileged(words, manager.needs_root)?))
 }
 
 /// Keeps Debian's packages from starting services on the default ports while `work` runs.
 fn with_services_forbidden(work: impl FnOnce() -> Result<()>) -> Result<()> {
     let script = workspace::root().join("xtask/src/policy-rc.d");
     let script = script.to_str().context("the workspace's path is no UTF-8")?;
-    run(&mut privileged(
-        &["install", "-m", "755", script, DEBIAN_POLICY],
-        true,
-    )?)?;
+    run(&mut privileged(&["install", "-m", "755", script, DEBIAN_POLICY], true)?)?;
     let done = work();
     run(&mut privileged(&["rm", DEBIAN_POLICY], true)?)?;
     done
@@ -185,10 +145,7 @@ fn is_root() -> Result<bool> {
 mod tests {
     use super::*;
 
-    const NOWHERE: Server = Server {
-        program: "no-such-server-anywhere",
-        variable: "XTASK_TEST_UNSET",
-    };
+    const NOWHERE: Server = Server { program: "no-such-server-anywhere", variable: "XTASK_TEST_UNSET" };
 
     #[test]
     fn a_program_on_the_path_is_found() {
@@ -203,10 +160,7 @@ mod tests {
     #[test]
     fn a_server_that_cannot_be_found_says_which_variable_names_it() {
         let text = format!("{:#}", announce(&NOWHERE).unwrap_err());
-        assert_eq!(
-            text,
-            "no-such-server-anywhere not found; name the program in XTASK_TEST_UNSET"
-        );
+        assert_eq!(text, "no-such-server-anywhere not found; name the program in XTASK_TEST_UNSET");
     }
 
     #[test]
@@ -214,19 +168,12 @@ mod tests {
         for manager in &MANAGERS {
             let last = manager.commands.last().unwrap();
             assert!(last.contains(&"memcached"), "{}", manager.program);
-            assert!(
-                last.iter().any(|word| word.starts_with("redis")),
-                "{}",
-                manager.program
-            );
+            assert!(last.iter().any(|word| word.starts_with("redis")), "{}", manager.program);
         }
     }
 
     #[test]
     fn what_needs_no_root_runs_as_the_user() {
-        assert_eq!(
-            privileged(&["brew", "install"], false).unwrap().get_program(),
-            "brew"
-        );
+        assert_eq!(privileged(&["brew", "install"], false).unwrap().get_program(), "brew");
     }
 }

@@ -11,13 +11,7 @@ use crate::run::{cargo, stream};
 use crate::{Ended, only_flag, servers, workspace};
 
 /// The whole workspace with every feature; the benches would build other projects' caches then.
-const EVERYTHING: [&str; 5] = [
-    "--workspace",
-    "--exclude",
-    "benches",
-    "--all-features",
-    "--no-fail-fast",
-];
+const EVERYTHING: [&str; 5] = ["--workspace", "--exclude", "benches", "--all-features", "--no-fail-fast"];
 
 /// How many tests passed and failed; an example that runs to its end counts as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,10 +28,7 @@ impl Counts {
             let field = counts.split("; ").find_map(|field| field.strip_suffix(what))?;
             field.trim().parse().ok()
         };
-        Some(Self {
-            passed: count("passed")?,
-            failed: count("failed")?,
-        })
+        Some(Self { passed: count("passed")?, failed: count("failed")? })
     }
 }
 
@@ -56,10 +47,7 @@ impl fmt::Display for Counts {
 
 pub(crate) fn main(args: &[String]) -> Ended {
     match only_flag(args, "--install-servers").and_then(run_all) {
-        Ok(counts) => Ended {
-            done: passed(counts),
-            counts: Some(counts),
-        },
+        Ok(counts) => Ended { done: passed(counts), counts: Some(counts) },
         Err(error) => Err(error).into(),
     }
 }
@@ -87,16 +75,8 @@ pub(crate) fn run_all(install_servers: bool) -> Result<Counts> {
 /// The core with its portable fallbacks forced on, as platforms without a coarse clock see it.
 fn portable() -> Result<Command> {
     let target = workspace::metadata()?.target_directory.join("portable");
-    let mut command = cargo(&[
-        "test",
-        "--package",
-        "cachalot-core",
-        "--all-features",
-        "--no-fail-fast",
-    ]);
-    command
-        .env("RUSTFLAGS", "--cfg cachalot_portable")
-        .env("CARGO_TARGET_DIR", target);
+    let mut command = cargo(&["test", "--package", "cachalot-core", "--all-features", "--no-fail-fast"]);
+    command.env("RUSTFLAGS", "--cfg cachalot_portable").env("CARGO_TARGET_DIR", target);
     Ok(command)
 }
 
@@ -105,11 +85,7 @@ fn examples() -> Result<Vec<Command>> {
     let metadata = workspace::metadata()?;
     let mut commands = Vec::new();
     for package in metadata.workspace_packages() {
-        for target in package
-            .targets
-            .iter()
-            .filter(|target| target.kind.contains(&TargetKind::Example))
-        {
+        for target in package.targets.iter().filter(|target| target.kind.contains(&TargetKind::Example)) {
             let mut command = cargo(&["run", "--quiet", "--package", &package.name]);
             command.args(["--example", &target.name]);
             if !target.required_features.is_empty() {
@@ -140,10 +116,7 @@ impl Runs {
 
     fn example(&mut self, command: &mut Command) -> Result<()> {
         let passed = stream(command, |_| ())?.success();
-        self.counts += Counts {
-            passed: u64::from(passed),
-            failed: u64::from(!passed),
-        };
+        self.counts += Counts { passed: u64::from(passed), failed: u64::from(!passed) };
         Ok(())
     }
 }
@@ -157,13 +130,7 @@ mod tests {
     #[test]
     fn a_result_line_is_counted() {
         let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.01s";
-        assert_eq!(
-            Counts::of_line(line),
-            Some(Counts {
-                passed: 12,
-                failed: 3
-            })
-        );
+        assert_eq!(Counts::of_line(line), Some(Counts { passed: 12, failed: 3 }));
     }
 
     #[test]
@@ -182,12 +149,7 @@ mod tests {
     #[test]
     fn a_suite_that_prints_no_result_and_dies_is_a_failure() {
         let mut runs = Runs::default();
-        runs.suite(
-            Command::new("cargo")
-                .arg("no-such-command-here")
-                .stderr(Stdio::null()),
-        )
-        .unwrap();
+        runs.suite(Command::new("cargo").arg("no-such-command-here").stderr(Stdio::null())).unwrap();
         assert_eq!(runs.counts, Counts { passed: 0, failed: 1 });
         assert!(passed(runs.counts).is_err());
     }

@@ -31,10 +31,7 @@ pub(crate) fn check_all() -> Result<()> {
         ("rust-version", Ok(msrv::check(&metadata))),
         ("files", files::check(&metadata)),
     ];
-    let found: usize = checks
-        .into_iter()
-        .map(|(name, outcome)| report(name, outcome))
-        .sum();
+    let found: usize = checks.into_iter().map(|(name, outcome)| report(name, outcome)).sum();
     if found > 0 {
         bail!("tidy: {found} findings");
     }
@@ -44,10 +41,7 @@ pub(crate) fn check_all() -> Result<()> {
 /// Prints what a check found and returns how much that is. A check that cannot run is a finding.
 fn report(name: &str, outcome: Result<Findings>) -> usize {
     let findings = outcome.unwrap_or_else(|error| vec![format!("{error:#}")]);
-    println!(
-        "tidy: {name}: {}",
-        if findings.is_empty() { "ok" } else { "NOT ok" }
-    );
+    println!("tidy: {name}: {}", if findings.is_empty() { "ok" } else { "NOT ok" });
     for finding in &findings {
         println!("  {finding}");
     }

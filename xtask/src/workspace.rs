@@ -8,10 +8,7 @@ use cargo_metadata::{CargoOpt, Metadata, MetadataCommand, Package};
 /// The root folder of the workspace.
 pub(crate) fn root() -> PathBuf {
     // xtask is a folder of the root; its own manifest's place was fixed when it was compiled.
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_path_buf)
-        .unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
 /// Packages and their resolved dependencies, all features on.
@@ -26,12 +23,7 @@ pub(crate) fn metadata() -> Result<Metadata> {
 /// The crates that go to the registry.
 pub(crate) fn published(metadata: &Metadata) -> Vec<&Package> {
     let mut packages = metadata.workspace_packages();
-    packages.retain(|package| {
-        package
-            .publish
-            .as_ref()
-            .is_none_or(|registries| !registries.is_empty())
-    });
+    packages.retain(|package| package.publish.as_ref().is_none_or(|registries| !registries.is_empty()));
     packages.sort_by(|a, b| a.name.cmp(&b.name));
     packages
 }

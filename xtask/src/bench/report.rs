@@ -31,11 +31,7 @@ impl Series {
 
     /// This series over another, round by round.
     fn over(&self, other: &Self) -> Vec<f64> {
-        self.values
-            .iter()
-            .zip(&other.values)
-            .map(|(ours, theirs)| ours / theirs)
-            .collect()
+        self.values.iter().zip(&other.values).map(|(ours, theirs)| ours / theirs).collect()
     }
 }
 
@@ -52,11 +48,7 @@ impl Spread {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
-        Self {
-            median: (low + high) / 2.0,
-            min: sorted[0],
-            max: sorted[sorted.len() - 1],
-        }
+        Self { median: (low + high) / 2.0, min: sorted[0], max: sorted[sorted.len() - 1] }
     }
 }
 
@@ -84,17 +76,9 @@ impl Report {
         for series in all {
             self.row(suite, series, String::from("time"), "ns/op", &series.values);
             for baseline in baselines.iter().filter(|baseline| **baseline != series.contender) {
-                let base = all
-                    .iter()
-                    .find(|other| other.case == series.case && other.contender == *baseline);
+                let base = all.iter().find(|other| other.case == series.case && other.contender == *baseline);
                 if let Some(base) = base {
-                    self.row(
-                        suite,
-                        series,
-                        format!("time / {baseline}"),
-                        "ratio",
-                        &series.over(base),
-                    );
+                    self.row(suite, series, format!("time / {baseline}"), "ratio", &series.over(base));
                 }
             }
         }
@@ -119,25 +103,13 @@ impl Report {
         for row in &self.rows {
             let new = format!("{} {}", row.suite, row.case);
             if new != heading {
-                let _ = writeln!(
-                    table,
-                    "{new:<32} {:<22} {:>11} {:>11} {:>11}",
-                    "", "median", "min", "max"
-                );
+                let _ = writeln!(table, "{new:<32} {:<22} {:>11} {:>11} {:>11}", "", "median", "min", "max");
                 heading = new;
             }
             let Spread { median, min, max } = row.spread;
             let digits = if row.unit == "ratio" { 3 } else { 1 };
-            let name = if row.metric == "time" {
-                row.contender.as_str()
-            } else {
-                ""
-            };
-            let metric = if row.metric == "time" {
-                row.unit
-            } else {
-                row.metric.as_str()
-            };
+            let name = if row.metric == "time" { row.contender.as_str() } else { "" };
+            let metric = if row.metric == "time" { row.unit } else { row.metric.as_str() };
             let _ = writeln!(
                 table,
                 "  {name:<30} {metric:<22} {median:>11.digits$} {min:>11.digits$} {max:>11.digits$}"
@@ -179,39 +151,24 @@ fn machine() -> Value {
 
 fn cpu_model() -> String {
     let linux = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = linux
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = linux.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let elsewhere = || {
-        let asked = Command::new("sysctl")
-            .args(["-n", "machdep.cpu.brand_string"])
-            .output()
-            .ok()?;
+        let asked = Command::new("sysctl").args(["-n", "machdep.cpu.brand_string"]).output().ok()?;
         Some(String::from_utf8(asked.stdout).ok()?.trim().to_owned())
     };
-    model
-        .map(|(_, name)| name.to_owned())
-        .or_else(elsewhere)
-        .unwrap_or_else(|| "unknown".into())
+    model.map(|(_, name)| name.to_owned()).or_else(elsewhere).unwrap_or_else(|| "unknown".into())
 }
 
 /// The compiler and what the benches link: our crates and their peers.
 fn versions(metadata: &Metadata) -> Result<Value> {
     let mut versions = Map::new();
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    versions.insert(
-        "rustc".into(),
-        read(Command::new(rustc).arg("--version"))?.trim().into(),
-    );
+    versions.insert("rustc".into(), read(Command::new(rustc).arg("--version"))?.trim().into());
     let benches = benches(metadata)?;
     let nodes = metadata.resolve.iter().flat_map(|resolve| &resolve.nodes);
     for node in nodes.filter(|node| node.id == benches.id) {
         let built = |kind: DependencyKind| kind != DependencyKind::Build;
-        for linked in node
-            .deps
-            .iter()
-            .filter(|dep| dep.dep_kinds.iter().any(|info| built(info.kind)))
-        {
+        for linked in node.deps.iter().filter(|dep| dep.dep_kinds.iter().any(|info| built(info.kind))) {
             let package = &metadata[&linked.pkg];
             versions.insert(package.name.to_string(), package.version.to_string().into());
         }
@@ -224,55 +181,23 @@ mod tests {
     use super::*;
 
     fn series(contender: &str, values: &[f64]) -> Series {
-        Series {
-            case: "get".into(),
-            contender: contender.into(),
-            values: values.to_vec(),
-        }
+        Series { case: "get".into(), contender: contender.into(), values: values.to_vec() }
     }
 
     #[test]
     fn the_median_of_an_even_number_lies_between_the_middle_two() {
-        assert_eq!(
-            Spread::of(&[4.0, 1.0, 3.0, 2.0]),
-            Spread {
-                median: 2.5,
-                min: 1.0,
-                max: 4.0
-            }
-        );
-        assert_eq!(
-            Spread::of(&[5.0]),
-            Spread {
-                median: 5.0,
-                min: 5.0,
-                max: 5.0
-            }
-        );
+        assert_eq!(Spread::of(&[4.0, 1.0, 3.0, 2.0]), Spread { median: 2.5, min: 1.0, max: 4.0 });
+        assert_eq!(Spread::of(&[5.0]), Spread { median: 5.0, min: 5.0, max: 5.0 });
     }
 
     #[test]
     fn a_ratio_is_the_median_of_the_ratios_of_each_round() {
         let mut report = Report::default();
         // The middle round was slow for both: a ratio of medians would be 10 / 20, too.
-        let all = [
-            series("ours", &[10.0, 90.0, 8.0]),
-            series("theirs", &[20.0, 100.0, 10.0]),
-        ];
+        let all = [series("ours", &[10.0, 90.0, 8.0]), series("theirs", &[20.0, 100.0, 10.0])];
         report.add("hits", &all, &["theirs".into()]);
-        let ratio = report
-            .rows
-            .iter()
-            .find(|row| row.contender == "ours" && row.unit == "ratio")
-            .unwrap();
-        assert_eq!(
-            ratio.spread,
-            Spread {
-                median: 0.8,
-                min: 0.5,
-                max: 0.9
-            }
-        );
+        let ratio = report.rows.iter().find(|row| row.contender == "ours" && row.unit == "ratio").unwrap();
+        assert_eq!(ratio.spread, Spread { median: 0.8, min: 0.5, max: 0.9 });
         assert_eq!(ratio.metric, "time / theirs");
     }
 

@@ -29,20 +29,11 @@ struct Allowed {
 
 const ALLOWED: [Allowed; 3] = [
     // `Clock::system` anchors monotonic time to wall time once, and reads `Instant` where there is no coarse clock.
-    Allowed {
-        file: "crates/cachalot-core/src/clock.rs",
-        effects: &["Instant::now", "SystemTime::now"],
-    },
+    Allowed { file: "crates/cachalot-core/src/clock.rs", effects: &["Instant::now", "SystemTime::now"] },
     // `Entropy` is the one source of randomness.
-    Allowed {
-        file: "crates/cachalot-core/src/entropy.rs",
-        effects: &["fastrand::", "getrandom::"],
-    },
+    Allowed { file: "crates/cachalot-core/src/entropy.rs", effects: &["fastrand::", "getrandom::"] },
     // `TokioSpawn` is the `Spawn` that a cache gets unless it is given another.
-    Allowed {
-        file: "crates/cachalot-strategies/src/spawn.rs",
-        effects: &["tokio::spawn"],
-    },
+    Allowed { file: "crates/cachalot-strategies/src/spawn.rs", effects: &["tokio::spawn"] },
 ];
 
 /// Test tools inject by their nature.
@@ -71,9 +62,7 @@ pub(super) fn check() -> Result<Findings> {
 }
 
 fn is_allowed(file: &str, effect: &str) -> bool {
-    ALLOWED
-        .iter()
-        .any(|allowed| allowed.file == file && allowed.effects.contains(&effect))
+    ALLOWED.iter().any(|allowed| allowed.file == file && allowed.effects.contains(&effect))
 }
 
 /// An allowance that nothing needs any more must go.
@@ -81,14 +70,8 @@ fn unused(used: &[(String, &str)]) -> Findings {
     let mut findings = Vec::new();
     for allowed in &ALLOWED {
         for effect in allowed.effects {
-            if !used
-                .iter()
-                .any(|(file, used)| file == allowed.file && used == effect)
-            {
-                findings.push(format!(
-                    "{} no longer needs {effect}: shorten the list",
-                    allowed.file
-                ));
+            if !used.iter().any(|(file, used)| file == allowed.file && used == effect) {
+                findings.push(format!("{} no longer needs {effect}: shorten the list", allowed.file));
             }
         }
     }
@@ -131,9 +114,7 @@ fn effects_in(source: &str) -> Result<Vec<(&'static str, usize)>> {
     flatten(tokens, &mut words);
     let mut found = Vec::new();
     for (at, (_, span)) in words.iter().enumerate() {
-        let effect = EFFECTS
-            .into_iter()
-            .find(|effect| starts_with_path(&words[at..], effect));
+        let effect = EFFECTS.into_iter().find(|effect| starts_with_path(&words[at..], effect));
         found.extend(effect.map(|effect| (effect, span.start().line)));
     }
     Ok(found)
@@ -148,9 +129,7 @@ fn flatten(tokens: TokenStream, words: &mut Vec<Word>) {
         let span = token.span();
         match token {
             TokenTree::Punct(punct) if punct.as_char() == '#' => {
-                let test_only = tokens
-                    .next_if(is_attribute)
-                    .is_some_and(|attribute| is_cfg_test(&attribute));
+                let test_only = tokens.next_if(is_attribute).is_some_and(|attribute| is_cfg_test(&attribute));
                 if test_only {
                     // The item ends with its body or, without one, with a semicolon.
                     let _ = tokens.by_ref().find(ends_item);
@@ -205,10 +184,7 @@ mod tests {
 
     #[test]
     fn a_clock_in_code_is_found_with_its_line() {
-        assert_eq!(
-            found("fn f() {\n    let t = std::time::Instant::now();\n}"),
-            [("Instant::now", 2)]
-        );
+        assert_eq!(found("fn f() {\n    let t = std::time::Instant::now();\n}"), [("Instant::now", 2)]);
     }
 
     #[test]
@@ -237,10 +213,7 @@ mod tests {
 
     #[test]
     fn a_type_of_the_same_name_is_no_call() {
-        assert_eq!(
-            found("use std::time::Instant; fn f(t: Instant) -> Instant { self::now(t) }"),
-            []
-        );
+        assert_eq!(found("use std::time::Instant; fn f(t: Instant) -> Instant { self::now(t) }"), []);
     }
 
     #[test]

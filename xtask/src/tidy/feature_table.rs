@@ -41,10 +41,7 @@ fn docs_file() -> PathBuf {
 fn expected() -> Result<String> {
     let manifest = std::fs::read_to_string(workspace::root().join("crates/cachalot/Cargo.toml"))?;
     let metadata = workspace::metadata()?;
-    let facade = metadata
-        .packages
-        .iter()
-        .find(|package| *package.name == "cachalot");
+    let facade = metadata.packages.iter().find(|package| *package.name == "cachalot");
     let features = &facade.context("the facade is missing")?.features;
     Ok(table(&commented(&manifest)?, &on_by_default(features)))
 }
@@ -85,11 +82,7 @@ fn on_by_default(features: &BTreeMap<String, Vec<String>>) -> BTreeSet<&str> {
 fn table(features: &[Feature], on_by_default: &BTreeSet<&str>) -> String {
     let mut table = String::from("//! | feature | default | what it adds |\n//! |---|---|---|\n");
     for (name, comment) in features {
-        let default = if on_by_default.contains(name.as_str()) {
-            "yes"
-        } else {
-            ""
-        };
+        let default = if on_by_default.contains(name.as_str()) { "yes" } else { "" };
         table.push_str(&format!("//! | `{name}` | {default} | {comment} |\n"));
     }
     table
@@ -127,10 +120,7 @@ tokio = \"1\"
     #[test]
     fn comments_become_the_text_of_their_feature() {
         let expected = [("memory", "The map alone: no runtime."), ("cache", "`Cache`.")];
-        assert_eq!(
-            commented(MANIFEST).unwrap(),
-            expected.map(|(a, b)| (a.to_owned(), b.to_owned()))
-        );
+        assert_eq!(commented(MANIFEST).unwrap(), expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
     }
 
     #[test]
@@ -153,10 +143,7 @@ tokio = \"1\"
 
     #[test]
     fn the_table_replaces_what_is_between_the_markers() {
-        let table = table(
-            &[("memory".into(), "The map.".into())],
-            &BTreeSet::from(["memory"]),
-        );
+        let table = table(&[("memory".into(), "The map.".into())], &BTreeSet::from(["memory"]));
         let docs = format!("//! Docs.\n//! {BEGIN}\n//! old\n//! {END}\nmod x;\n");
         let expected = format!(
             "//! Docs.\n//! {BEGIN}\n//! | feature | default | what it adds |\n//! |---|---|---|\n//! | `memory` | yes | The map. |\n//! {END}\nmod x;\n"
@@ -167,11 +154,6 @@ tokio = \"1\"
 
     #[test]
     fn docs_without_markers_are_an_error() {
-        assert!(
-            replaced("//! Docs.\n", "")
-                .unwrap_err()
-                .to_string()
-                .contains(BEGIN)
-        );
+        assert!(replaced("//! Docs.\n", "").unwrap_err().to_string().contains(BEGIN));
     }
 }

@@ -8,13 +8,8 @@ use cargo_metadata::Metadata;
 use super::Findings;
 use crate::workspace;
 
-const REQUIRED: [&str; 5] = [
-    "README.md",
-    "ARCHITECTURE.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-];
+const REQUIRED: [&str; 5] =
+    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"];
 
 /// What only makes sense on one machine. Spelled so that this file does not hold it.
 const MACHINE_PATHS: [&str; 5] = [
@@ -36,10 +31,8 @@ pub(super) fn check(metadata: &Metadata) -> Result<Findings> {
         .map(|file| format!("{file} is missing"))
         .collect();
     let changelog = std::fs::read_to_string(root.join("CHANGELOG.md")).unwrap_or_default();
-    let crates: Vec<&str> = workspace::published(metadata)
-        .iter()
-        .map(|package| package.name.as_str())
-        .collect();
+    let crates: Vec<&str> =
+        workspace::published(metadata).iter().map(|package| package.name.as_str()).collect();
     findings.extend(without_heading(&changelog, &crates));
     machine_paths_below(&root, &root, &mut findings)?;
     Ok(findings)
@@ -48,11 +41,7 @@ pub(super) fn check(metadata: &Metadata) -> Result<Findings> {
 fn without_heading(changelog: &str, crates: &[&str]) -> Findings {
     let headings: Vec<&str> = changelog.lines().filter(|line| line.starts_with('#')).collect();
     let has = |name: &str| {
-        let words = |heading: &&str| {
-            heading
-                .split([' ', '`', '*', '[', ']', ':'])
-                .any(|word| word == name)
-        };
+        let words = |heading: &&str| heading.split([' ', '`', '*', '[', ']', ':']).any(|word| word == name);
         headings.iter().any(words)
     };
     crates
@@ -66,9 +55,7 @@ fn machine_paths_below(root: &Path, folder: &Path, findings: &mut Findings) -> R
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            let skipped = path
-                .file_name()
-                .is_some_and(|name| SKIPPED.iter().any(|skipped| name == *skipped));
+            let skipped = path.file_name().is_some_and(|name| SKIPPED.iter().any(|skipped| name == *skipped));
             if !skipped {
                 machine_paths_below(root, &path, findings)?;
             }
@@ -84,10 +71,7 @@ fn machine_paths_below(root: &Path, folder: &Path, findings: &mut Findings) -> R
 /// Line numbers and what was found in them.
 fn machine_paths(text: &str) -> impl Iterator<Item = (usize, &'static str)> {
     text.lines().zip(1..).filter_map(|(line, number)| {
-        MACHINE_PATHS
-            .into_iter()
-            .find(|path| line.contains(path))
-            .map(|path| (number, path))
+        MACHINE_PATHS.into_iter().find(|path| line.contains(path)).map(|path| (number, path))
     })
 }
 
@@ -103,10 +87,7 @@ mod tests {
 
     #[test]
     fn system_folders_are_no_path_of_one_machine() {
-        assert_eq!(
-            machine_paths("/usr/bin/env and /tmp and https://example.org/x").count(),
-            0
-        );
+        assert_eq!(machine_paths("/usr/bin/env and /tmp and https://example.org/x").count(), 0);
     }
 
     #[test]

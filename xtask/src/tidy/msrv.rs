@@ -15,11 +15,7 @@ pub(super) fn check(metadata: &Metadata) -> Findings {
             None => findings.push(format!("{} has no rust-version", package.name)),
             Some(promised) => {
                 let needed = needed(metadata, package);
-                findings.extend(
-                    needed
-                        .iter()
-                        .filter_map(|dependency| newer(package, promised, dependency)),
-                );
+                findings.extend(needed.iter().filter_map(|dependency| newer(package, promised, dependency)));
             }
         }
     }
@@ -27,25 +23,14 @@ pub(super) fn check(metadata: &Metadata) -> Findings {
 }
 
 fn newer(package: &Package, promised: &Version, dependency: &Package) -> Option<String> {
-    let asked = dependency
-        .rust_version
-        .as_ref()
-        .filter(|asked| *asked > promised)?;
-    let (name, dependency) = (
-        &package.name,
-        format!("{} {}", dependency.name, dependency.version),
-    );
-    Some(format!(
-        "{name} promises Rust {promised}, but {dependency} asks for {asked}"
-    ))
+    let asked = dependency.rust_version.as_ref().filter(|asked| *asked > promised)?;
+    let (name, dependency) = (&package.name, format!("{} {}", dependency.name, dependency.version));
+    Some(format!("{name} promises Rust {promised}, but {dependency} asks for {asked}"))
 }
 
 /// Every package that is built into `package`, all features on.
 fn needed<'a>(metadata: &'a Metadata, package: &'a Package) -> Vec<&'a Package> {
-    let nodes = metadata
-        .resolve
-        .as_ref()
-        .map_or(&[][..], |resolve| &resolve.nodes);
+    let nodes = metadata.resolve.as_ref().map_or(&[][..], |resolve| &resolve.nodes);
     let mut seen = BTreeSet::new();
     let mut next = vec![package];
     let mut needed = Vec::new();
@@ -63,19 +48,13 @@ fn needed<'a>(metadata: &'a Metadata, package: &'a Package) -> Vec<&'a Package> 
 }
 
 fn is_needed(metadata: &Metadata, from: &Package, to: &Package, dependency: &NodeDep) -> bool {
-    let built = dependency
-        .dep_kinds
-        .iter()
-        .any(|info| info.kind == DependencyKind::Normal);
+    let built = dependency.dep_kinds.iter().any(|info| info.kind == DependencyKind::Normal);
     built && !is_optional_sibling(metadata, from, to)
 }
 
 /// A crate of ours behind a feature keeps its own promise, which that feature's comment names.
 fn is_optional_sibling(metadata: &Metadata, from: &Package, to: &Package) -> bool {
-    let optional = from
-        .dependencies
-        .iter()
-        .any(|declared| declared.name == *to.name && declared.optional);
+    let optional = from.dependencies.iter().any(|declared| declared.name == *to.name && declared.optional);
     optional && metadata.workspace_members.contains(&to.id)
 }
 
@@ -84,11 +63,7 @@ mod tests {
     use super::*;
 
     fn package<'a>(metadata: &'a Metadata, name: &str) -> &'a Package {
-        metadata
-            .packages
-            .iter()
-            .find(|package| *package.name == name)
-            .unwrap()
+        metadata.packages.iter().find(|package| *package.name == name).unwrap()
     }
 
     #[test]
@@ -96,10 +71,7 @@ mod tests {
         let metadata = workspace::metadata().unwrap();
         let (core, redis) = (package(&metadata, "cachalot-core"), package(&metadata, "redis"));
         let finding = newer(core, &Version::new(1, 85, 0), redis).unwrap();
-        assert!(
-            finding.starts_with("cachalot-core promises Rust 1.85.0, but redis "),
-            "{finding}"
-        );
+        assert!(finding.starts_with("cachalot-core promises Rust 1.85.0, but redis "), "{finding}");
         assert_eq!(newer(core, &Version::new(1, 999, 0), redis), None);
     }
 
@@ -107,16 +79,10 @@ mod tests {
     fn what_is_needed_goes_deep_but_not_into_tests() {
         let metadata = workspace::metadata().unwrap();
         let names = |of: &str| -> BTreeSet<&str> {
-            needed(&metadata, package(&metadata, of))
-                .iter()
-                .map(|package| package.name.as_str())
-                .collect()
+            needed(&metadata, package(&metadata, of)).iter().map(|package| package.name.as_str()).collect()
         };
         assert!(names("cachalot-redis-backend").contains("tokio"));
         assert!(!names("cachalot-core").contains("proptest"));
-        assert!(
-            !names("cachalot").contains("redis"),
-            "behind a feature that names its Rust version"
-        );
+        assert!(!names("cachalot").contains("redis"), "behind a feature that names its Rust version");
     }
 }

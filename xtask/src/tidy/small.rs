@@ -11,14 +11,7 @@ const CRATES_MAX: usize = 15;
 const KEPT_OUT: [&str; 3] = ["redis", "serde", "tokio"];
 
 pub(super) fn check() -> Result<Findings> {
-    let mut tree = cargo(&[
-        "tree",
-        "--package",
-        "cachalot",
-        "--no-default-features",
-        "--features",
-        "memory",
-    ]);
+    let mut tree = cargo(&["tree", "--package", "cachalot", "--no-default-features", "--features", "memory"]);
     let tree = read(tree.args(["--edges", "normal", "--prefix", "none", "--format", "{p}"]))?;
     Ok(findings(&foreign(&tree)))
 }
@@ -33,9 +26,7 @@ fn foreign(tree: &str) -> BTreeSet<&str> {
 
 /// Cuts off what cargo says behind them: a path, `(proc-macro)`, `(*)`.
 fn name_and_version(line: &str) -> &str {
-    line.match_indices(' ')
-        .nth(1)
-        .map_or(line, |(end, _)| &line[..end])
+    line.match_indices(' ').nth(1).map_or(line, |(end, _)| &line[..end])
 }
 
 fn findings(foreign: &BTreeSet<&str>) -> Findings {
@@ -48,9 +39,7 @@ fn findings(foreign: &BTreeSet<&str>) -> Findings {
     }
     let names = foreign.iter().filter_map(|krate| krate.split(' ').next());
     findings.extend(
-        names
-            .filter(|name| KEPT_OUT.contains(name))
-            .map(|name| format!("memory alone pulls in {name}")),
+        names.filter(|name| KEPT_OUT.contains(name)).map(|name| format!("memory alone pulls in {name}")),
     );
     findings
 }

@@ -29,6 +29,16 @@
 //! # Features
 //!
 //! <!-- features:begin -->
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `memory` | yes | The bounded in-process map alone: no async runtime, no serde. |
+//! | `cache` | yes | `Cache`: single-flight loads over memory, ready for a shared tier. Pulls in tokio and serde. |
+//! | `redis` |  | Redis as the shared tier. Pulls in redis and deadpool-redis. |
+//! | `json` |  | Values as JSON. Pulls in serde_json. |
+//! | `postcard` |  | Values as postcard, needs a declared schema. Pulls in postcard. |
+//! | `bincode` |  | Values as bincode 2, needs a declared schema. Pulls in bincode, unmaintained upstream. |
+//! | `uuid` |  | `uuid::Uuid` as a key. Pulls in uuid. |
+//! | `full` |  | All of the above but bincode. |
 //! <!-- features:end -->
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

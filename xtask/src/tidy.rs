@@ -28,7 +28,7 @@ pub(crate) fn check_all() -> Result<()> {
         ("effects", effects::check()),
         ("feature table", feature_table::check()),
         ("small builds", small::check()),
-        ("rust-version", Ok(msrv::check(&metadata))),
+        ("rust-version", msrv::check(&metadata)),
         ("files", files::check(&metadata)),
     ];
     let found: usize = checks.into_iter().map(|(name, outcome)| report(name, outcome)).sum();

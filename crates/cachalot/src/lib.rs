@@ -33,7 +33,7 @@
 //! |---|---|---|
 //! | `memory` | yes | The bounded in-process map alone: no async runtime, no serde. |
 //! | `cache` | yes | `Cache`: single-flight loads over memory, ready for a shared tier. Pulls in tokio and serde. |
-//! | `redis` |  | Redis as the shared tier. Pulls in redis and deadpool-redis. |
+//! | `redis` |  | Redis as the shared tier. Pulls in redis. Needs Rust 1.88. |
 //! | `json` |  | Values as JSON. Pulls in serde_json. |
 //! | `postcard` |  | Values as postcard, needs a declared schema. Pulls in postcard. |
 //! | `bincode` |  | Values as bincode 2, needs a declared schema. Pulls in bincode, unmaintained upstream. |

@@ -12,7 +12,7 @@ const BEGIN: &str = "<!-- features:begin -->";
 const END: &str = "<!-- features:end -->";
 
 /// A feature's name and the comment above it.
-type Feature = (String, String);
+pub(super) type Feature = (String, String);
 
 pub(super) fn check() -> Result<Findings> {
     let (docs, table) = (std::fs::read_to_string(docs_file())?, expected()?);
@@ -47,7 +47,7 @@ fn expected() -> Result<String> {
 }
 
 /// The features of a manifest in its order, each with its comment.
-fn commented(manifest: &str) -> Result<Vec<Feature>> {
+pub(super) fn commented(manifest: &str) -> Result<Vec<Feature>> {
     let section = manifest.lines().skip_while(|line| *line != "[features]").skip(1);
     let mut comment: Vec<&str> = Vec::new();
     let mut features = Vec::new();

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::Result;
 use cargo_metadata::semver::Version;
 use cargo_metadata::{DependencyKind, Metadata, NodeDep, Package};
 
-use super::Findings;
+use super::{Findings, feature_table};
 use crate::workspace;
 
-pub(super) fn check(metadata: &Metadata) -> Findings {
+pub(super) fn check(metadata: &Metadata) -> Result<Findings> {
     let mut findings = Vec::new();
     for package in workspace::published(metadata) {
         match &package.rust_version {
@@ -16,10 +17,11 @@ pub(super) fn check(metadata: &Metadata) -> Findings {
             Some(promised) => {
                 let needed = needed(metadata, package);
                 findings.extend(needed.iter().filter_map(|dependency| newer(package, promised, dependency)));
+                findings.extend(unnamed(metadata, package, promised)?);
             }
         }
     }
-    findings
+    Ok(findings)
 }
 
 fn newer(package: &Package, promised: &Version, dependency: &Package) -> Option<String> {
@@ -58,6 +60,26 @@ fn is_optional_sibling(metadata: &Metadata, from: &Package, to: &Package) -> boo
     optional && metadata.workspace_members.contains(&to.id)
 }
 
+/// The features of `package` that turn on a sibling with a newer promise without saying so.
+fn unnamed(metadata: &Metadata, package: &Package, promised: &Version) -> Result<Findings> {
+    let comments = feature_table::commented(&std::fs::read_to_string(&package.manifest_path)?)?;
+    let mut findings = Vec::new();
+    for sibling in metadata.workspace_packages() {
+        let Some(newer) = sibling.rust_version.as_ref().filter(|version| *version > promised) else {
+            continue;
+        };
+        let words = format!("Rust {}.{}", newer.major, newer.minor);
+        for (feature, comment) in &comments {
+            let turns_on = package.features[feature].contains(&format!("dep:{}", sibling.name));
+            if turns_on && !comment.contains(&words) {
+                findings
+                    .push(format!("{}: the comment of feature {feature} must name {words}", package.name));
+            }
+        }
+    }
+    Ok(findings)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +95,18 @@ mod tests {
         let finding = newer(core, &Version::new(1, 85, 0), redis).unwrap();
         assert!(finding.starts_with("cachalot-core promises Rust 1.85.0, but redis "), "{finding}");
         assert_eq!(newer(core, &Version::new(1, 999, 0), redis), None);
+    }
+
+    #[test]
+    fn a_feature_that_needs_a_newer_rust_says_so() {
+        let metadata = workspace::metadata().unwrap();
+        let facade = package(&metadata, "cachalot");
+        assert_eq!(unnamed(&metadata, facade, &Version::new(1, 85, 0)).unwrap(), [] as [&str; 0]);
+        let ancient = unnamed(&metadata, facade, &Version::new(1, 0, 0)).unwrap();
+        assert!(
+            ancient.contains(&"cachalot: the comment of feature memory must name Rust 1.85".into()),
+            "{ancient:?}"
+        );
     }
 
     #[test]

@@ -107,10 +107,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
         }
     }
     Ok(match node {
-        Some(cache) => Command::ServeNode(NodeArgs {
-            database: demo.database,
-            cache,
-        }),
+        Some(cache) => Command::ServeNode(NodeArgs { database: demo.database, cache }),
         None => Command::Demo(demo),
     })
 }
@@ -139,9 +136,7 @@ mod tests {
 
     #[test]
     fn without_arguments_the_demo_runs_in_the_target_folder_of_the_workspace() {
-        let Ok(Command::Demo(demo)) = parsed("") else {
-            panic!("no demo")
-        };
+        let Ok(Command::Demo(demo)) = parsed("") else { panic!("no demo") };
         assert!(demo.database.ends_with("target/storefront/shop.db"));
         assert!(demo.database.is_absolute());
         assert!(!demo.redis && !demo.serve && !demo.small);
@@ -153,10 +148,7 @@ mod tests {
             panic!("no demo")
         };
         assert!(demo.redis && demo.serve);
-        assert_eq!(
-            (demo.duration, demo.database),
-            (Duration::from_secs(2), PathBuf::from("a.db"))
-        );
+        assert_eq!((demo.duration, demo.database), (Duration::from_secs(2), PathBuf::from("a.db")));
         assert!(matches!(parsed("--help"), Ok(Command::Help)));
         assert!(parsed("--rediss").is_err());
         assert!(parsed("--seconds many").is_err());
@@ -165,16 +157,10 @@ mod tests {
 
     #[test]
     fn what_a_node_is_told_is_what_it_reads() {
-        for cache in [
-            CacheChoice::Off,
-            CacheChoice::Memory,
-            CacheChoice::Redis("redis://127.0.0.1:1".into()),
-        ] {
+        for cache in [CacheChoice::Off, CacheChoice::Memory, CacheChoice::Redis("redis://127.0.0.1:1".into())]
+        {
             let line = format!("serve-node --database a.db --cache {cache}");
-            let node = NodeArgs {
-                database: PathBuf::from("a.db"),
-                cache,
-            };
+            let node = NodeArgs { database: PathBuf::from("a.db"), cache };
             assert_eq!(parsed(&line).unwrap(), Command::ServeNode(node));
         }
     }

@@ -44,17 +44,9 @@ impl Client {
     pub async fn connect(address: SocketAddr) -> Result<Self> {
         let mut connections = Vec::with_capacity(CONNECTIONS);
         for _ in 0..CONNECTIONS {
-            connections.push(
-                open(address)
-                    .await
-                    .with_context(|| format!("connecting to {address}"))?,
-            );
+            connections.push(open(address).await.with_context(|| format!("connecting to {address}"))?);
         }
-        Ok(Self {
-            address,
-            connections,
-            next: AtomicUsize::new(0),
-        })
+        Ok(Self { address, connections, next: AtomicUsize::new(0) })
     }
 
     /// Where it is connected to.
@@ -76,8 +68,7 @@ impl Client {
     /// # Errors
     /// When the connection breaks; a status of failure is an answer.
     pub async fn put(&self, path: &str, body: &impl Serialize) -> Result<Answer> {
-        self.send(Method::PUT, path, serde_json::to_vec(body)?.into())
-            .await
+        self.send(Method::PUT, path, serde_json::to_vec(body)?.into()).await
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer> {
@@ -91,11 +82,7 @@ impl Client {
         connection.ready().await?;
         let response = connection.send_request(request).await?;
         let (head, body) = response.into_parts();
-        Ok(Answer {
-            status: head.status,
-            headers: head.headers,
-            body: body.collect().await?.to_bytes(),
-        })
+        Ok(Answer { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
     }
 }
 
@@ -105,12 +92,7 @@ impl Answer {
     /// # Errors
     /// When the status is not 200, or the body is no `T`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
-        ensure!(
-            self.status == StatusCode::OK,
-            "{}: {}",
-            self.status,
-            String::from_utf8_lossy(&self.body)
-        );
+        ensure!(self.status == StatusCode::OK, "{}: {}", self.status, String::from_utf8_lossy(&self.body));
         Ok(serde_json::from_slice(&self.body)?)
     }
 }

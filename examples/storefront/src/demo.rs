@@ -44,24 +44,12 @@ pub async fn run(args: &DemoArgs) -> Result<Ending> {
 #[allow(clippy::print_stdout, reason = "the result of the program")]
 async fn show(args: &DemoArgs, fleet: &mut Fleet) -> Result<()> {
     // First, since it may be missing.
-    let cache = if args.redis {
-        CacheChoice::Redis(fleet.start_redis().await?)
-    } else {
-        CacheChoice::Memory
-    };
+    let cache = if args.redis { CacheChoice::Redis(fleet.start_redis().await?) } else { CacheChoice::Memory };
     let size = prepare_database(args).await?;
     let without = measure(args, size, fleet, &CacheChoice::Off).await?;
     fleet.stop_nodes().await?;
     let with = measure(args, size, fleet, &cache).await?;
-    println!(
-        "{}",
-        Report {
-            size,
-            redis: args.redis,
-            without,
-            with
-        }
-    );
+    println!("{}", Report { size, redis: args.redis, without, with });
     if args.serve {
         println!("{}", curl_lines(&fleet.addresses(), &cache));
         std::future::pending::<()>().await;
@@ -70,16 +58,11 @@ async fn show(args: &DemoArgs, fleet: &mut Fleet) -> Result<()> {
 }
 
 async fn prepare_database(args: &DemoArgs) -> Result<Size> {
-    let (path, size) = (
-        args.database.clone(),
-        if args.small { Size::SMALL } else { Size::FULL },
-    );
+    let (path, size) = (args.database.clone(), if args.small { Size::SMALL } else { Size::FULL });
     let written = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&written);
     let work = tokio::task::spawn_blocking(move || {
-        seed::prepare(&path, size, |orders| {
-            count.store(orders.into(), Ordering::Relaxed)
-        })
+        seed::prepare(&path, size, |orders| count.store(orders.into(), Ordering::Relaxed))
     });
     let bar = bar("making the shop's database", size.orders.into());
     let made = watch(bar, |bar| bar.set_position(written.load(Ordering::Relaxed)), work).await;
@@ -90,11 +73,7 @@ async fn prepare_database(args: &DemoArgs) -> Result<Size> {
 async fn measure(args: &DemoArgs, size: Size, fleet: &mut Fleet, cache: &CacheChoice) -> Result<Measured> {
     fleet.start_nodes(args, cache).await?;
     let clients = fleet.clients();
-    let title = if *cache == CacheChoice::Off {
-        "without cache"
-    } else {
-        "with cache"
-    };
+    let title = if *cache == CacheChoice::Off { "without cache" } else { "with cache" };
     let done = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
     let tick = |bar: &ProgressBar| {
@@ -108,22 +87,11 @@ async fn measure(args: &DemoArgs, size: Size, fleet: &mut Fleet, cache: &CacheCh
     let served = Arc::new(AtomicU64::new(0));
     let tick = |bar: &ProgressBar| bar.set_position(served.load(Ordering::Relaxed));
     let crowd = load::cold_key(&clients, &served);
-    let crowd = watch(
-        bar(&format!("{title}, one cold page"), load::CROWD as u64),
-        tick,
-        crowd,
-    )
-    .await?;
+    let crowd = watch(bar(&format!("{title}, one cold page"), load::CROWD as u64), tick, crowd).await?;
     let crowd_queries = fleet.stats().await?.database.reads - during_load.database.reads;
 
     let new_price = load::new_price(&clients).await?;
-    Ok(Measured {
-        load,
-        during_load,
-        crowd,
-        crowd_queries,
-        new_price,
-    })
+    Ok(Measured { load, during_load, crowd, crowd_queries, new_price })
 }
 
 /// The processes of a run.

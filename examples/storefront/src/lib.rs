@@ -12,6 +12,7 @@
 
 pub mod shop;
 
+pub mod catalog;
 pub mod pages;
 pub mod service;
 

@@ -87,20 +87,9 @@ pub async fn run(
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
         let rng = Rng::with_seed(SEED + caller);
-        callers.spawn(call(
-            nodes.to_vec(),
-            Arc::clone(&mix),
-            rng,
-            start + duration,
-            Arc::clone(done),
-        ));
+        callers.spawn(call(nodes.to_vec(), Arc::clone(&mix), rng, start + duration, Arc::clone(done)));
     }
-    let mut total = Outcome {
-        reads: 0,
-        updates: 0,
-        elapsed: Duration::ZERO,
-        latency_us: histogram()?,
-    };
+    let mut total = Outcome { reads: 0, updates: 0, elapsed: Duration::ZERO, latency_us: histogram()? };
     while let Some(one) = callers.join_next().await {
         let one = one??;
         total.reads += one.reads;
@@ -129,10 +118,7 @@ pub async fn cold_key(nodes: &[Arc<Client>], done: &Arc<AtomicU64>) -> Result<Cr
     while let Some(one) = callers.join_next().await {
         one??;
     }
-    Ok(Crowd {
-        callers: CROWD as u64,
-        elapsed: start.elapsed(),
-    })
+    Ok(Crowd { callers: CROWD as u64, elapsed: start.elapsed() })
 }
 
 /// Changes the price of a page that every node has in its memory, and looks for it at every node.
@@ -149,25 +135,15 @@ pub async fn new_price(nodes: &[Arc<Client>]) -> Result<NewPrice> {
     let writer = nodes.first().context("no node")?;
     succeed(Ask::Reprice(COLD, new).send(writer).await?)?;
     let changed_at = Instant::now();
-    ensure!(
-        shown_price(writer, &path).await? == new,
-        "a read after the update shows the old price"
-    );
+    ensure!(shown_price(writer, &path).await? == new, "a read after the update shows the old price");
     let at_the_writer = changed_at.elapsed();
     for node in &nodes[1..] {
         while shown_price(node, &path).await? != new {
-            ensure!(
-                changed_at.elapsed() < Duration::from_secs(10),
-                "{} keeps the old price",
-                node.address()
-            );
+            ensure!(changed_at.elapsed() < Duration::from_secs(10), "{} keeps the old price", node.address());
         }
     }
     let elsewhere = (nodes.len() > 1).then(|| changed_at.elapsed());
-    Ok(NewPrice {
-        at_the_writer,
-        elsewhere,
-    })
+    Ok(NewPrice { at_the_writer, elsewhere })
 }
 
 async fn shown_price(node: &Client, path: &str) -> Result<u32> {
@@ -181,12 +157,7 @@ async fn call(
     until: Instant,
     done: Arc<AtomicU64>,
 ) -> Result<Outcome> {
-    let mut own = Outcome {
-        reads: 0,
-        updates: 0,
-        elapsed: Duration::ZERO,
-        latency_us: histogram()?,
-    };
+    let mut own = Outcome { reads: 0, updates: 0, elapsed: Duration::ZERO, latency_us: histogram()? };
     for node in nodes.iter().cycle().skip(rng.usize(..nodes.len())) {
         let asked_at = Instant::now();
         if asked_at >= until {
@@ -194,8 +165,7 @@ async fn call(
         }
         let ask = mix.draw(&mut rng);
         succeed(ask.send(node).await?)?;
-        own.latency_us
-            .saturating_record(asked_at.elapsed().as_micros() as u64);
+        own.latency_us.saturating_record(asked_at.elapsed().as_micros() as u64);
         match ask {
             Ask::Reprice(..) => own.updates += 1,
             _ => own.reads += 1,
@@ -241,11 +211,7 @@ impl Ask {
             Self::Listing(id) => node.get(&format!("/categories/{id}")).await,
             Self::User(id) => node.get(&format!("/users/{id}")).await,
             Self::Reprice(id, price_cents) => {
-                node.put(
-                    &format!("/products/{id}/price"),
-                    &json!({ "price_cents": price_cents }),
-                )
-                .await
+                node.put(&format!("/products/{id}/price"), &json!({ "price_cents": price_cents })).await
             }
         }
     }
@@ -253,12 +219,7 @@ impl Ask {
 
 fn succeed(answer: Answer) -> Result<()> {
     let body = || String::from_utf8_lossy(&answer.body).into_owned();
-    ensure!(
-        answer.status.is_success(),
-        "a request failed with {}: {}",
-        answer.status,
-        body()
-    );
+    ensure!(answer.status.is_success(), "a request failed with {}: {}", answer.status, body());
     Ok(())
 }
 

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use cachalot::Redis;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
 use crate::args::{CacheChoice, NodeArgs};
+use crate::catalog::Catalog;
 use crate::client::Client;
 use crate::pages::{Pages, Stats};
 use crate::service;
@@ -49,28 +51,15 @@ impl Node {
         #[cfg(unix)]
         command.process_group(0);
         let mut process = command.spawn().context("starting a service process")?;
-        let leash = process
-            .stdin
-            .take()
-            .context("a service process without a standard input")?;
-        let stdout = process
-            .stdout
-            .take()
-            .context("a service process without a standard output")?;
+        let leash = process.stdin.take().context("a service process without a standard input")?;
+        let stdout = process.stdout.take().context("a service process without a standard output")?;
         let mut line = String::new();
         timeout(PATIENCE, BufReader::new(stdout).read_line(&mut line))
             .await
             .context("a service process does not come up")??;
-        let address = line
-            .trim()
-            .parse()
-            .context("a service process ended before it served")?;
+        let address = line.trim().parse().context("a service process ended before it served")?;
         let client = Arc::new(Client::connect(address).await?);
-        Ok(Self {
-            process,
-            leash,
-            client,
-        })
+        Ok(Self { process, leash, client })
     }
 
     /// Connections to it.
@@ -92,11 +81,7 @@ impl Node {
     /// # Errors
     /// When the system refuses.
     pub async fn stop(self) -> io::Result<()> {
-        let Self {
-            mut process,
-            leash,
-            client,
-        } = self;
+        let Self { mut process, leash, client } = self;
         drop((leash, client));
         match timeout(PATIENCE, process.wait()).await {
             Ok(ended) => ended.map(|_| ()),
@@ -122,7 +107,11 @@ async fn open(args: &NodeArgs) -> Result<Pages> {
     let database = Database::open(&args.database)?;
     Ok(match &args.cache {
         CacheChoice::Off => Pages::Direct(database),
-        CacheChoice::Memory | CacheChoice::Redis(_) => Pages::Direct(database),
+        CacheChoice::Memory => Pages::Cached(Catalog::new(database, None)?),
+        CacheChoice::Redis(url) => {
+            let redis = Redis::connect(url).await?;
+            Pages::Cached(Catalog::new(database, Some(Arc::new(redis)))?)
+        }
     })
 }
 

@@ -3,8 +3,10 @@
 
 use std::ops::AddAssign;
 
+use cachalot::{Cached, Tier};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::catalog::Catalog;
 use crate::shop::database::QueryCount;
 use crate::shop::{CategoryId, Database, Listing, Price, ProductId, ProductPage, UserId, UserPage};
 
@@ -13,6 +15,8 @@ use crate::shop::{CategoryId, Database, Listing, Price, ProductId, ProductPage, 
 pub enum Pages {
     /// Every read is a query.
     Direct(Database),
+    /// Reads go through the catalog.
+    Cached(Catalog),
 }
 
 /// A page, and where it came from.
@@ -20,6 +24,8 @@ pub enum Pages {
 pub enum Page<T> {
     /// Just queried.
     Direct(T),
+    /// Handed out by the catalog.
+    Cached(Cached<T>),
 }
 
 impl<T> Page<T> {
@@ -28,6 +34,11 @@ impl<T> Page<T> {
     pub fn from(&self) -> &'static str {
         match self {
             Self::Direct(_) => "database",
+            Self::Cached(page) => match page.tier() {
+                Tier::Memory => "memory",
+                Tier::Backend => "redis",
+                Tier::Loader => "loaded",
+            },
         }
     }
 }
@@ -36,6 +47,7 @@ impl<T: Serialize> Serialize for Page<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Direct(page) => page.serialize(serializer),
+            Self::Cached(page) => page.serialize(serializer),
         }
     }
 }
@@ -70,6 +82,17 @@ impl CacheCount {
     }
 }
 
+impl From<cachalot::Stats> for CacheCount {
+    fn from(stats: cachalot::Stats) -> Self {
+        Self {
+            memory: stats.memory_hits + stats.stale_served,
+            redis: stats.backend_hits,
+            joined: stats.coalesced,
+            loaded: stats.loads + stats.load_failures,
+        }
+    }
+}
+
 impl AddAssign for Stats {
     fn add_assign(&mut self, other: Self) {
         self.database.reads += other.database.reads;
@@ -95,6 +118,7 @@ impl Pages {
     pub async fn product(&self, id: ProductId) -> anyhow::Result<Option<Page<ProductPage>>> {
         match self {
             Self::Direct(database) => Ok(database.product(id).await?.map(Page::Direct)),
+            Self::Cached(catalog) => Ok(catalog.product(id).await?.map(Page::Cached)),
         }
     }
 
@@ -105,6 +129,7 @@ impl Pages {
     pub async fn listing(&self, id: CategoryId) -> anyhow::Result<Option<Page<Listing>>> {
         match self {
             Self::Direct(database) => Ok(database.listing(id).await?.map(Page::Direct)),
+            Self::Cached(catalog) => Ok(catalog.listing(id).await?.map(Page::Cached)),
         }
     }
 
@@ -115,6 +140,7 @@ impl Pages {
     pub async fn user(&self, id: UserId) -> anyhow::Result<Option<Page<UserPage>>> {
         match self {
             Self::Direct(database) => Ok(database.user(id).await?.map(Page::Direct)),
+            Self::Cached(catalog) => Ok(catalog.user(id).await?.map(Page::Cached)),
         }
     }
 
@@ -125,6 +151,7 @@ impl Pages {
     pub async fn reprice(&self, id: ProductId, price_cents: u32) -> anyhow::Result<Option<Price>> {
         match self {
             Self::Direct(database) => Ok(database.reprice(id, price_cents).await?),
+            Self::Cached(catalog) => catalog.reprice(id, price_cents).await,
         }
     }
 
@@ -132,10 +159,16 @@ impl Pages {
     #[must_use]
     pub fn stats(&self) -> Stats {
         match self {
-            Self::Direct(database) => Stats {
-                database: database.query_count(),
-                cache: CacheCount::default(),
-            },
+            Self::Direct(database) => {
+                Stats { database: database.query_count(), cache: CacheCount::default() }
+            }
+            Self::Cached(catalog) => {
+                let mut cache = CacheCount::default();
+                for one in catalog.stats() {
+                    cache += CacheCount::from(one);
+                }
+                Stats { database: catalog.database().query_count(), cache }
+            }
         }
     }
 }

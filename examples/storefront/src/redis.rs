@@ -66,14 +66,9 @@ impl Redis {
         #[cfg(unix)]
         command.process_group(0);
         let server = command.spawn().map_err(explain)?;
-        let mut redis = Self {
-            server,
-            address,
-            _directory: directory,
-        };
-        let up = timeout(Duration::from_secs(10), redis.up())
-            .await
-            .context("redis-server does not answer")?;
+        let mut redis = Self { server, address, _directory: directory };
+        let up =
+            timeout(Duration::from_secs(10), redis.up()).await.context("redis-server does not answer")?;
         Ok(up.then_some(redis))
     }
 

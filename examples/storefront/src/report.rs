@@ -52,76 +52,27 @@ impl fmt::Display for Report {
 
 impl Report {
     fn heading(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Size {
-            categories,
-            products,
-            users,
-            orders,
-        } = self.size;
+        let Size { categories, products, users, orders } = self.size;
         let (products, users, orders) = (count(products), count(users), count(orders));
-        let service = if self.redis {
-            "two processes that share a Redis"
-        } else {
-            "one process"
-        };
+        let service = if self.redis { "two processes that share a Redis" } else { "one process" };
         writeln!(
             f,
             "Shop: {products} products in {categories} categories, {users} users, {orders} orders (SQLite)"
         )?;
-        writeln!(
-            f,
-            "Service: {service}, asked by {} callers over HTTP",
-            load::CALLERS
-        )?;
+        writeln!(f, "Service: {service}, asked by {} callers over HTTP", load::CALLERS)?;
         writeln!(f)
     }
 
     fn load(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let faster = per_second(&self.with) / per_second(&self.without);
         let gain = format!("   {faster:.0} x");
-        row(
-            f,
-            "requests per second",
-            &gain,
-            |side| count(per_second(side) as u64),
-            self,
-        )?;
-        row(
-            f,
-            "latency, median (p50)",
-            "",
-            |side| time(latency(side, 0.50)),
-            self,
-        )?;
-        row(
-            f,
-            "latency, slowest of 100 (p99)",
-            "",
-            |side| time(latency(side, 0.99)),
-            self,
-        )?;
+        row(f, "requests per second", &gain, |side| count(per_second(side) as u64), self)?;
+        row(f, "latency, median (p50)", "", |side| time(latency(side, 0.50)), self)?;
+        row(f, "latency, slowest of 100 (p99)", "", |side| time(latency(side, 0.99)), self)?;
         row(f, "pages read", "", |side| count(side.load.reads), self)?;
-        row(
-            f,
-            "prices changed meanwhile",
-            "",
-            |side| count(side.load.updates),
-            self,
-        )?;
-        row(
-            f,
-            "database queries for the pages",
-            "",
-            |side| count(side.during_load.database.reads),
-            self,
-        )?;
-        row(
-            f,
-            "database queries saved",
-            "",
-            |side| percent(saved(side), side.load.reads),
-            self,
-        )
+        row(f, "prices changed meanwhile", "", |side| count(side.load.updates), self)?;
+        row(f, "database queries for the pages", "", |side| count(side.during_load.database.reads), self)?;
+        row(f, "database queries saved", "", |side| percent(saved(side), side.load.reads), self)
     }
 
     fn tiers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -135,53 +86,19 @@ impl Report {
         if self.redis {
             row(f, "  served from Redis", "", share(|cache| cache.redis), self)?;
         }
-        row(
-            f,
-            "  joined the load of another caller",
-            "",
-            share(|cache| cache.joined),
-            self,
-        )?;
-        row(
-            f,
-            "  loaded from the database",
-            "",
-            share(|cache| cache.loaded),
-            self,
-        )
+        row(f, "  joined the load of another caller", "", share(|cache| cache.joined), self)?;
+        row(f, "  loaded from the database", "", share(|cache| cache.loaded), self)
     }
 
     fn crowd(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} callers at once, one cold page",
-            count(self.with.crowd.callers)
-        )?;
-        row(
-            f,
-            "  database queries",
-            "",
-            |side| count(side.crowd_queries),
-            self,
-        )?;
-        row(
-            f,
-            "  until the last has it",
-            "",
-            |side| time(side.crowd.elapsed),
-            self,
-        )
+        writeln!(f, "{} callers at once, one cold page", count(self.with.crowd.callers))?;
+        row(f, "  database queries", "", |side| count(side.crowd_queries), self)?;
+        row(f, "  until the last has it", "", |side| time(side.crowd.elapsed), self)
     }
 
     fn new_price(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "a changed price is seen")?;
-        row(
-            f,
-            "  where it was changed, after",
-            "",
-            |side| time(side.new_price.at_the_writer),
-            self,
-        )?;
+        row(f, "  where it was changed, after", "", |side| time(side.new_price.at_the_writer), self)?;
         if self.redis {
             let elsewhere = |side: &Measured| side.new_price.elsewhere.map_or(NONE.into(), time);
             row(f, "  by the other process, after", "", elsewhere, self)?;
@@ -205,12 +122,7 @@ fn row(
     cell: impl Fn(&Measured) -> String,
     report: &Report,
 ) -> fmt::Result {
-    writeln!(
-        f,
-        "{name:<36}{:>15}{:>15}{note}",
-        cell(&report.without),
-        cell(&report.with)
-    )
+    writeln!(f, "{name:<36}{:>15}{:>15}{note}", cell(&report.without), cell(&report.with))
 }
 
 /// What to type while the service stays up.

@@ -18,9 +18,7 @@ impl Zipf {
             sum += f64::from(rank).powf(-exponent);
             sum
         });
-        Self {
-            cumulative: cumulative.collect(),
-        }
+        Self { cumulative: cumulative.collect() }
     }
 
     /// One rank. Costs a binary search.

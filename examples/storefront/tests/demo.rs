@@ -1,5 +1,6 @@
 //! The program as people run it, on a small shop: what it prints, and that nothing of it stays.
 #![cfg(target_os = "linux")] // Reads /proc to find the processes.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -12,23 +13,13 @@ use tempfile::TempDir;
 
 fn storefront(directory: &TempDir, options: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_storefront"));
-    command
-        .args(["--small", "--database"])
-        .arg(directory.path().join("shop.db"))
-        .args(options);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(["--small", "--database"]).arg(directory.path().join("shop.db")).args(options);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 fn text(output: &Output) -> String {
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -47,17 +38,10 @@ fn row(report: &str, name: &str) -> Vec<String> {
 /// The processes that `parent` has started and that still run.
 fn children(parent: &Child) -> Vec<PathBuf> {
     let pid = parent.id();
-    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
     lists
-        .flat_map(|list| {
-            list.split_whitespace()
-                .map(|pid| Path::new("/proc").join(pid))
-                .collect::<Vec<_>>()
-        })
+        .flat_map(|list| list.split_whitespace().map(|pid| Path::new("/proc").join(pid)).collect::<Vec<_>>())
         .collect()
 }
 
@@ -80,13 +64,7 @@ fn wait_for_children(parent: &Child, count: usize) -> Vec<PathBuf> {
 
 fn interrupt(process: &Child) {
     let pid = process.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
 }
 
 #[test]
@@ -94,11 +72,10 @@ fn a_second_run_uses_the_database_of_the_first() {
     let directory = tempfile::tempdir().unwrap();
     let mut runs = [(); 2].map(|()| text(&storefront(&directory, &["--seconds", "1"]).output().unwrap()));
     for report in &mut runs {
-        assert!(
-            report.contains("400 products in 8 categories, 100 users, 1,000 orders"),
-            "{report}"
-        );
+        assert!(report.contains("400 products in 8 categories, 100 users, 1,000 orders"), "{report}");
         assert_eq!(row(report, "database queries saved")[0], "0.0 %");
+        assert!(row(report, "served from memory")[1].ends_with('%'));
+        assert_eq!(row(report, "database queries  "), ["1,000", "1"]);
     }
     assert!(!directory.path().join("shop.db.partial").exists());
 }
@@ -106,24 +83,20 @@ fn a_second_run_uses_the_database_of_the_first() {
 #[test]
 fn two_processes_share_a_redis_and_all_are_gone_at_the_end() {
     let directory = tempfile::tempdir().unwrap();
-    let process = storefront(&directory, &["--redis", "--seconds", "1"])
-        .spawn()
-        .unwrap();
+    let process = storefront(&directory, &["--redis", "--seconds", "1"]).spawn().unwrap();
     let started = wait_for_children(&process, 3);
     let report = text(&process.wait_with_output().unwrap());
     assert!(report.contains("two processes that share a Redis"), "{report}");
+    assert!(row(&report, "served from Redis")[1].ends_with('%'));
+    assert_eq!(row(&report, "database queries  "), ["1,000", "1"]);
     assert!(!started.iter().any(|process| runs(process)));
 }
 
 #[test]
 fn served_pages_are_up_until_an_interrupt_and_nothing_after_it() {
     let directory = tempfile::tempdir().unwrap();
-    let mut process = storefront(&directory, &["--redis", "--serve", "--seconds", "1"])
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(process.stdout.take().unwrap())
-        .lines()
-        .map(Result::unwrap);
+    let mut process = storefront(&directory, &["--redis", "--serve", "--seconds", "1"]).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
     let curl = lines.find(|line| line.contains("curl -i http://")).unwrap();
     let (_, url) = curl.split_once("http://").unwrap();
     let (address, path) = url.split_once('/').unwrap();
@@ -131,10 +104,7 @@ fn served_pages_are_up_until_an_interrupt_and_nothing_after_it() {
     std::io::Write::write_all(&mut stream, format!("GET /{path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    assert!(
-        answer.contains("200 OK") && answer.contains("\"price_cents\""),
-        "{answer}"
-    );
+    assert!(answer.contains("200 OK") && answer.contains("\"price_cents\""), "{answer}");
 
     let started = children(&process);
     assert_eq!(started.len(), 3);
@@ -147,9 +117,7 @@ fn served_pages_are_up_until_an_interrupt_and_nothing_after_it() {
 #[test]
 fn an_interrupt_during_the_load_stops_everything() {
     let directory = tempfile::tempdir().unwrap();
-    let mut process = storefront(&directory, &["--redis", "--seconds", "60"])
-        .spawn()
-        .unwrap();
+    let mut process = storefront(&directory, &["--redis", "--seconds", "60"]).spawn().unwrap();
     let started = wait_for_children(&process, 3);
     interrupt(&process);
     assert_eq!(process.wait().unwrap().code(), Some(130));
@@ -159,19 +127,10 @@ fn an_interrupt_during_the_load_stops_everything() {
 #[test]
 fn an_error_during_the_load_stops_everything() {
     let directory = tempfile::tempdir().unwrap();
-    let process = storefront(&directory, &["--redis", "--seconds", "60"])
-        .spawn()
-        .unwrap();
+    let process = storefront(&directory, &["--redis", "--seconds", "60"]).spawn().unwrap();
     let started = wait_for_children(&process, 3);
     let node = started.last().unwrap().file_name().unwrap();
-    assert!(
-        Command::new("kill")
-            .arg("-KILL")
-            .arg(node)
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").arg("-KILL").arg(node).status().unwrap().success());
     let output = process.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(!started.iter().any(|process| runs(process)));
@@ -186,10 +145,7 @@ fn a_killed_run_leaves_no_service_process() {
     process.wait().unwrap();
     let start = Instant::now();
     while started.iter().any(|process| runs(process)) {
-        assert!(
-            start.elapsed() < Duration::from_secs(30),
-            "{started:?} outlived the run"
-        );
+        assert!(start.elapsed() < Duration::from_secs(30), "{started:?} outlived the run");
         thread::yield_now();
     }
 }
@@ -197,10 +153,7 @@ fn a_killed_run_leaves_no_service_process() {
 #[test]
 fn a_missing_redis_server_is_said_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    let output = storefront(&directory, &["--redis"])
-        .env("PATH", "")
-        .output()
-        .unwrap();
+    let output = storefront(&directory, &["--redis"]).env("PATH", "").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(message.contains("redis-server is not installed"), "{message}");
@@ -209,14 +162,7 @@ fn a_missing_redis_server_is_said_at_once() {
 #[test]
 fn an_unknown_option_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
-    assert_eq!(
-        storefront(&directory, &["--rediss"])
-            .output()
-            .unwrap()
-            .status
-            .code(),
-        Some(1)
-    );
+    assert_eq!(storefront(&directory, &["--rediss"]).output().unwrap().status.code(), Some(1));
     let help = storefront(&directory, &["--help"]).output().unwrap();
     assert!(text(&help).contains("--serve"));
 }

@@ -1,67 +1,62 @@
 //! The service over HTTP, with and without the cache: what a caller may rely on.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::future::pending;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use serde_json::json;
+use storefront::catalog::Catalog;
 use storefront::client::Client;
+use storefront::load;
 use storefront::pages::{Pages, Stats};
 use storefront::service;
+use storefront::shop::database::QueryCount;
 use storefront::shop::seed::{self, Size};
 use storefront::shop::{Database, Listing, Price, ProductPage, UserPage};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
 /// A service of this test's own; ends with it.
 struct Shop {
     client: Client,
     database: Database,
-    _stop: oneshot::Sender<()>,
     _directory: TempDir,
 }
 
 async fn shop(pages: fn(Database) -> Pages) -> Shop {
+    let (directory, database) = database();
+    let client = serve(pages(database.clone())).await;
+    Shop { client, database, _directory: directory }
+}
+
+fn database() -> (TempDir, Database) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("shop.db");
     seed::prepare(&path, Size::SMALL, |_| {}).unwrap();
     let database = Database::open(&path).unwrap();
+    (directory, database)
+}
+
+/// Serves on a free port until the runtime of the test ends.
+async fn serve(pages: Pages) -> Client {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel();
-    tokio::spawn(service::serve(listener, pages(database.clone()), async {
-        let _ = stopped.await;
-    }));
-    let client = Client::connect(address).await.unwrap();
-    Shop {
-        client,
-        database,
-        _stop: stop,
-        _directory: directory,
-    }
+    tokio::spawn(service::serve(listener, pages, pending()));
+    Client::connect(address).await.unwrap()
 }
 
 impl Shop {
     async fn product(&self, id: u32) -> ProductPage {
-        self.client
-            .get(&format!("/products/{id}"))
-            .await
-            .unwrap()
-            .json()
-            .unwrap()
+        self.client.get(&format!("/products/{id}")).await.unwrap().json().unwrap()
     }
 
     async fn listing(&self, id: u32) -> Listing {
-        self.client
-            .get(&format!("/categories/{id}"))
-            .await
-            .unwrap()
-            .json()
-            .unwrap()
+        self.client.get(&format!("/categories/{id}")).await.unwrap().json().unwrap()
     }
 
     async fn page_from(&self, path: &str) -> String {
-        let answer = self.client.get(path).await.unwrap();
-        answer.headers[service::PAGE_FROM].to_str().unwrap().to_owned()
+        page_from(&self.client, path).await
     }
 }
 
@@ -69,26 +64,11 @@ async fn pages_are_what_the_database_holds(pages: fn(Database) -> Pages) {
     let shop = shop(pages).await;
     for _ in 0..2 {
         let product = shop.product(1).await;
-        assert_eq!(
-            Some(product),
-            shop.database
-                .product(storefront::shop::ProductId(1))
-                .await
-                .unwrap()
-        );
+        assert_eq!(Some(product), shop.database.product(storefront::shop::ProductId(1)).await.unwrap());
         let listing = shop.listing(3).await;
-        assert_eq!(
-            Some(listing),
-            shop.database
-                .listing(storefront::shop::CategoryId(3))
-                .await
-                .unwrap()
-        );
+        assert_eq!(Some(listing), shop.database.listing(storefront::shop::CategoryId(3)).await.unwrap());
         let user: UserPage = shop.client.get("/users/9").await.unwrap().json().unwrap();
-        assert_eq!(
-            Some(user),
-            shop.database.user(storefront::shop::UserId(9)).await.unwrap()
-        );
+        assert_eq!(Some(user), shop.database.user(storefront::shop::UserId(9)).await.unwrap());
     }
 }
 
@@ -99,11 +79,8 @@ async fn an_updated_price_is_what_the_next_reads_show(pages: fn(Database) -> Pag
         // Both pages are warm now, with the old price.
         shop.product(1).await;
         shop.listing(category.0).await;
-        let answer = shop
-            .client
-            .put("/products/1/price", &json!({ "price_cents": price_cents }))
-            .await
-            .unwrap();
+        let answer =
+            shop.client.put("/products/1/price", &json!({ "price_cents": price_cents })).await.unwrap();
         let price: Price = answer.json().unwrap();
         assert_eq!((price.category, price.price_cents), (category, price_cents));
         assert_eq!(shop.product(1).await.price_cents, price_cents);
@@ -115,41 +92,20 @@ async fn an_updated_price_is_what_the_next_reads_show(pages: fn(Database) -> Pag
 
 async fn unknown_ids_are_404(pages: fn(Database) -> Pages) {
     let shop = shop(pages).await;
-    for path in [
-        "/products/401",
-        "/products/0",
-        "/categories/9",
-        "/users/4000000000",
-        "/nothing",
-    ] {
+    for path in ["/products/401", "/products/0", "/categories/9", "/users/4000000000", "/nothing"] {
         for _ in 0..2 {
-            assert_eq!(
-                shop.client.get(path).await.unwrap().status.as_u16(),
-                404,
-                "{path}"
-            );
+            assert_eq!(shop.client.get(path).await.unwrap().status.as_u16(), 404, "{path}");
         }
     }
-    let answer = shop
-        .client
-        .put("/products/401/price", &json!({ "price_cents": 1 }))
-        .await
-        .unwrap();
+    let answer = shop.client.put("/products/401/price", &json!({ "price_cents": 1 })).await.unwrap();
     assert_eq!(answer.status.as_u16(), 404);
 }
 
 async fn requests_that_are_none_are_refused(pages: fn(Database) -> Pages) {
     let shop = shop(pages).await;
-    assert_eq!(
-        shop.client.get("/products/first").await.unwrap().status.as_u16(),
-        400
-    );
+    assert_eq!(shop.client.get("/products/first").await.unwrap().status.as_u16(), 400);
     assert_eq!(shop.client.get("/users/-1").await.unwrap().status.as_u16(), 400);
-    let answer = shop
-        .client
-        .put("/products/1/price", &json!({ "price_cents": -5 }))
-        .await
-        .unwrap();
+    let answer = shop.client.put("/products/1/price", &json!({ "price_cents": -5 })).await.unwrap();
     assert_eq!(answer.status.as_u16(), 422);
     assert_eq!(shop.database.query_count().writes, 0);
 }
@@ -177,7 +133,7 @@ fn direct(database: Database) -> Pages {
 }
 
 fn cached(database: Database) -> Pages {
-    Pages::Direct(database)
+    Pages::Cached(Catalog::new(database, None).unwrap())
 }
 
 #[tokio::test]
@@ -188,4 +144,121 @@ async fn without_cache_every_read_is_a_query() {
     }
     let stats: Stats = shop.client.get("/stats").await.unwrap().json().unwrap();
     assert_eq!((stats.database.reads, stats.cache.reads()), (3, 0));
+}
+
+#[tokio::test]
+async fn with_cache_a_page_is_queried_once_until_it_changes() {
+    let shop = shop(cached).await;
+    assert_eq!(shop.page_from("/products/1").await, "loaded");
+    assert_eq!(shop.page_from("/products/1").await, "memory");
+    assert_eq!(shop.page_from("/users/1").await, "loaded");
+    assert_eq!(shop.page_from("/users/1").await, "memory");
+    shop.client.put("/products/1/price", &json!({ "price_cents": 5 })).await.unwrap();
+    assert_eq!(shop.page_from("/products/1").await, "loaded");
+    assert_eq!(shop.page_from("/users/1").await, "memory");
+    let stats: Stats = shop.client.get("/stats").await.unwrap().json().unwrap();
+    assert_eq!(stats.database, QueryCount { reads: 3, writes: 1 });
+    assert_eq!((stats.cache.loaded, stats.cache.memory), (3, 3));
+}
+
+#[tokio::test]
+async fn an_update_leaves_the_pages_of_other_products_and_categories_cached() {
+    let shop = shop(cached).await;
+    let category = shop.product(1).await.category.0;
+    let other_category = category % 8 + 1;
+    for path in
+        ["/products/2".to_owned(), format!("/categories/{category}"), format!("/categories/{other_category}")]
+    {
+        shop.client.get(&path).await.unwrap();
+    }
+    shop.client.put("/products/1/price", &json!({ "price_cents": 5 })).await.unwrap();
+    assert_eq!(shop.page_from("/products/2").await, "memory");
+    assert_eq!(shop.page_from(&format!("/categories/{other_category}")).await, "memory");
+    assert_eq!(shop.page_from(&format!("/categories/{category}")).await, "loaded");
+}
+
+#[tokio::test]
+async fn a_crowd_before_a_cold_page_is_one_query() {
+    let shop = shop(cached).await;
+    let nodes = [Arc::new(shop.client)];
+    let crowd = load::cold_key(&nodes, &Arc::default()).await.unwrap();
+    assert_eq!((crowd.callers, shop.database.query_count().reads), (1_000, 1));
+}
+
+#[tokio::test]
+async fn an_id_known_to_be_unknown_is_not_asked_for_again() {
+    let shop = shop(cached).await;
+    for _ in 0..3 {
+        assert_eq!(shop.client.get("/products/401").await.unwrap().status.as_u16(), 404);
+    }
+    assert_eq!(shop.database.query_count().reads, 1);
+}
+
+/// Two services as in two processes: each with caches and connections of its own, one database, one Redis.
+async fn two_services(database: &Database, redis: &storefront::redis::Redis) -> [Arc<Client>; 2] {
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let backend = cachalot::Redis::connect(redis.url()).await.unwrap();
+        let catalog = Catalog::new(database.clone(), Some(Arc::new(backend))).unwrap();
+        clients.push(Arc::new(serve(Pages::Cached(catalog)).await));
+    }
+    clients.try_into().unwrap()
+}
+
+async fn page_from(client: &Client, path: &str) -> String {
+    client.get(path).await.unwrap().headers[service::PAGE_FROM].to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn what_one_service_has_loaded_the_other_finds_in_redis() {
+    let (_directory, database) = database();
+    let redis = storefront::redis::Redis::start().await.unwrap();
+    let [one, other] = two_services(&database, &redis).await;
+    for path in ["/products/1", "/categories/1", "/users/1"] {
+        assert_eq!(page_from(&one, path).await, "loaded");
+        assert_eq!(page_from(&other, path).await, "redis");
+        let (a, b) = (one.get(path).await.unwrap(), other.get(path).await.unwrap());
+        assert_eq!(a.body, b.body);
+    }
+    assert_eq!(database.query_count().reads, 3);
+    redis.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_update_by_one_service_is_what_the_other_reads_from_redis() {
+    let (_directory, database) = database();
+    let redis = storefront::redis::Redis::start().await.unwrap();
+    let [one, other] = two_services(&database, &redis).await;
+    one.get("/products/1").await.unwrap();
+    one.put("/products/1/price", &json!({ "price_cents": 4_321 })).await.unwrap();
+    let page: ProductPage = other.get("/products/1").await.unwrap().json().unwrap();
+    assert_eq!(page.price_cents, 4_321);
+    let page: ProductPage = one.get("/products/1").await.unwrap().json().unwrap();
+    assert_eq!(page.price_cents, 4_321);
+    redis.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_crowd_before_two_services_is_one_query_too() {
+    let (_directory, database) = database();
+    let redis = storefront::redis::Redis::start().await.unwrap();
+    let nodes = two_services(&database, &redis).await;
+    load::cold_key(&nodes, &Arc::default()).await.unwrap();
+    assert_eq!(database.query_count().reads, 1);
+    redis.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn pages_are_served_and_updated_while_redis_is_away() {
+    let (_directory, database) = database();
+    let redis = storefront::redis::Redis::start().await.unwrap();
+    let [one, _other] = two_services(&database, &redis).await;
+    one.get("/products/1").await.unwrap();
+    redis.stop().await.unwrap();
+    let answer = one.put("/products/1/price", &json!({ "price_cents": 4_321 })).await.unwrap();
+    assert_eq!(answer.json::<Price>().unwrap().price_cents, 4_321);
+    for _ in 0..2 {
+        let page: ProductPage = one.get("/products/1").await.unwrap().json().unwrap();
+        assert_eq!(page.price_cents, 4_321);
+    }
 }

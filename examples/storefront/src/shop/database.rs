@@ -184,9 +184,7 @@ mod tests {
     async fn a_query_that_panics_costs_its_connection_and_nothing_else() {
         let (_dir, database) = small();
         for _ in 0..=CONNECTIONS {
-            let answer = database
-                .read(|_| -> rusqlite::Result<()> { panic!("as asked") })
-                .await;
+            let answer = database.read(|_| -> rusqlite::Result<()> { panic!("as asked") }).await;
             assert!(matches!(answer, Err(DatabaseError::Unfinished(_))));
         }
         assert_eq!(database.read(|_| Ok(7)).await.unwrap(), 7);

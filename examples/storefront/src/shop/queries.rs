@@ -95,11 +95,7 @@ impl Database {
             let category = statement
                 .query_row(params![product.0, price_cents], |row| row.get(0).map(CategoryId))
                 .optional()?;
-            Ok(category.map(|category| Price {
-                product,
-                category,
-                price_cents,
-            }))
+            Ok(category.map(|category| Price { product, category, price_cents }))
         })
         .await
     }
@@ -127,11 +123,7 @@ fn listing(connection: &Connection, id: CategoryId) -> rusqlite::Result<Option<L
     let mut listing = None;
     while let Some(row) = rows.next()? {
         let name = row.get("category_name")?;
-        let listing = listing.get_or_insert(Listing {
-            id,
-            name,
-            bestsellers: Vec::new(),
-        });
+        let listing = listing.get_or_insert(Listing { id, name, bestsellers: Vec::new() });
         if row.get::<_, Option<u32>>("id")?.is_some() {
             listing.bestsellers.push(bestseller(row)?);
         }
@@ -214,11 +206,7 @@ mod tests {
             );
             let sales = (page.orders, page.units_sold, page.revenue_cents, page.buyers);
             assert_eq!(sales, shop.sales(row.id), "product {}", row.id);
-            let last = shop
-                .orders
-                .iter()
-                .rev()
-                .find(|o| o.lines.iter().any(|line| line.product == row.id));
+            let last = shop.orders.iter().rev().find(|o| o.lines.iter().any(|line| line.product == row.id));
             assert_eq!(page.last_ordered_at, last.map(|order| order.ordered_at));
         }
     }
@@ -236,11 +224,7 @@ mod tests {
         expected.sort_by_key(|&(units, id)| (std::cmp::Reverse(units), id));
         expected.truncate(20);
         assert_eq!(expected.len(), 20);
-        let listed: Vec<_> = listing
-            .bestsellers
-            .iter()
-            .map(|line| (line.units_sold, line.id))
-            .collect();
+        let listed: Vec<_> = listing.bestsellers.iter().map(|line| (line.units_sold, line.id)).collect();
         assert_eq!(listed, expected);
         assert_eq!(listing.bestsellers[0].buyers, shop.sales(expected[0].1).3);
     }
@@ -252,9 +236,7 @@ mod tests {
         let page = shop.database.user(id).await.unwrap().unwrap();
         let own: Vec<_> = shop.orders.iter().filter(|order| order.user == id).collect();
         let lines = own.iter().flat_map(|order| &order.lines);
-        let spent: u64 = lines
-            .map(|line| u64::from(line.quantity * line.price_cents))
-            .sum();
+        let spent: u64 = lines.map(|line| u64::from(line.quantity * line.price_cents)).sum();
         assert_eq!((page.orders, page.spent_cents), (own.len() as u64, spent));
         assert_eq!(page.last_ordered_at, own.last().map(|order| order.ordered_at));
     }
@@ -283,14 +265,7 @@ mod tests {
         let shop = shop();
         let row = &shop.products[0];
         let price = shop.database.reprice(row.id, 1_234).await.unwrap().unwrap();
-        assert_eq!(
-            price,
-            Price {
-                product: row.id,
-                category: row.category,
-                price_cents: 1_234
-            }
-        );
+        assert_eq!(price, Price { product: row.id, category: row.category, price_cents: 1_234 });
         let page = shop.database.product(row.id).await.unwrap().unwrap();
         assert_eq!(page.price_cents, 1_234);
         let listing = shop.database.listing(row.category).await.unwrap().unwrap();

@@ -66,19 +66,9 @@ pub struct Size {
 
 impl Size {
     /// The shop of the demo.
-    pub const FULL: Self = Self {
-        categories: 40,
-        products: 50_000,
-        users: 20_000,
-        orders: 200_000,
-    };
+    pub const FULL: Self = Self { categories: 40, products: 50_000, users: 20_000, orders: 200_000 };
     /// The same shop on a shelf, for tests.
-    pub const SMALL: Self = Self {
-        categories: 8,
-        products: 400,
-        users: 100,
-        orders: 1_000,
-    };
+    pub const SMALL: Self = Self { categories: 8, products: 400, users: 100, orders: 1_000 };
 }
 
 /// Why there is no database.
@@ -121,9 +111,7 @@ pub fn prepare(path: &Path, size: Size, progress: impl Fn(u32)) -> Result<Size, 
         remove_if_there(leftover).map_err(file_error)?;
     }
     create(&partial, size, progress)?;
-    File::open(&partial)
-        .and_then(|file| file.sync_all())
-        .map_err(file_error)?;
+    File::open(&partial).and_then(|file| file.sync_all()).map_err(file_error)?;
     fs::rename(&partial, path).map_err(file_error)?;
     Ok(size)
 }
@@ -178,13 +166,7 @@ fn fill(transaction: &Transaction<'_>, size: Size, progress: impl Fn(u32)) -> ru
     }
     let mut insert = transaction.prepare("INSERT INTO products VALUES (?, ?, ?, ?, ?)")?;
     for row in products(SEED, size) {
-        insert.execute(params![
-            row.id.0,
-            row.category.0,
-            row.name,
-            row.description,
-            row.price_cents
-        ])?;
+        insert.execute(params![row.id.0, row.category.0, row.name, row.description, row.price_cents])?;
     }
     let mut insert = transaction.prepare("INSERT INTO users VALUES (?, ?, ?)")?;
     for row in users(SEED, size) {
@@ -244,10 +226,7 @@ pub(super) struct LineRow {
 fn categories(size: Size) -> impl Iterator<Item = CategoryRow> {
     (1..=size.categories).map(|id| {
         let (material, thing) = speciality(CategoryId(id));
-        CategoryRow {
-            id: CategoryId(id),
-            name: format!("{material} {thing}s"),
-        }
+        CategoryRow { id: CategoryId(id), name: format!("{material} {thing}s") }
     })
 }
 
@@ -261,10 +240,7 @@ pub(super) fn products(seed: u64, size: Size) -> impl Iterator<Item = ProductRow
             id: ProductId(id),
             category,
             name: format!("{colour} {material} {thing} no. {id}"),
-            description: description(
-                &mut rng,
-                &format!("{} {thing} of {material}", colour.to_lowercase()),
-            ),
+            description: description(&mut rng, &format!("{} {thing} of {material}", colour.to_lowercase())),
             price_cents: list_price(id),
         }
     })
@@ -273,10 +249,7 @@ pub(super) fn products(seed: u64, size: Size) -> impl Iterator<Item = ProductRow
 /// What a category is about, like ("Oak", "chair").
 fn speciality(category: CategoryId) -> (&'static str, &'static str) {
     let n = category.0 as usize;
-    (
-        MATERIALS[n % MATERIALS.len()],
-        THINGS[n / MATERIALS.len() % THINGS.len()],
-    )
+    (MATERIALS[n % MATERIALS.len()], THINGS[n / MATERIALS.len() % THINGS.len()])
 }
 
 fn users(seed: u64, size: Size) -> impl Iterator<Item = UserRow> {
@@ -286,11 +259,7 @@ fn users(seed: u64, size: Size) -> impl Iterator<Item = UserRow> {
         UserRow {
             id: UserId(id),
             name: format!("{first} {last}"),
-            email: format!(
-                "{}.{}.{id}@example.com",
-                first.to_lowercase(),
-                last.to_lowercase()
-            ),
+            email: format!("{}.{}.{id}@example.com", first.to_lowercase(), last.to_lowercase()),
         }
     })
 }
@@ -306,10 +275,7 @@ pub(super) fn orders(seed: u64, size: Size) -> impl Iterator<Item = OrderRow> {
             id,
             user: UserId(rng.u32(1..=size.users)),
             ordered_at: FIRST_ORDER_AT + SECONDS_OF_SALES * i64::from(id) / i64::from(size.orders),
-            lines: products
-                .into_iter()
-                .map(|product| line(&mut rng, product))
-                .collect(),
+            lines: products.into_iter().map(|product| line(&mut rng, product)).collect(),
         }
     })
 }
@@ -352,21 +318,15 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-const COLOURS: &[&str] = &[
-    "Amber", "Black", "Blue", "Coral", "Green", "Grey", "Ivory", "Olive", "Red", "White",
-];
-const MATERIALS: &[&str] = &[
-    "Steel", "Oak", "Linen", "Glass", "Wool", "Leather", "Bamboo", "Copper",
-];
-const THINGS: &[&str] = &[
-    "lamp", "chair", "kettle", "backpack", "clock", "bowl", "blanket", "desk", "mirror",
-];
-const FIRST_NAMES: &[&str] = &[
-    "Ada", "Alan", "Barbara", "Donald", "Edsger", "Grace", "John", "Ken", "Leslie", "Margaret",
-];
-const LAST_NAMES: &[&str] = &[
-    "Adler", "Berg", "Costa", "Diaz", "Evans", "Fischer", "Novak", "Okafor", "Rossi", "Tanaka",
-];
+const COLOURS: &[&str] =
+    &["Amber", "Black", "Blue", "Coral", "Green", "Grey", "Ivory", "Olive", "Red", "White"];
+const MATERIALS: &[&str] = &["Steel", "Oak", "Linen", "Glass", "Wool", "Leather", "Bamboo", "Copper"];
+const THINGS: &[&str] =
+    &["lamp", "chair", "kettle", "backpack", "clock", "bowl", "blanket", "desk", "mirror"];
+const FIRST_NAMES: &[&str] =
+    &["Ada", "Alan", "Barbara", "Donald", "Edsger", "Grace", "John", "Ken", "Leslie", "Margaret"];
+const LAST_NAMES: &[&str] =
+    &["Adler", "Berg", "Costa", "Diaz", "Evans", "Fischer", "Novak", "Okafor", "Rossi", "Tanaka"];
 const PRAISE: &[&str] = &[
     "made to last for decades",
     "light enough to carry with one hand",
@@ -390,9 +350,7 @@ mod tests {
         let connection = Connection::open(path).unwrap();
         let mut rows = Vec::new();
         for table in ["categories", "products", "users", "orders", "order_lines"] {
-            let mut query = connection
-                .prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2"))
-                .unwrap();
+            let mut query = connection.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).unwrap();
             let columns = query.column_count();
             let read = |row: &rusqlite::Row<'_>| {
                 (0..columns)
@@ -452,9 +410,7 @@ mod tests {
         let price = |row: &rusqlite::Row<'_>| row.get::<_, u32>(0);
         let connection = Connection::open(&path).unwrap();
         assert_eq!(
-            connection
-                .query_row("SELECT price_cents FROM products WHERE id = 7", [], price)
-                .unwrap(),
+            connection.query_row("SELECT price_cents FROM products WHERE id = 7", [], price).unwrap(),
             1
         );
     }
@@ -487,19 +443,8 @@ mod tests {
     fn a_database_of_an_earlier_generator_is_made_anew() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shop.db");
-        prepare(
-            &path,
-            Size {
-                products: 40,
-                ..Size::SMALL
-            },
-            |_| {},
-        )
-        .unwrap();
-        Connection::open(&path)
-            .unwrap()
-            .pragma_update(None, "user_version", GENERATOR - 1)
-            .unwrap();
+        prepare(&path, Size { products: 40, ..Size::SMALL }, |_| {}).unwrap();
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", GENERATOR - 1).unwrap();
         assert_eq!(prepare(&path, Size::SMALL, |_| {}).unwrap(), Size::SMALL);
         assert_eq!(measure(&Connection::open(&path).unwrap()).unwrap(), Size::SMALL);
     }
@@ -515,16 +460,10 @@ mod tests {
         )
         .unwrap();
         let other = dir.path().join("other.db");
-        Connection::open(&other)
-            .unwrap()
-            .execute_batch("CREATE TABLE t (x)")
-            .unwrap();
+        Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
         for path in [text, other] {
             let before = fs::read(&path).unwrap();
-            assert!(matches!(
-                prepare(&path, Size::SMALL, |_| {}),
-                Err(SeedError::Foreign(_))
-            ));
+            assert!(matches!(prepare(&path, Size::SMALL, |_| {}), Err(SeedError::Foreign(_))));
             assert_eq!(fs::read(&path).unwrap(), before);
         }
     }

@@ -1,0 +1,155 @@
+//! The cached shop: the part to copy.
+//!
+//! One cache per kind of page, each read with a query as its loader; and one update, which writes to the
+//! database and then removes the pages that it made wrong.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use cachalot::units::{hours, minutes, seconds};
+use cachalot::{Cache, CacheKey, Cached, LoadError, Memory, RedisBackend, Stats, Ttl};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::shop::{CategoryId, Database, Listing, Price, ProductId, ProductPage, UserId, UserPage};
+
+/// The shop's pages, cached. A cheap clone: all clones share the caches.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    database: Database,
+    products: Cache<ProductId, ProductPage>,
+    listings: Cache<CategoryId, Listing>,
+    users: Cache<UserId, UserPage>,
+}
+
+impl Catalog {
+    /// Opens the caches: in memory, and in the Redis behind it if there is one.
+    ///
+    /// # Errors
+    /// When a setting contradicts another.
+    pub fn new(database: Database, redis: Option<Arc<RedisBackend>>) -> cachalot::Result<Self> {
+        Ok(Self {
+            database,
+            products: open("products", 20_000, Ttl::minutes(5), redis.as_ref())?,
+            listings: open("listings", 1_000, Ttl::minutes(5), redis.as_ref())?,
+            users: open("users", 10_000, Ttl::hours(1), redis.as_ref())?,
+        })
+    }
+
+    /// The database behind it.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// A product's page; `None` if there is no such product.
+    ///
+    /// # Errors
+    /// When the page is not cached and the database does not answer.
+    pub async fn product(&self, id: ProductId) -> Result<Option<Cached<ProductPage>>, LoadError> {
+        self.products
+            .get_or_load_opt(&id, |load| {
+                let database = self.database.clone();
+                async move { Ok(database.product(*load.key()).await?) }
+            })
+            .await
+    }
+
+    /// A category's bestsellers; `None` if there is no such category.
+    ///
+    /// # Errors
+    /// When the listing is not cached and the database does not answer.
+    pub async fn listing(&self, id: CategoryId) -> Result<Option<Cached<Listing>>, LoadError> {
+        self.listings
+            .get_or_load_opt(&id, |load| {
+                let database = self.database.clone();
+                async move { Ok(database.listing(*load.key()).await?) }
+            })
+            .await
+    }
+
+    /// A user's page; `None` if there is no such user.
+    ///
+    /// # Errors
+    /// When the page is not cached and the database does not answer.
+    pub async fn user(&self, id: UserId) -> Result<Option<Cached<UserPage>>, LoadError> {
+        self.users
+            .get_or_load_opt(&id, |load| {
+                let database = self.database.clone();
+                async move { Ok(database.user(*load.key()).await?) }
+            })
+            .await
+    }
+
+    /// Changes a price: in the database, then, by removing them, on the two pages that show it. When this
+    /// returns, no read of this process shows the old price any more. `None` if there is no such product.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    ///
+    /// # Dropping the future
+    /// The update goes on. A caller who hangs up between the two steps must not leave the old price cached.
+    pub async fn reprice(&self, id: ProductId, price_cents: u32) -> anyhow::Result<Option<Price>> {
+        let catalog = self.clone();
+        tokio::spawn(async move { catalog.reprice_and_remove(id, price_cents).await }).await?
+    }
+
+    async fn reprice_and_remove(&self, id: ProductId, price_cents: u32) -> anyhow::Result<Option<Price>> {
+        // Committed first: removed before, the old price could be loaded again in between.
+        let Some(price) = self.database.reprice(id, price_cents).await? else {
+            return Ok(None);
+        };
+        // Each says `Removed`; or `Deferred` while Redis is away: the cache then tries until Redis has it.
+        tokio::try_join!(self.products.remove(&price.product), self.listings.remove(&price.category))?;
+        Ok(Some(price))
+    }
+
+    /// What the caches have counted, one by one.
+    #[must_use]
+    pub fn stats(&self) -> [Stats; 3] {
+        [self.products.stats(), self.listings.stats(), self.users.stats()]
+    }
+}
+
+/// What the three caches have in common.
+fn open<K, V>(
+    name: &str,
+    pages_in_memory: u64,
+    ttl: Ttl,
+    redis: Option<&Arc<RedisBackend>>,
+) -> cachalot::Result<Cache<K, V>>
+where
+    K: CacheKey + Hash + Eq + Clone + Send + Sync + 'static,
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
+    let cache = Cache::builder(name)
+        .memory(Memory::entries(pages_in_memory))
+        .ttl(ttl.jitter(0.10))
+        .negative_ttl(Ttl::seconds(10)) // Crawlers ask for what is gone, again and again.
+        .stale_while_revalidate(minutes(1))
+        .stale_if_error(hours(1));
+    match redis {
+        // A removal by another process reaches Redis at once, but not yet the memory of this one: so short
+        // a copy bounds how long this one may show what the other has changed.
+        Some(redis) => cache.backend(Arc::clone(redis)).memory_ttl(seconds(1)).build(),
+        None => cache.build(),
+    }
+}
+
+impl CacheKey for ProductId {
+    fn write_key(&self, out: &mut Vec<u8>) {
+        self.0.write_key(out);
+    }
+}
+
+impl CacheKey for CategoryId {
+    fn write_key(&self, out: &mut Vec<u8>) {
+        self.0.write_key(out);
+    }
+}
+
+impl CacheKey for UserId {
+    fn write_key(&self, out: &mut Vec<u8>) {
+        self.0.write_key(out);
+    }
+}

@@ -49,5 +49,6 @@ pub use formats::Postcard;
 #[cfg(any(feature = "msgpack", feature = "json", feature = "postcard", feature = "bincode"))]
 mod bounded;
 
-#[cfg(all(test, feature = "msgpack", feature = "json", feature = "postcard", feature = "bincode"))]
+#[cfg(test)]
+#[cfg(all(feature = "msgpack", feature = "json", feature = "postcard", feature = "bincode"))]
 mod tests;

@@ -1,5 +1,6 @@
 //! A few bytes that claim to be terabytes: a miss, at the price of a few bytes. Counted by the allocator.
 #![cfg(all(feature = "msgpack", feature = "json", feature = "postcard", feature = "bincode"))]
+#![allow(clippy::expect_used, reason = "a test")]
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! The wire format, byte for byte. Version 0 promises nothing, yet it must not change by accident: a change
 //! here belongs into `docs/wire-format.md` and the changelog too.
 #![cfg(feature = "msgpack")]
+#![allow(clippy::expect_used, reason = "a test")]
 
 use std::time::Duration;
 

@@ -443,7 +443,6 @@ fn all_types(bytes: &[u8]) {
         decodes_or_is_a_miss::<V>(&Bincode, bytes);
     }
     check::<Vec<u64>>(bytes);
-    check::<Vec<()>>(bytes);
     check::<String>(bytes);
     check::<(Option<char>, Vec<u8>, Vec<String>)>(bytes);
     check::<HashMap<String, Vec<u32>>>(bytes);

@@ -228,8 +228,9 @@ impl BackendSubject {
         Self::new(Arc::new(backend), Time::Manual(clock), Duration::from_secs(10))
     }
 
-    /// A backend that lives in real time, as one with a server does: the suite sleeps, about 30 times 150 ms
-    /// in all its tests, and tests that things end, not that they end no earlier.
+    /// A backend that lives in real time, as one with a server does: the suite sleeps, some 30 times 150 ms
+    /// in all its tests, and tests that things end, not that they end no earlier. Give it generous deadlines
+    /// (30 s): one test has a thousand calls under way at once, and a busy machine may stall.
     pub fn real(backend: impl Backend) -> Self {
         Self::new(Arc::new(backend), Time::Real, Duration::from_millis(100))
     }

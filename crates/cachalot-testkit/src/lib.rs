@@ -18,6 +18,7 @@ pub mod store_suite;
 pub use store_suite::StoreSubject;
 pub mod backend_suite;
 pub use backend_suite::BackendSubject;
+pub mod broken;
 mod model_backend;
 pub use model_backend::ModelBackend;
 mod model_store;

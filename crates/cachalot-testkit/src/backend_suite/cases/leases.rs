@@ -103,11 +103,11 @@ pub async fn a_refused_value_stays_until_the_put(it: &BackendSubject) {
 }
 
 pub async fn a_put_replaces_the_refused_value_and_its_life(it: &BackendSubject) {
-    let key = it.key("k");
-    let old = it.store_for(&key, "old", it.short()).await;
-    let (token, _) = it.lease_for(&key, LONG, Some(old)).await;
+    let (key, life) = (it.key("k"), 2 * it.short());
+    let old = it.store_for(&key, "old", life).await;
+    let (token, _) = it.lease_for(&key, it.short(), Some(old)).await;
     assert_eq!(it.put_leased(&key, token, it.put("new", LONG)).await, PutReply::Stored);
-    it.pass(it.short()).await;
+    it.pass(life).await;
     assert_eq!(it.text(&key).await.as_deref(), Some("new"));
 }
 
@@ -115,7 +115,8 @@ pub async fn a_put_clears_the_invalidated_mark(it: &BackendSubject) {
     let key = it.key("k");
     it.store(&key, "old").await;
     it.backend.expire(&key, LONG).await.unwrap();
-    it.store(&key, "new").await;
+    let (token, _) = it.lease_for(&key, LONG / 4, None).await;
+    assert_eq!(it.put_leased(&key, token, it.put("new", LONG)).await, PutReply::Stored);
     assert!(!it.get(&key).await.expect("a record").invalidated);
     assert!(matches!(it.ask(&key, LONG, None).await.0, LeaseReply::Hit(_)));
 }

@@ -1,0 +1,349 @@
+//! Each broken backend fails exactly the sentences listed for it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use cachalot_core::ManualClock;
+
+use super::*;
+use crate::backend_suite::cases;
+use crate::{BackendSubject, block_on};
+
+/// The sentences that catch a defect, all of them, in the order of the suite.
+const CAUGHT_BY: &[(Defect, &[&str])] = &[
+    (Defect::DeniesItsLeases, &["it_says_whether_it_has_leases"]),
+    (
+        Defect::NeverGrowsOlder,
+        &[
+            "a_record_grows_older",
+            "the_age_is_that_of_the_newest_put",
+            "touch_does_not_make_a_record_younger",
+        ],
+    ),
+    (
+        Defect::ShowsNoNonce,
+        &["what_was_put_is_found_with_its_nonce", "expire_marks_the_value", "other_keys_are_not_disturbed"],
+    ),
+    (
+        Defect::ShowsALeaseAsAValue,
+        &[
+            "a_lease_alone_is_no_value",
+            "a_foreign_token_does_not_store",
+            "a_lease_outlives_the_value",
+            "remove_poisons_a_hold_until_its_deadline",
+            "many_removals_remove_and_revoke_each",
+            "expire_poisons_a_hold_until_its_deadline",
+            "a_hold_drops_the_value",
+            "a_foreign_held_put_is_refused_and_poisons_the_hold",
+            "two_live_holds_poison_each_other",
+        ],
+    ),
+    (Defect::TakesEmptyForAbsent, &["an_empty_payload_is_a_value"]),
+    (Defect::CutsPayloads, &["any_bytes_are_a_payload"]),
+    (Defect::CutsKeys, &["any_bytes_are_a_key"]),
+    (
+        Defect::ReordersAMultiGet,
+        &[
+            "many_keys_are_answered_in_their_order",
+            "many_keys_are_read_as_one_by_one",
+            "any_bytes_are_a_key",
+            "answers_of_concurrent_calls_are_not_mixed_up",
+        ],
+    ),
+    (Defect::AnswersARepeatedKeyOnce, &["a_repeated_key_is_answered_each_time"]),
+    (
+        Defect::RemovesWithoutRevoking,
+        &[
+            "a_put_after_a_remove_is_refused",
+            "a_put_after_a_remove_and_another_lease_is_refused",
+            "remove_revokes_a_lease_where_nothing_is_stored",
+            "remove_revokes_a_lease_beside_a_value",
+            "remove_poisons_a_hold_until_its_deadline",
+            "many_removals_remove_and_revoke_each",
+        ],
+    ),
+    (
+        Defect::RemovesOnlyWhatIsStored,
+        &[
+            "a_put_after_a_remove_is_refused",
+            "a_put_after_a_remove_and_another_lease_is_refused",
+            "remove_revokes_a_lease_where_nothing_is_stored",
+            "remove_poisons_a_hold_until_its_deadline",
+            "many_removals_are_answered_in_their_order",
+            "many_removals_remove_and_revoke_each",
+        ],
+    ),
+    (Defect::RemovesAHold, &["remove_poisons_a_hold_until_its_deadline"]),
+    (
+        Defect::RemovesBesideAHold,
+        &["remove_poisons_a_hold_until_its_deadline", "many_removals_remove_and_revoke_each"],
+    ),
+    (
+        Defect::StopsAMultiRemoveAtTheFirst,
+        &["many_removals_are_answered_in_their_order", "many_removals_remove_and_revoke_each"],
+    ),
+    (
+        Defect::ExpiresWithoutAMark,
+        &[
+            "an_invalidated_value_gives_a_lease_and_is_handed_out_as_stale",
+            "a_put_clears_the_invalidated_mark",
+            "touch_does_not_prolong_an_invalidated_value",
+            "expire_marks_the_value",
+            "an_invalidated_value_is_no_hit",
+            "expire_keeps_the_value_for_at_most_keep",
+        ],
+    ),
+    (
+        Defect::ExpiresWithoutRevoking,
+        &["expire_revokes_a_lease_beside_the_value", "expire_revokes_a_lease_where_nothing_is_stored"],
+    ),
+    (Defect::ExpiresForLonger, &["expire_never_prolongs_a_life"]),
+    (
+        Defect::ForgetsKeep,
+        &[
+            "touch_does_not_prolong_an_invalidated_value",
+            "expire_keeps_the_value_for_at_most_keep",
+            "expire_never_prolongs_a_life",
+            "expire_for_no_time_drops_the_value",
+        ],
+    ),
+    (
+        Defect::TouchesAnything,
+        &[
+            "touch_never_shortens_a_life",
+            "touch_goes_by_the_nonce",
+            "touch_does_not_prolong_an_invalidated_value",
+            "touch_does_not_prolong_a_lease",
+        ],
+    ),
+    (Defect::TouchesForLess, &["touch_never_shortens_a_life", "touch_does_not_prolong_an_invalidated_value"]),
+    (Defect::TouchesToRejuvenate, &["touch_does_not_make_a_record_younger"]),
+    (
+        Defect::IgnoresRefusal,
+        &[
+            "the_age_is_that_of_the_newest_put",
+            "a_refused_value_gives_a_lease_and_is_handed_out_as_stale",
+            "refusing_another_value_is_a_hit",
+            "who_does_not_refuse_hits_while_another_reloads",
+            "who_refuses_is_busy_with_the_stale_value_while_another_reloads",
+            "a_refused_value_stays_until_the_put",
+            "a_put_replaces_the_refused_value_and_its_life",
+            "a_lease_passes_on_at_its_deadline",
+            "a_late_put_is_stored_if_nobody_came_meanwhile",
+            "a_lease_outlives_the_value",
+            "a_lease_does_not_prolong_the_value",
+            "a_lease_does_not_shorten_the_value",
+            "a_released_lease_keeps_the_refused_value",
+            "a_released_token_does_not_store",
+            "touch_goes_by_the_nonce",
+            "touch_does_not_prolong_a_lease",
+            "remove_revokes_a_lease_beside_a_value",
+            "expire_revokes_a_lease_beside_the_value",
+            "a_held_put_stores_and_ends_the_hold",
+            "other_keys_are_not_disturbed",
+        ],
+    ),
+    (
+        Defect::GrantsTwoLeases,
+        &[
+            "the_second_caller_is_busy",
+            "one_of_a_thousand_callers_gets_the_lease",
+            "who_refuses_is_busy_with_the_stale_value_while_another_reloads",
+            "an_invalidated_value_gives_a_lease_and_is_handed_out_as_stale",
+            "a_lease_passes_on_at_its_deadline",
+            "a_lease_outlives_the_value",
+            "only_its_own_token_releases_a_lease",
+            "a_put_for_no_time_stores_nothing_and_gives_the_right_back",
+        ],
+    ),
+    (
+        Defect::GrantsLeasesUnderAHold,
+        &[
+            "remove_poisons_a_hold_until_its_deadline",
+            "expire_poisons_a_hold_until_its_deadline",
+            "a_hold_keeps_readers_from_getting_a_lease",
+            "a_hold_ends_at_its_deadline",
+            "a_hold_is_no_lease",
+            "a_foreign_held_put_is_refused_and_poisons_the_hold",
+            "two_live_holds_poison_each_other",
+            "a_poisoned_hold_stays_until_the_later_deadline",
+        ],
+    ),
+    (
+        Defect::BusyWithoutStale,
+        &[
+            "who_refuses_is_busy_with_the_stale_value_while_another_reloads",
+            "an_invalidated_value_gives_a_lease_and_is_handed_out_as_stale",
+        ],
+    ),
+    (
+        Defect::LeasesWithoutStale,
+        &[
+            "the_age_is_that_of_the_newest_put",
+            "a_refused_value_gives_a_lease_and_is_handed_out_as_stale",
+            "an_invalidated_value_gives_a_lease_and_is_handed_out_as_stale",
+        ],
+    ),
+    (Defect::LetsTheLeaseDieWithTheValue, &["a_lease_outlives_the_value"]),
+    (
+        Defect::DropsTheValueOnALease,
+        &[
+            "who_does_not_refuse_hits_while_another_reloads",
+            "who_refuses_is_busy_with_the_stale_value_while_another_reloads",
+            "an_invalidated_value_gives_a_lease_and_is_handed_out_as_stale",
+            "a_refused_value_stays_until_the_put",
+            "a_late_put_is_stored_if_nobody_came_meanwhile",
+            "a_lease_does_not_shorten_the_value",
+            "a_released_lease_keeps_the_refused_value",
+            "a_released_token_does_not_store",
+            "touch_does_not_prolong_a_lease",
+            "expire_revokes_a_lease_beside_the_value",
+        ],
+    ),
+    (
+        Defect::LeasesWithoutEnd,
+        &[
+            "the_second_caller_is_busy",
+            "a_lease_passes_on_at_its_deadline",
+            "an_old_token_does_not_store_after_the_lease_passed_on",
+            "touch_does_not_prolong_a_lease",
+        ],
+    ),
+    (
+        Defect::IgnoresTheToken,
+        &[
+            "a_foreign_token_does_not_store",
+            "a_token_does_not_fit_another_key",
+            "a_put_after_a_remove_and_another_lease_is_refused",
+            "an_old_token_does_not_store_after_the_lease_passed_on",
+            "a_put_for_no_time_stores_nothing_and_gives_the_right_back",
+        ],
+    ),
+    (
+        Defect::AcceptsAnEarlierToken,
+        &[
+            "a_put_after_a_remove_and_another_lease_is_refused",
+            "an_old_token_does_not_store_after_the_lease_passed_on",
+        ],
+    ),
+    (
+        Defect::StoresOnAbsent,
+        &[
+            "a_put_on_an_absent_record_is_refused",
+            "a_put_after_a_remove_is_refused",
+            "a_released_token_does_not_store",
+            "remove_revokes_a_lease_beside_a_value",
+            "many_removals_remove_and_revoke_each",
+            "expire_revokes_a_lease_where_nothing_is_stored",
+            "a_held_put_without_a_hold_is_refused_and_drops_the_record",
+            "a_held_put_after_the_deadline_drops_what_a_reader_stored",
+        ],
+    ),
+    (
+        Defect::LosesTheTtl,
+        &[
+            "a_lease_outlives_the_value",
+            "a_lease_does_not_prolong_the_value",
+            "a_value_lives_for_its_ttl",
+            "a_value_past_its_ttl_gives_a_lease_without_stale",
+            "touch_prolongs_a_life",
+            "touch_goes_by_the_nonce",
+            "touch_does_not_prolong_a_lease",
+            "touch_does_not_make_a_record_younger",
+            "expire_never_prolongs_a_life",
+            "a_held_put_lives_for_its_ttl",
+        ],
+    ),
+    (Defect::KeepsTheOldTtl, &["a_put_replaces_the_refused_value_and_its_life", "touch_goes_by_the_nonce"]),
+    (Defect::KeepsTheOldMark, &["a_put_clears_the_invalidated_mark"]),
+    (
+        Defect::AcceptsASpentToken,
+        &[
+            "a_lease_stores_once",
+            "a_put_after_a_remove_and_another_lease_is_refused",
+            "a_released_token_does_not_store",
+            "expire_revokes_a_lease_beside_the_value",
+            "a_hold_revokes_a_readers_lease",
+        ],
+    ),
+    (Defect::RefusesALatePut, &["a_late_put_is_stored_if_nobody_came_meanwhile"]),
+    (
+        Defect::StoresForNoTime,
+        &[
+            "a_put_for_no_time_stores_nothing_and_gives_the_right_back",
+            "a_held_put_for_no_time_ends_the_hold",
+        ],
+    ),
+    (Defect::KeepsTheRightOfAnEmptyPut, &["a_put_for_no_time_stores_nothing_and_gives_the_right_back"]),
+    (
+        Defect::ReleasesByAnyToken,
+        &[
+            "a_token_does_not_fit_another_key",
+            "an_old_token_does_not_store_after_the_lease_passed_on",
+            "only_its_own_token_releases_a_lease",
+        ],
+    ),
+    (
+        Defect::DropsTheValueOnRelease,
+        &["a_released_lease_keeps_the_refused_value", "a_released_token_does_not_store"],
+    ),
+    (Defect::ReleasesAHold, &["a_hold_is_no_lease"]),
+    (Defect::HoldsBesideTheValue, &["a_hold_drops_the_value"]),
+    (
+        Defect::OverlapsWithoutPoison,
+        &["two_live_holds_poison_each_other", "a_poisoned_hold_stays_until_the_later_deadline"],
+    ),
+    (
+        Defect::PassesTheHoldOn,
+        &["two_live_holds_poison_each_other", "a_poisoned_hold_stays_until_the_later_deadline"],
+    ),
+    (Defect::PoisonsUntilTheSecondDeadline, &["a_poisoned_hold_stays_until_the_later_deadline"]),
+    (Defect::IgnoresTheWritersToken, &["a_foreign_held_put_is_refused_and_poisons_the_hold"]),
+    (
+        Defect::StoresAfterTheHold,
+        &[
+            "a_lease_is_no_hold",
+            "a_held_put_after_the_deadline_is_refused",
+            "a_held_put_after_the_deadline_drops_what_a_reader_stored",
+        ],
+    ),
+    (
+        Defect::SparesTheRecordOfALateWriter,
+        &[
+            "a_held_put_without_a_hold_is_refused_and_drops_the_record",
+            "a_held_put_after_the_deadline_drops_what_a_reader_stored",
+            "a_foreign_held_put_is_refused_and_poisons_the_hold",
+        ],
+    ),
+];
+
+#[test]
+fn every_broken_backend_is_caught_by_its_sentences_alone() {
+    let caught: Vec<_> = Defect::ALL.iter().map(|defect| (*defect, failing(*defect))).collect();
+    let expected: Vec<_> = CAUGHT_BY.iter().map(|(defect, by)| (*defect, by.to_vec())).collect();
+    assert_eq!(caught, expected);
+}
+
+#[test]
+fn no_broken_backend_passes() {
+    assert!(CAUGHT_BY.iter().all(|(_, by)| !by.is_empty()));
+}
+
+#[test]
+fn the_backend_that_is_broken_is_sound() {
+    for (name, case) in cases() {
+        let time = ManualClock::new();
+        let subject = BackendSubject::manual(ModelBackend::new(time.clock()), time);
+        assert!(catch_unwind(AssertUnwindSafe(|| block_on(case(&subject)))).is_ok(), "{name}");
+    }
+}
+
+fn failing(defect: Defect) -> Vec<&'static str> {
+    let passes = |case: &crate::backend_suite::BackendCase| {
+        let time = ManualClock::new();
+        let broken = BrokenBackend::new(ModelBackend::new(time.clock()), defect);
+        let subject = BackendSubject::manual(broken, time);
+        catch_unwind(AssertUnwindSafe(|| block_on(case(&subject)))).is_ok()
+    };
+    let failing = cases().iter().filter(|(_, case)| !passes(case));
+    failing.map(|(name, _)| *name).collect()
+}

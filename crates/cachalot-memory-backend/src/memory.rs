@@ -340,16 +340,12 @@ impl<K: Hash + Eq + Clone, T> Memory<K, T> {
         let mut garbage = Vec::new();
         let result = loop {
             let mut _old = None;
-            let coarse = self.clock.coarse();
+            let now = self.clock.coarse();
             let mut shard = self.shard(hash);
             let mut index = shard.find(hash, key);
-            if let Some(at) = index
-                && let Some(held) = shard.held(at)
-                && has_come(&self.clock, coarse, held.life.hard)
-            {
+            if index.is_some_and(|index| self.is_over(&shard, index, now)) {
                 shard.counts.expired += 1;
-                garbage.extend(self.take(&mut shard, at));
-                index = None;
+                garbage.extend(index.take().and_then(|index| self.take(&mut shard, index)));
             }
             let held = index.and_then(|index| shard.held(index));
             let (change, result) = decide(held.map(|held| &held.value));
@@ -373,11 +369,15 @@ impl<K: Hash + Eq + Clone, T> Memory<K, T> {
                     _old = old;
                     break result;
                 }
-                Err(_) => self.make_room(shard, index, &mut garbage),
+                Err(_) => self.make_room(shard, hash, index, &mut garbage),
             }
         };
         self.pay(&mut garbage);
         result
+    }
+
+    fn is_over(&self, shard: &Shard<K, T>, index: u32, now: Timestamp) -> bool {
+        shard.held(index).is_some_and(|held| has_come(&self.clock, now, held.life.hard))
     }
 }
 
@@ -443,7 +443,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
                 }
                 Err(back) => entry = back,
             }
-            self.make_room(shard, index, &mut garbage);
+            self.make_room(shard, hash, index, &mut garbage);
         }
         self.pay(&mut garbage);
         Commit::Stored
@@ -474,37 +474,41 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         Ok(None)
     }
 
-    /// Takes one entry out: the one to be replaced, or else one of this shard if it holds its part of the
-    /// weight, or else one of another shard. Never waits for a lock while it holds one.
+    /// Takes one entry out, never the one to be `replaced`: it may hold the right to replace it. One of this
+    /// shard if it holds its part of the weight, else one of another. Never waits for a lock while it holds
+    /// one.
     fn make_room(
         &self,
         mut shard: MutexGuard<'_, Shard<K, T>>,
+        hash: u64,
         replaced: Option<u32>,
         garbage: &mut Vec<Held<K, T>>,
     ) {
-        if let Some(index) = replaced {
-            return garbage.extend(self.take(&mut shard, index));
-        }
         let part = self.budget.used() / self.shards.len() as u64;
-        if shard.len() > 0 && (shard.weight() >= part || shard.is_full()) {
-            return garbage.extend(self.evict(&mut shard));
+        let has_others = shard.len() > usize::from(replaced.is_some());
+        if has_others && (shard.weight() >= part || shard.is_full()) {
+            return garbage.extend(self.evict(&mut shard, replaced));
         }
         drop(shard);
         let start = self.evict_at.fetch_add(1, Ordering::Relaxed);
         for least in [part.max(1), 1] {
             for step in 0..self.shards.len() {
-                let mut shard = self.nth(start.wrapping_add(step)).lock();
-                if shard.weight() >= least {
-                    return garbage.extend(self.evict(&mut shard));
+                let at = start.wrapping_add(step) & (self.shards.len() - 1);
+                if at == self.shard_index(hash) {
+                    continue;
+                }
+                let mut other = self.nth(at).lock();
+                if other.weight() >= least {
+                    return garbage.extend(self.evict(&mut other, None));
                 }
             }
         }
-        // Others have reserved everything and are about to publish it.
+        // What was there has just left by other hands: the next try finds room, or this shard has its part.
         std::thread::yield_now();
     }
 
-    fn evict(&self, shard: &mut Shard<K, T>) -> Option<Held<K, T>> {
-        let held = shard.evict(self.clock.coarse())?;
+    fn evict(&self, shard: &mut Shard<K, T>, spared: Option<u32>) -> Option<Held<K, T>> {
+        let held = shard.evict(self.clock.coarse(), spared)?;
         self.budget.release(held.weight);
         Some(held)
     }

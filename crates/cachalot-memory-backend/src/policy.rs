@@ -51,9 +51,18 @@ impl Policy {
         self.len -= 1;
     }
 
-    /// Chooses an entry to evict and forgets it, apart from a trace of `hash_of` it. `None` if there is none.
-    pub(crate) fn evict(&mut self, hash_of: impl FnOnce(u32) -> u64) -> Option<u32> {
-        let victim = self.choose()?;
+    /// Chooses an entry to evict, never `spared`, and forgets it, apart from a trace of `hash_of` it. `None`
+    /// if there is none.
+    pub(crate) fn evict(&mut self, spared: Option<u32>, hash_of: impl FnOnce(u32) -> u64) -> Option<u32> {
+        if let Some(spared) = spared {
+            self.unlink(spared);
+        }
+        let victim = self.choose();
+        if let Some(spared) = spared {
+            let place = self.nodes[spared as usize].place;
+            self.push(place, spared);
+        }
+        let victim = victim?;
         if self.nodes[victim as usize].place == Place::Small {
             self.ghost.remember(hash_of(victim));
         }
@@ -215,6 +224,7 @@ fn mark(hash: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+    use std::iter;
 
     use super::*;
 
@@ -246,7 +256,7 @@ mod tests {
             }
             let index = match self.keys.iter().position(Option::is_none) {
                 Some(free) => free as u32,
-                None => self.policy.evict(|index| hash(self.keys[index as usize].unwrap())).unwrap(),
+                None => self.policy.evict(None, |index| hash(self.keys[index as usize].unwrap())).unwrap(),
             };
             self.keys[index as usize] = Some(key);
             self.policy.insert(index, hash(key), 1);
@@ -259,7 +269,7 @@ mod tests {
         for index in 0..4 {
             policy.insert(index, hash(u64::from(index)), 1);
         }
-        let order: Vec<u32> = std::iter::from_fn(|| policy.evict(|i| hash(u64::from(i)))).collect();
+        let order: Vec<u32> = iter::from_fn(|| policy.evict(None, |i| hash(u64::from(i)))).collect();
         assert_eq!(order, [0, 1, 2, 3]);
     }
 
@@ -292,11 +302,27 @@ mod tests {
         for index in [0, 3, 7] {
             policy.remove(index);
         }
-        let order: Vec<u32> = std::iter::from_fn(|| policy.evict(|i| hash(u64::from(i)))).collect();
+        let order: Vec<u32> = iter::from_fn(|| policy.evict(None, |i| hash(u64::from(i)))).collect();
         assert_eq!(order, [1, 2, 4, 5, 6]);
         policy.insert(0, hash(0), 1);
-        assert!(policy.evict(|_| 0).is_some());
-        assert_eq!(policy.evict(|_| 0), None);
+        assert!(policy.evict(None, |_| 0).is_some());
+        assert_eq!(policy.evict(None, |_| 0), None);
+    }
+
+    #[test]
+    fn the_spared_entry_is_never_chosen() {
+        for spared in 0..4 {
+            let mut policy = Policy::default();
+            for index in 0..4 {
+                policy.insert(index, hash(u64::from(index)), 1);
+            }
+            let evicted = iter::from_fn(|| policy.evict(Some(spared), |i| hash(u64::from(i))));
+            let mut others: Vec<u32> = evicted.collect();
+            others.push(spared);
+            others.sort_unstable();
+            assert_eq!(others, [0, 1, 2, 3]);
+            assert_eq!(policy.evict(None, |i| hash(u64::from(i))), Some(spared));
+        }
     }
 
     #[test]
@@ -306,7 +332,7 @@ mod tests {
             policy.insert(index, hash(u64::from(index)), 1);
             (0..5).for_each(|_| policy.touch(index));
         }
-        let evicted = std::iter::from_fn(|| policy.evict(|i| hash(u64::from(i)))).count();
+        let evicted = iter::from_fn(|| policy.evict(None, |i| hash(u64::from(i)))).count();
         assert_eq!(evicted, 1000);
         assert_eq!((policy.small.weight, policy.main.weight, policy.len), (0, 0, 0));
     }
@@ -318,7 +344,7 @@ mod tests {
         policy.insert(1, hash(1), 5);
         policy.reweigh(0, 7);
         policy.touch(0);
-        assert_eq!(policy.evict(|_| hash(1)), Some(1));
+        assert_eq!(policy.evict(None, |_| hash(1)), Some(1));
         assert_eq!((policy.small.weight, policy.main.weight), (0, 7));
         policy.remove(0);
         assert_eq!(policy.main.weight, 0);

@@ -147,11 +147,11 @@ impl<K, T> Shard<K, T> {
         self.empty(index)
     }
 
-    /// Takes the entry out that the policy likes least. The caller releases its weight.
-    pub(crate) fn evict(&mut self, now: Timestamp) -> Option<Held<K, T>> {
+    /// Takes the entry out that the policy likes least, but not `spared`. The caller releases its weight.
+    pub(crate) fn evict(&mut self, now: Timestamp, spared: Option<u32>) -> Option<Held<K, T>> {
         let slots = &self.slots;
         let hash_of = |index: u32| slots[index as usize].as_ref().map_or(0, |held| held.hash);
-        let victim = self.policy.evict(hash_of)?;
+        let victim = self.policy.evict(spared, hash_of)?;
         let held = self.empty(victim)?;
         if is_over(held.life.hard, now) {
             self.counts.expired += 1;

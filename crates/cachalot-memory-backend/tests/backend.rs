@@ -343,6 +343,18 @@ fn a_right_that_was_evicted_with_its_record_is_absent() {
 }
 
 #[test]
+fn a_full_backend_still_stores() {
+    let it = World { backend: MemoryBackend::with_limit(10_000, ManualClock::new().clock()), ..world() };
+    for n in 0..100u8 {
+        let (key, large) = (Key::new(vec![b'k', n]), Put { payload: vec![n; 3000].into(), ..put(n) });
+        block_on(it.backend.get_or_lease(&key, token(n), TERM, None)).unwrap();
+        let reply = block_on(it.backend.put_leased(&key, token(n), large)).unwrap();
+        assert_eq!(reply, PutReply::Stored, "{n}");
+        assert!(it.backend.stats().weight <= 10_000);
+    }
+}
+
+#[test]
 fn a_payload_larger_than_the_memory_is_refused_with_the_right_kept() {
     let it = World { backend: MemoryBackend::with_limit(2000, ManualClock::new().clock()), ..world() };
     it.lease(1, None);

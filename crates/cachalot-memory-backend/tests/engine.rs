@@ -89,6 +89,21 @@ fn an_entry_as_heavy_as_the_capacity_replaces_all_others() {
 }
 
 #[test]
+fn an_entry_that_grows_makes_room_at_the_cost_of_others() {
+    for shards in [1, 16] {
+        let memory: Memory<u64, u64> =
+            Memory::weight_limit(100).weigher(|_, weight| *weight).shards(shards).build().unwrap();
+        (0..10).for_each(|key| assert!(memory.insert(key, 10)));
+        for weight in [11, 60, 100] {
+            assert!(memory.insert(3, weight));
+            assert_eq!(memory.get(&3), Some(weight));
+            assert!(memory.weight() <= 100);
+        }
+        assert_eq!((memory.len(), memory.stats().evicted), (1, 9));
+    }
+}
+
+#[test]
 fn a_rejected_update_removes_the_old_value() {
     let memory = weighed(100);
     memory.insert(1, 50);

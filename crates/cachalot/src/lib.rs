@@ -83,3 +83,8 @@ pub use cache::{Cache, CacheBuilder};
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use cachalot_redis_backend::{Redis, RedisBackend, RedisBuilder};
+
+/// The README's example, compiled.
+#[cfg(all(doctest, feature = "redis"))]
+#[doc = include_str!("../../../README.md")]
+struct ReadmeExamples;

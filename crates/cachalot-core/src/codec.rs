@@ -2,9 +2,9 @@
 //!
 //! The bytes come from a shared tier and may be anything. The codecs of this crate hold, whatever they are
 //! given: decoding ends; it allocates in proportion to the input and not to what the input claims; it nests
-//! at most 256 levels deep (structs, enums, options and containers each count one; JSON at most 128
-//! containers); and it fails rather than leave bytes unread. A value that is nested more deeply, or holds
-//! more than 65,536 elements without a byte of their own (`Vec<()>`), is therefore written and never read.
+//! at most 128 levels deep (structs, enums, options and containers each count one); and it fails rather than
+//! leave bytes unread. A value that is nested more deeply, or holds more than 65,536 elements without a byte
+//! of their own (`Vec<()>`), is therefore written and never read.
 //!
 //! Errors name fields and types, and never quote the value.
 

@@ -66,6 +66,18 @@ struct Folder {
     inside: BTreeMap<String, Folder>,
 }
 
+/// Takes much of the stack per level.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Wide {
+    next: Option<Box<Wide>>,
+    a: [u64; 16],
+    b: (String, String, String, String, [u64; 16]),
+    c: [u64; 16],
+    d: Option<[u64; 16]>,
+    e: Vec<Wide>,
+    f: Shape,
+}
+
 /// Runs a check with each codec.
 macro_rules! with_each_codec {
     ($check:ident $(, $argument:expr)*) => {
@@ -375,12 +387,14 @@ fn nesting_without_end_is_a_miss_not_the_end_of_the_stack() {
     nameless::<List>(&ones);
     nameless::<Wrapped>(&ones);
     nameless::<Logic>(&ones);
+    nameless::<Wide>(&ones);
     nameless::<Logic>(&vec![2; LEVELS]);
     nameless::<Folder>(&[1, 1, b'x'].repeat(LEVELS));
     // MessagePack: an array of one, a map of one, names where there are any.
     is_a_miss::<Tree>(&MsgPack, &vec![0x91; LEVELS]);
     is_a_miss::<List>(&MsgPack, &b"\x81\xa4next".repeat(LEVELS));
     is_a_miss::<Wrapped>(&MsgPack, &vec![0x91; LEVELS]);
+    is_a_miss::<Wide>(&MsgPack, &b"\x81\xa4next".repeat(LEVELS));
     is_a_miss::<Logic>(&MsgPack, &b"\x81\xa3Not".repeat(LEVELS));
     is_a_miss::<Folder>(&MsgPack, &b"\x81\xa6inside\x81\xa1x".repeat(LEVELS));
     // Fields that nobody asked for are read over, and nest as well.
@@ -390,6 +404,7 @@ fn nesting_without_end_is_a_miss_not_the_end_of_the_stack() {
     is_a_miss::<serde_json::Value>(&Json, &vec![b'['; LEVELS]);
     is_a_miss::<Tree>(&Json, &vec![b'['; LEVELS]);
     is_a_miss::<List>(&Json, &b"{\"next\":".repeat(LEVELS));
+    is_a_miss::<Wide>(&Json, &b"{\"next\":".repeat(LEVELS));
     is_a_miss::<Logic>(&Json, &b"{\"Not\":".repeat(LEVELS));
     is_a_miss::<Folder>(&Json, &b"{\"inside\":{\"x\":".repeat(LEVELS));
     // A type that nests without reading a byte.

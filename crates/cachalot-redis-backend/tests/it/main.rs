@@ -2,6 +2,7 @@
 // A failed expectation is how a test reports.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod conformance;
 mod connection;
 mod foreign;
 mod limits;

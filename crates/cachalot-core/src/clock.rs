@@ -72,7 +72,8 @@ enum Kind {
 }
 
 impl Clock {
-    /// The machine's monotonic clock, anchored to wall time when first used in the process.
+    /// The machine's monotonic clock, anchored to wall time when first used in the process. On Linux it
+    /// stands still while the machine is suspended, and falls behind the wall clock by as much.
     pub fn system() -> Self {
         Self::default()
     }

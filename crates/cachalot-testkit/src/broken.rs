@@ -1,5 +1,6 @@
 //! Backends that break one sentence of the contract each: they prove the suite.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,10 @@ defects! {
     ShowsNoNonce,
     /// Shows a lease alone as an empty value.
     ShowsALeaseAsAValue,
+    /// Marks every hit as invalidated.
+    MarksEveryHit,
+    /// Hands out an empty stale value where none was.
+    InventsAStaleValue,
     /// Takes an empty payload for none.
     TakesEmptyForAbsent,
     /// Keeps at most 64 KiB of a payload.
@@ -51,6 +56,14 @@ defects! {
     ReordersAMultiGet,
     /// Answers a key that was asked for twice only once.
     AnswersARepeatedKeyOnce,
+    /// Answers once where no key was asked for.
+    AnswersNoKeys,
+    /// Gives wrong answers after a caller has left in the middle of a read.
+    NeverRecoversFromADrop,
+    /// Says it removed something where nothing was.
+    AlwaysRemovesSomething,
+    /// Answers a key that was removed twice only once.
+    RemovesARepeatedKeyOnce,
     /// Removes the value and lets the lease stand.
     RemovesWithoutRevoking,
     /// Removes nothing where no value is stored, leases included.
@@ -95,10 +108,16 @@ defects! {
     IgnoresTheToken,
     /// Stores by a token that was good once, while another's lease is outstanding.
     AcceptsAnEarlierToken,
+    /// Stores over any value that nobody reloads.
+    StoresOverAnyValue,
+    /// Says of an absent record that another has the right.
+    CallsAbsentLost,
     /// Stores where no record is.
     StoresOnAbsent,
     /// Stores for ever.
     LosesTheTtl,
+    /// Counts a time to live in 31 bits; what is longer ends at once.
+    OverflowsAfterTwentyFourDays,
     /// Leaves a replaced value's time to live as it was.
     KeepsTheOldTtl,
     /// Leaves a replaced value's mark as it was.
@@ -111,6 +130,10 @@ defects! {
     StoresForNoTime,
     /// Keeps the right of a put that stores nothing.
     KeepsTheRightOfAnEmptyPut,
+    /// Says it released a lease and does not.
+    ReleasesInWordsOnly,
+    /// Says it released a lease where none was.
+    AlwaysReleasesSomething,
     /// Releases a lease by any token.
     ReleasesByAnyToken,
     /// Drops the old value when its reload is given up.
@@ -119,6 +142,8 @@ defects! {
     ReleasesAHold,
     /// Lets the old value be read while a writer holds.
     HoldsBesideTheValue,
+    /// Gives holds no deadline.
+    HoldsWithoutEnd,
     /// Leaves the first of two holds good.
     OverlapsWithoutPoison,
     /// Gives the hold to the second of two writers.
@@ -140,12 +165,14 @@ pub struct BrokenBackend {
     defect: Defect,
     /// Every right that was ever granted.
     granted: Mutex<Vec<(Key, Token)>>,
+    /// Whether a read has begun and not ended.
+    is_reading: AtomicBool,
 }
 
 impl BrokenBackend {
     /// Breaks `model`.
     pub fn new(model: ModelBackend, defect: Defect) -> Self {
-        Self { model, defect, granted: Mutex::default() }
+        Self { model, defect, granted: Mutex::default(), is_reading: AtomicBool::new(false) }
     }
 
     fn is(&self, defect: Defect) -> bool {
@@ -200,6 +227,9 @@ impl BrokenBackend {
     fn taken(&self, mut put: Put) -> Put {
         match self.defect {
             Defect::LosesTheTtl if put.ttl >= Duration::from_millis(1) => put.ttl = Duration::MAX,
+            Defect::OverflowsAfterTwentyFourDays if put.ttl.as_millis() >= 1 << 31 => {
+                put.ttl = Duration::from_millis(1);
+            }
             Defect::StoresForNoTime => put.ttl = put.ttl.max(Duration::from_secs(1)),
             _ => {}
         }
@@ -223,6 +253,13 @@ impl Backend for BrokenBackend {
 
     async fn get(&self, key: &Key) -> Result<Option<Record>> {
         let key = &self.key(key);
+        if self.is(Defect::NeverRecoversFromADrop) {
+            if self.is_reading.swap(true, Ordering::SeqCst) {
+                return Ok(None);
+            }
+            tokio::task::yield_now().await;
+            self.is_reading.store(false, Ordering::SeqCst);
+        }
         let Some(mut record) = self.model.get(key).await?.map(|record| self.shown(record)) else {
             let shows = self.is(Defect::ShowsALeaseAsAValue) && self.slot(key).is_some();
             return Ok(shows.then(nothing_much));
@@ -242,8 +279,10 @@ impl Backend for BrokenBackend {
                 records.push(self.get(key).await);
             }
         }
-        if self.is(Defect::ReordersAMultiGet) {
-            records.reverse();
+        match self.defect {
+            Defect::ReordersAMultiGet => records.reverse(),
+            Defect::AnswersNoKeys if keys.is_empty() => records.push(Ok(None)),
+            _ => {}
         }
         records
     }
@@ -257,13 +296,16 @@ impl Backend for BrokenBackend {
                 self.change(key, |slot| slot.value = None);
                 Ok(Removed::Existing)
             }
-            Defect::RemovesOnlyWhatIsStored if before.is_some_and(|slot| slot.value.is_none()) && !held => {
+            Defect::RemovesOnlyWhatIsStored
+                if before.as_ref().is_some_and(|slot| slot.value.is_none()) && !held =>
+            {
                 Ok(Removed::Nothing)
             }
             Defect::RemovesAHold if held => {
                 self.model.step(key, |slot, _| *slot = None);
                 Ok(Removed::Held)
             }
+            Defect::AlwaysRemovesSomething if before.is_none() => Ok(Removed::Existing),
             Defect::RemovesBesideAHold if held => Ok(Removed::Held),
             _ => self.model.remove(key).await,
         }
@@ -272,6 +314,9 @@ impl Backend for BrokenBackend {
     async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
         let mut removed = Vec::new();
         for (n, key) in keys.iter().enumerate() {
+            if self.is(Defect::RemovesARepeatedKeyOnce) && keys[..n].contains(key) {
+                continue;
+            }
             removed.push(match self.defect {
                 Defect::StopsAMultiRemoveAtTheFirst if n > 0 => Ok(Removed::Nothing),
                 _ => self.remove(key).await,
@@ -347,11 +392,16 @@ impl LeaseBackend for BrokenBackend {
         let before = self.slot(key);
         let reply = self.model.get_or_lease(key, token, term, refuse).await?;
         Ok(match reply {
-            LeaseReply::Hit(record) => LeaseReply::Hit(self.shown(record)),
+            LeaseReply::Hit(mut record) => {
+                record.invalidated |= self.is(Defect::MarksEveryHit);
+                LeaseReply::Hit(self.shown(record))
+            }
             LeaseReply::Lease { stale } => {
                 self.remember(key, token);
                 self.break_lease(key, before);
                 let stale = stale.filter(|_| !self.is(Defect::LeasesWithoutStale));
+                let invents = self.is(Defect::InventsAStaleValue);
+                let stale = stale.or_else(|| invents.then(nothing_much));
                 LeaseReply::Lease { stale: stale.map(|record| self.shown(record)) }
             }
             LeaseReply::Busy { holder: Holder::Reader, stale, .. } if self.is(Defect::GrantsTwoLeases) => {
@@ -382,6 +432,8 @@ impl LeaseBackend for BrokenBackend {
         };
         match self.defect {
             Defect::StoresOnAbsent if before.is_none() && !is_empty => return self.force(key, put).await,
+            Defect::StoresOverAnyValue if is_unleased => return self.force(key, put).await,
+            Defect::CallsAbsentLost if before.is_none() => return Ok(PutReply::Lost),
             Defect::AcceptsASpentToken if is_unleased && self.was_granted(key, token) => {
                 return self.force(key, put).await;
             }
@@ -401,6 +453,8 @@ impl LeaseBackend for BrokenBackend {
         let outstanding = self.token_of(key, Holder::Reader);
         let held = self.token_of(key, Holder::Writer);
         match self.defect {
+            Defect::ReleasesInWordsOnly => Ok(outstanding == Some(token)),
+            Defect::AlwaysReleasesSomething => self.model.release(key, token).await.map(|_| true),
             Defect::ReleasesByAnyToken => self.model.release(key, outstanding.unwrap_or(token)).await,
             Defect::DropsTheValueOnRelease if outstanding == Some(token) => {
                 self.model.step(key, |slot, _| *slot = None);
@@ -417,6 +471,10 @@ impl LeaseBackend for BrokenBackend {
     async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
         let key = &self.key(key);
         let before = self.slot(key);
+        let term = match self.defect {
+            Defect::HoldsWithoutEnd => Duration::MAX,
+            _ => term,
+        };
         let held = self.model.hold(key, token, term).await?;
         if held == Held::Held {
             self.remember(key, token);

@@ -27,7 +27,7 @@ pub enum Removal {
 /// What became of an insert. In each case the old value is gone from this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted {
-    /// Stored in every tier.
+    /// Stored in the shared tier, where there is one, and in memory, unless memory cannot hold it.
     Stored,
     /// Not stored, because an invalidation or another writer came in between, its TTL says so, or it cannot
     /// be held. The old value is gone from the shared tier too.
@@ -100,7 +100,8 @@ where
             Ok(true) => {
                 let kept = self.store.commit_write(fence, key.clone(), entry);
                 self.flights.void(&key);
-                Ok(self.inserted(kept))
+                // Too heavy for memory or past its time there: the shared tier has it all the same.
+                Ok(self.inserted(if kept == Commit::Rejected { Commit::Stored } else { kept }))
             }
             Ok(false) => {
                 self.emit(&Event::Fenced { tier: Tier::Backend });

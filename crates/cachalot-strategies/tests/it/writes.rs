@@ -106,6 +106,17 @@ async fn of_two_writers_that_overlap_neither_leaves_an_old_value() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_insert_too_heavy_for_memory_is_stored_below() {
+    use cachalot_memory_backend::Memory;
+    let world = World::new();
+    let cache =
+        world.builder().memory(Memory::weight_limit(1)).backend(world.shared.clone()).build().unwrap();
+    assert_eq!(cache.insert(1, "Grace".into()).await.unwrap(), Inserted::Stored);
+    assert!(cache.get_local(&1).is_none());
+    assert_eq!(world.in_shared(1).await.unwrap(), "Grace");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_insert_with_no_ttl_removes() {
     let world = World::new();
     let cache = world.node();

@@ -19,6 +19,8 @@ pub use store_suite::StoreSubject;
 pub mod backend_suite;
 pub use backend_suite::BackendSubject;
 pub mod broken;
+mod faults;
+pub use faults::{Fault, Faulty, Odds, Operation};
 mod model_backend;
 pub use model_backend::ModelBackend;
 mod model_store;

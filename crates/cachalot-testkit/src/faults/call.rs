@@ -1,0 +1,119 @@
+//! A call as data, so that it can be done later.
+
+use std::fmt;
+use std::time::Duration;
+
+use cachalot_core::{Backend, Key, Nonce, Put, Token};
+
+/// An operation of `Backend` or `LeaseBackend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each is named like the method")]
+pub enum Operation {
+    Get,
+    GetMany,
+    Remove,
+    RemoveMany,
+    Expire,
+    Touch,
+    GetOrLease,
+    PutLeased,
+    Release,
+    Hold,
+    PutHeld,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Get => "get",
+            Self::GetMany => "get_many",
+            Self::Remove => "remove",
+            Self::RemoveMany => "remove_many",
+            Self::Expire => "expire",
+            Self::Touch => "touch",
+            Self::GetOrLease => "get_or_lease",
+            Self::PutLeased => "put_leased",
+            Self::Release => "release",
+            Self::Hold => "hold",
+            Self::PutHeld => "put_held",
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Call {
+    Get(Key),
+    GetMany(Vec<Key>),
+    Remove(Key),
+    RemoveMany(Vec<Key>),
+    Expire(Key, Duration),
+    Touch(Key, Nonce, Duration),
+    GetOrLease(Key, Token, Duration, Option<Nonce>),
+    PutLeased(Key, Token, Put),
+    Release(Key, Token),
+    Hold(Key, Token, Duration),
+    PutHeld(Key, Token, Put),
+}
+
+impl Call {
+    pub(super) fn operation(&self) -> Operation {
+        match self {
+            Self::Get(..) => Operation::Get,
+            Self::GetMany(..) => Operation::GetMany,
+            Self::Remove(..) => Operation::Remove,
+            Self::RemoveMany(..) => Operation::RemoveMany,
+            Self::Expire(..) => Operation::Expire,
+            Self::Touch(..) => Operation::Touch,
+            Self::GetOrLease(..) => Operation::GetOrLease,
+            Self::PutLeased(..) => Operation::PutLeased,
+            Self::Release(..) => Operation::Release,
+            Self::Hold(..) => Operation::Hold,
+            Self::PutHeld(..) => Operation::PutHeld,
+        }
+    }
+
+    pub(super) fn keys(&self) -> &[Key] {
+        match self {
+            Self::GetMany(keys) | Self::RemoveMany(keys) => keys,
+            Self::Get(key)
+            | Self::Remove(key)
+            | Self::Expire(key, ..)
+            | Self::Touch(key, ..)
+            | Self::GetOrLease(key, ..)
+            | Self::PutLeased(key, ..)
+            | Self::Release(key, ..)
+            | Self::Hold(key, ..)
+            | Self::PutHeld(key, ..) => std::slice::from_ref(key),
+        }
+    }
+
+    /// Does it. Nobody waits for the answer any more.
+    pub(super) async fn run(self, backend: &dyn Backend) {
+        match self {
+            Self::Get(key) => drop(backend.get(&key).await),
+            Self::GetMany(keys) => drop(backend.get_many(&keys).await),
+            Self::Remove(key) => drop(backend.remove(&key).await),
+            Self::RemoveMany(keys) => drop(backend.remove_many(&keys).await),
+            Self::Expire(key, keep) => drop(backend.expire(&key, keep).await),
+            Self::Touch(key, nonce, ttl) => drop(backend.touch(&key, nonce, ttl).await),
+            leasing => leasing.run_leasing(backend).await,
+        }
+    }
+
+    async fn run_leasing(self, backend: &dyn Backend) {
+        let Some(leases) = backend.leases() else {
+            return;
+        };
+        match self {
+            Self::GetOrLease(key, token, term, refuse) => {
+                drop(leases.get_or_lease(&key, token, term, refuse).await);
+            }
+            Self::PutLeased(key, token, put) => drop(leases.put_leased(&key, token, put).await),
+            Self::Release(key, token) => drop(leases.release(&key, token).await),
+            Self::Hold(key, token, term) => drop(leases.hold(&key, token, term).await),
+            Self::PutHeld(key, token, put) => drop(leases.put_held(&key, token, put).await),
+            // The others need no leases.
+            _ => {}
+        }
+    }
+}

@@ -149,7 +149,7 @@ where
         stale: &mut Option<Found<V>>,
     ) -> Asked<V> {
         let token = Token::draw(&self.engine.entropy);
-        let mut patience = Patience::new(&self.engine);
+        let mut patience = Patience::new();
         let mut refusals = 0;
         loop {
             let term = self.engine.times.lease_term;
@@ -439,30 +439,32 @@ pub(crate) fn failure(failure: Failure, hard_timeout: Duration) -> LoadError {
 
 /// How long a flight still waits for whoever has the right to store.
 struct Patience {
-    began: Duration,
+    waited: Duration,
     backoff: Backoff,
 }
 
 impl Patience {
-    fn new<K, V, S>(engine: &Engine<K, V, S>) -> Self {
-        let backoff = Backoff::new(Duration::from_millis(4), Duration::from_millis(200));
-        Self { began: engine.clock.monotonic(), backoff }
+    fn new() -> Self {
+        Self {
+            waited: Duration::ZERO,
+            backoff: Backoff::new(Duration::from_millis(4), Duration::from_millis(200)),
+        }
     }
 
-    /// Pauses before the next try. `false`: long enough; a lease's holder is outwaited for a whole term, so
-    /// that an own load never starts while the first may still be running within it.
+    /// Pauses before the next try. `false`: long enough; a lease's holder is outwaited for more than a whole
+    /// term, so that an own load never starts while the first may still be running within it.
     async fn wait<K, V, S>(&mut self, engine: &Engine<K, V, S>, holder: Holder, remaining: Duration) -> bool {
         let bound = match holder {
             Holder::Writer => WRITER_PATIENCE,
             Holder::Reader => engine.times.lease_term.saturating_mul(2),
         };
-        let waited = engine.clock.monotonic().saturating_sub(self.began);
-        let Some(left) = bound.checked_sub(waited).filter(|left| !left.is_zero()) else {
+        if self.waited >= bound {
             return false;
-        };
-        let pause = self.backoff.next(&engine.entropy);
+        }
         let until_free = remaining + Duration::from_millis(1);
-        tokio::time::sleep(pause.min(until_free).min(left)).await;
+        let pause = self.backoff.next(&engine.entropy).min(until_free).min(bound - self.waited);
+        self.waited += pause;
+        tokio::time::sleep(pause).await;
         true
     }
 }

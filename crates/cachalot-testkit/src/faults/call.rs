@@ -5,20 +5,30 @@ use std::time::Duration;
 
 use cachalot_core::{Backend, Key, Nonce, Put, Token};
 
-/// An operation of `Backend` or `LeaseBackend`.
+/// An operation of [`Backend`] or [`LeaseBackend`](cachalot_core::LeaseBackend).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "each is named like the method")]
 pub enum Operation {
+    /// [`Backend::get`](cachalot_core::Backend::get).
     Get,
+    /// [`Backend::get_many`](cachalot_core::Backend::get_many).
     GetMany,
+    /// [`Backend::remove`](cachalot_core::Backend::remove).
     Remove,
+    /// [`Backend::remove_many`](cachalot_core::Backend::remove_many).
     RemoveMany,
+    /// [`Backend::expire`](cachalot_core::Backend::expire).
     Expire,
+    /// [`Backend::touch`](cachalot_core::Backend::touch).
     Touch,
+    /// [`LeaseBackend::get_or_lease`](cachalot_core::LeaseBackend::get_or_lease).
     GetOrLease,
+    /// [`LeaseBackend::put_leased`](cachalot_core::LeaseBackend::put_leased).
     PutLeased,
+    /// [`LeaseBackend::release`](cachalot_core::LeaseBackend::release).
     Release,
+    /// [`LeaseBackend::hold`](cachalot_core::LeaseBackend::hold).
     Hold,
+    /// [`LeaseBackend::put_held`](cachalot_core::LeaseBackend::put_held).
     PutHeld,
 }
 

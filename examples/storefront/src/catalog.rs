@@ -7,7 +7,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use cachalot::units::{hours, minutes, seconds};
-use cachalot::{Cache, CacheKey, Cached, LoadError, Memory, RedisBackend, Stats, Ttl};
+use cachalot::{Cache, CacheKey, Cached, LoadError, Memory, RedisBackend, Stats, Ttl, Unfinished};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -102,6 +102,20 @@ impl Catalog {
         // Each says `Removed`; or `Deferred` while Redis is away: the cache then tries until Redis has it.
         tokio::try_join!(self.products.remove(&price.product), self.listings.remove(&price.category))?;
         Ok(Some(price))
+    }
+
+    /// Waits for what runs in the background: loads, and removals that Redis has not taken yet.
+    ///
+    /// # Errors
+    /// When that takes longer than five seconds, with what is left.
+    pub async fn shutdown(&self) -> Result<(), Unfinished> {
+        let within = seconds(5);
+        tokio::try_join!(
+            self.products.shutdown(within),
+            self.listings.shutdown(within),
+            self.users.shutdown(within)
+        )?;
+        Ok(())
     }
 
     /// What the caches have counted, one by one.

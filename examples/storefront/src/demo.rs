@@ -1,5 +1,7 @@
 //! The run as a whole: the same load without and with the cache, then what it showed.
 
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -33,12 +35,16 @@ pub enum Ending {
 /// When the database cannot be made, a process does not come up, or a request fails.
 pub async fn run(args: &DemoArgs) -> Result<Ending> {
     let mut fleet = Fleet::default();
-    let shown = tokio::select! {
+    let mut stop = pin!(stop_signal());
+    let mut ending = tokio::select! {
         shown = show(args, &mut fleet) => shown.map(|()| Ending::Complete),
-        stopped = stop_signal() => stopped.map(|()| if args.serve { Ending::Complete } else { Ending::Interrupted }),
+        stopped = &mut stop => stopped.map(|()| Ending::Interrupted),
     };
+    if args.serve && matches!(ending, Ok(Ending::Complete)) {
+        ending = stop.await.map(|()| Ending::Complete);
+    }
     fleet.stop().await.context("stopping the processes")?;
-    shown
+    ending
 }
 
 #[allow(clippy::print_stdout, reason = "the result of the program")]
@@ -52,7 +58,6 @@ async fn show(args: &DemoArgs, fleet: &mut Fleet) -> Result<()> {
     println!("{}", Report { size, redis: args.redis, without, with });
     if args.serve {
         println!("{}", curl_lines(&fleet.addresses(), &cache));
-        std::future::pending::<()>().await;
     }
     Ok(())
 }
@@ -118,7 +123,7 @@ impl Fleet {
         self.nodes.iter().map(|node| Arc::clone(node.client())).collect()
     }
 
-    fn addresses(&self) -> Vec<std::net::SocketAddr> {
+    fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|node| node.client().address()).collect()
     }
 
@@ -152,7 +157,7 @@ impl Fleet {
 async fn watch<T>(bar: ProgressBar, tick: impl Fn(&ProgressBar), work: impl Future<Output = T>) -> T {
     let mut ticks = interval(Duration::from_millis(100));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut work = std::pin::pin!(work);
+    let mut work = pin!(work);
     loop {
         tokio::select! {
             done = &mut work => {

@@ -94,13 +94,13 @@ impl Node {
 /// standard input.
 ///
 /// # Errors
-/// When the database or the cache cannot be opened.
+/// When the database or the cache cannot be opened, or what the cache still has to do cannot be done.
 pub async fn serve(args: &NodeArgs) -> Result<()> {
     let pages = open(args).await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     tell(listener.local_addr()?).await?;
-    service::serve(listener, pages, end_of_input()).await?;
-    Ok(())
+    service::serve(listener, pages.clone(), end_of_input()).await?;
+    pages.shutdown().await.context("stopping the caches")
 }
 
 async fn open(args: &NodeArgs) -> Result<Pages> {

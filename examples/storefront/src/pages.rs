@@ -10,8 +10,8 @@ use crate::catalog::Catalog;
 use crate::shop::database::QueryCount;
 use crate::shop::{CategoryId, Database, Listing, Price, ProductId, ProductPage, UserId, UserPage};
 
-/// The shop, with or without a cache.
-#[derive(Debug)]
+/// The shop, with or without a cache. A cheap clone.
+#[derive(Clone, Debug)]
 pub enum Pages {
     /// Every read is a query.
     Direct(Database),
@@ -68,7 +68,9 @@ pub struct CacheCount {
     pub memory: u64,
     /// From Redis.
     pub redis: u64,
-    /// By a load that another caller had begun.
+    /// Past their TTL, while a refresh ran or because it failed.
+    pub stale: u64,
+    /// By what another caller was reading already.
     pub joined: u64,
     /// By a load of their own.
     pub loaded: u64,
@@ -78,15 +80,16 @@ impl CacheCount {
     /// All of them.
     #[must_use]
     pub fn reads(&self) -> u64 {
-        self.memory + self.redis + self.joined + self.loaded
+        self.memory + self.redis + self.stale + self.joined + self.loaded
     }
 }
 
 impl From<cachalot::Stats> for CacheCount {
     fn from(stats: cachalot::Stats) -> Self {
         Self {
-            memory: stats.memory_hits + stats.stale_served,
+            memory: stats.memory_hits,
             redis: stats.backend_hits,
+            stale: stats.stale_served,
             joined: stats.coalesced,
             loaded: stats.loads + stats.load_failures,
         }
@@ -105,6 +108,7 @@ impl AddAssign for CacheCount {
     fn add_assign(&mut self, other: Self) {
         self.memory += other.memory;
         self.redis += other.redis;
+        self.stale += other.stale;
         self.joined += other.joined;
         self.loaded += other.loaded;
     }
@@ -169,6 +173,17 @@ impl Pages {
                 }
                 Stats { database: catalog.database().query_count(), cache }
             }
+        }
+    }
+
+    /// Ends what runs in the background.
+    ///
+    /// # Errors
+    /// As [`Catalog::shutdown`].
+    pub async fn shutdown(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Direct(_) => Ok(()),
+            Self::Cached(catalog) => Ok(catalog.shutdown().await?),
         }
     }
 }

@@ -59,7 +59,7 @@ impl Report {
             f,
             "Shop: {products} products in {categories} categories, {users} users, {orders} orders (SQLite)"
         )?;
-        writeln!(f, "Service: {service}, asked by {} callers over HTTP", load::CALLERS)?;
+        writeln!(f, "Service: {service}, asked by {} callers over HTTP; caches start cold", load::CALLERS)?;
         writeln!(f)
     }
 
@@ -86,7 +86,10 @@ impl Report {
         if self.redis {
             row(f, "  served from Redis", "", share(|cache| cache.redis), self)?;
         }
-        row(f, "  joined the load of another caller", "", share(|cache| cache.joined), self)?;
+        if self.with.during_load.cache.stale > 0 {
+            row(f, "  served stale while refreshed", "", share(|cache| cache.stale), self)?;
+        }
+        row(f, "  joined another caller's read", "", share(|cache| cache.joined), self)?;
         row(f, "  loaded from the database", "", share(|cache| cache.loaded), self)
     }
 

@@ -129,7 +129,10 @@ fn an_error_during_the_load_stops_everything() {
     let directory = tempfile::tempdir().unwrap();
     let process = storefront(&directory, &["--redis", "--seconds", "60"]).spawn().unwrap();
     let started = wait_for_children(&process, 3);
-    let node = started.last().unwrap().file_name().unwrap();
+    let serves = |process: &&PathBuf| {
+        fs::read_to_string(process.join("cmdline")).is_ok_and(|line| line.contains("serve-node"))
+    };
+    let node = started.iter().find(serves).unwrap().file_name().unwrap();
     assert!(Command::new("kill").arg("-KILL").arg(node).status().unwrap().success());
     let output = process.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));

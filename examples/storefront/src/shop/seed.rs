@@ -295,7 +295,7 @@ fn list_price(product: u32) -> u32 {
 }
 
 fn description(rng: &mut Rng, subject: &str) -> String {
-    let praise: Vec<&str> = (0..6).map(|_| pick(rng, PRAISE)).collect();
+    let praise = rng.choose_multiple(PRAISE.iter().copied(), 5);
     format!("The {subject}: {}.", praise.join(", "))
 }
 

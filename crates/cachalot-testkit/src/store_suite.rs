@@ -68,7 +68,7 @@ macro_rules! __for_each_store_case {
             a_negative_entry_is_held
             a_handle_survives_the_entry
             the_newest_of_two_commits_wins
-            a_fence_serves_one_commit_while_another_stands
+            two_fences_of_a_key_both_commit
             a_commit_after_an_invalidation_is_refused
             a_commit_after_an_expire_is_refused
             a_commit_after_a_clear_is_refused

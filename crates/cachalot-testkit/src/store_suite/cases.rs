@@ -73,7 +73,7 @@ pub fn the_newest_of_two_commits_wins<S: Tested>(it: &StoreSubject<S>) {
     assert_eq!(it.store.stats().entries, 1);
 }
 
-pub fn a_fence_serves_one_commit_while_another_stands<S: Tested>(it: &StoreSubject<S>) {
+pub fn two_fences_of_a_key_both_commit<S: Tested>(it: &StoreSubject<S>) {
     let (first, second) = (it.begin("k"), it.begin("k"));
     assert_eq!(it.commit(second, "k", 2), Commit::Stored);
     assert_eq!(it.commit(first, "k", 1), Commit::Stored);

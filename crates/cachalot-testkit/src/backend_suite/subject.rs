@@ -1,0 +1,228 @@
+//! A backend under test, and what the cases do with it.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cachalot_core::{
+    Backend, Entropy, Held, Key, LeaseBackend, LeaseReply, ManualClock, Nonce, Put, PutReply, Record, Token,
+};
+
+use super::{LONG, MS};
+
+/// A backend under test, a way to let time pass for it, and what must live as long as it does.
+pub struct BackendSubject {
+    pub(super) backend: Arc<dyn Backend>,
+    time: Time,
+    short: Duration,
+    keys: String,
+    entropy: Entropy,
+    keeps: Vec<Box<dyn Any + Send + Sync>>,
+}
+
+#[derive(Debug)]
+enum Time {
+    Manual(ManualClock),
+    Real,
+}
+
+impl BackendSubject {
+    /// A backend that lives in the time of `clock`, which the suite moves: lives and deadlines are tested
+    /// to the millisecond.
+    pub fn manual(backend: impl Backend, clock: ManualClock) -> Self {
+        Self::new(Arc::new(backend), Time::Manual(clock), Duration::from_secs(10))
+    }
+
+    /// A backend that lives in real time, as one with a server does: the suite sleeps, some 30 times 150 ms
+    /// in all its tests, and tests that things end, not that they end no earlier. Give it generous deadlines
+    /// (30 s): one test has a thousand calls under way at once, and a busy machine may stall.
+    pub fn real(backend: impl Backend) -> Self {
+        Self::new(Arc::new(backend), Time::Real, Duration::from_millis(100))
+    }
+
+    /// Replaces the shortest life that the suite gives to what shall end, 100 ms in real time: for servers
+    /// that count in seconds.
+    #[must_use]
+    pub fn lasting(mut self, short: Duration) -> Self {
+        self.short = short;
+        self
+    }
+
+    /// Keeps `guard` for as long as the backend is tested: a server, most likely. Guards are dropped after
+    /// the backend, last come first.
+    #[must_use]
+    pub fn keeping(mut self, guard: impl Any + Send + Sync) -> Self {
+        self.keeps.insert(0, Box::new(guard));
+        self
+    }
+
+    /// The same subject with `wrap` around its backend.
+    #[must_use]
+    pub fn wrapped<B: Backend>(mut self, wrap: impl FnOnce(Arc<dyn Backend>) -> B) -> Self {
+        self.backend = Arc::new(wrap(self.backend));
+        self
+    }
+
+    fn new(backend: Arc<dyn Backend>, time: Time, short: Duration) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            backend,
+            time,
+            short,
+            keys: format!("suite:{}:{count}:", std::process::id()),
+            entropy: Entropy::seeded(count),
+            keeps: Vec::new(),
+        }
+    }
+
+    pub(super) fn leases(&self) -> &dyn LeaseBackend {
+        self.backend.leases().expect("leases, as info() says")
+    }
+
+    /// A time that the test lets pass.
+    pub(super) fn short(&self) -> Duration {
+        self.short
+    }
+
+    /// Whether nothing happens by time unless the test lets it pass.
+    pub(super) fn is_exact(&self) -> bool {
+        matches!(self.time, Time::Manual(_))
+    }
+
+    /// Lets `time` pass for the backend; in real time a little more.
+    pub(super) async fn pass(&self, time: Duration) {
+        match &self.time {
+            Time::Manual(clock) => clock.advance(time),
+            Time::Real => tokio::time::sleep(time + Duration::from_millis(30)).await,
+        }
+    }
+
+    /// Lets `time` pass. Where that can be told to the millisecond, `still` is checked just before.
+    pub(super) async fn pass_checking<F: Future<Output = ()>>(
+        &self,
+        time: Duration,
+        still: impl FnOnce() -> F,
+    ) {
+        if self.is_exact() {
+            self.pass(time - MS).await;
+            still().await;
+            self.pass(MS).await;
+        } else {
+            self.pass(time).await;
+        }
+    }
+
+    /// A key of this subject alone.
+    pub(super) fn key(&self, name: &str) -> Key {
+        Key::new(format!("{}{name}", self.keys))
+    }
+
+    pub(super) fn token(&self) -> Token {
+        Token::draw(&self.entropy)
+    }
+
+    /// Something to store, under a nonce of its own.
+    pub(super) fn put(&self, payload: impl Into<Bytes>, ttl: Duration) -> Put {
+        Put { payload: payload.into(), nonce: Nonce::draw(&self.entropy), ttl }
+    }
+
+    pub(super) async fn get(&self, key: &Key) -> Option<Record> {
+        self.backend.get(key).await.expect("get")
+    }
+
+    /// The payload under `key`, as text.
+    pub(super) async fn text(&self, key: &Key) -> Option<String> {
+        let record = self.get(key).await?;
+        Some(String::from_utf8_lossy(&record.payload).into_owned())
+    }
+
+    /// Asks for a value or a lease with a token of its own.
+    pub(super) async fn ask(&self, key: &Key, term: Duration, refuse: Option<Nonce>) -> (LeaseReply, Token) {
+        let token = self.token();
+        let reply = self.leases().get_or_lease(key, token, term, refuse).await;
+        (reply.expect("get_or_lease"), token)
+    }
+
+    /// Asks for a lease, which must be granted.
+    pub(super) async fn lease_for(
+        &self,
+        key: &Key,
+        term: Duration,
+        refuse: Option<Nonce>,
+    ) -> (Token, Option<Record>) {
+        match self.ask(key, term, refuse).await {
+            (LeaseReply::Lease { stale }, token) => (token, stale),
+            (other, _) => panic!("a lease was to be granted: {other:?}"),
+        }
+    }
+
+    /// A lease on a key without a usable value.
+    pub(super) async fn lease(&self, key: &Key) -> Token {
+        self.lease_for(key, LONG, None).await.0
+    }
+
+    pub(super) async fn put_leased(&self, key: &Key, token: Token, put: Put) -> PutReply {
+        self.leases().put_leased(key, token, put).await.expect("put_leased")
+    }
+
+    pub(super) async fn put_held(&self, key: &Key, token: Token, put: Put) -> PutReply {
+        self.leases().put_held(key, token, put).await.expect("put_held")
+    }
+
+    pub(super) async fn hold_for(&self, key: &Key, term: Duration) -> (Held, Token) {
+        let token = self.token();
+        (self.leases().hold(key, token, term).await.expect("hold"), token)
+    }
+
+    /// A hold, which must be granted.
+    pub(super) async fn hold(&self, key: &Key) -> Token {
+        let (held, token) = self.hold_for(key, LONG).await;
+        assert_eq!(held, Held::Held);
+        token
+    }
+
+    /// Stores `text`, the usual way of a reader, and gives its nonce.
+    pub(super) async fn store_for(&self, key: &Key, text: &str, ttl: Duration) -> Nonce {
+        let token = self.lease(key).await;
+        let put = self.put(text.to_owned(), ttl);
+        let nonce = put.nonce;
+        assert_eq!(self.put_leased(key, token, put).await, PutReply::Stored);
+        nonce
+    }
+
+    pub(super) async fn store(&self, key: &Key, text: &str) -> Nonce {
+        self.store_for(key, text, LONG).await
+    }
+
+    pub(super) async fn release(&self, key: &Key, token: Token) -> bool {
+        self.leases().release(key, token).await.expect("release")
+    }
+
+    /// Whether a caller gets the lease: nobody has it, and there is no usable value. It is given back.
+    pub(super) async fn is_free(&self, key: &Key) -> bool {
+        match self.ask(key, LONG, None).await {
+            (LeaseReply::Lease { .. }, token) => self.release(key, token).await,
+            _ => false,
+        }
+    }
+
+    /// Whether a caller is told that another has the right.
+    pub(super) async fn is_busy(&self, key: &Key) -> bool {
+        matches!(self.ask(key, LONG, None).await.0, LeaseReply::Busy { .. })
+    }
+}
+
+impl fmt::Debug for BackendSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackendSubject")
+            .field("backend", &self.backend)
+            .field("time", &self.time)
+            .field("short", &self.short)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,142 @@
+//! What can be wrong with a backend.
+
+macro_rules! defects {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
+        /// What is wrong with a [`BrokenBackend`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Defect {
+            $($(#[doc = $doc])+ $name,)*
+        }
+
+        impl Defect {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+defects! {
+    /// Says it has no leases, and has some.
+    DeniesItsLeases,
+    /// Says that every record is brand-new.
+    NeverGrowsOlder,
+    /// Shows every record under one and the same nonce.
+    ShowsNoNonce,
+    /// Shows a lease alone as an empty value.
+    ShowsALeaseAsAValue,
+    /// Marks every hit as invalidated.
+    MarksEveryHit,
+    /// Hands out an empty stale value where none was.
+    InventsAStaleValue,
+    /// Takes an empty payload for none.
+    TakesEmptyForAbsent,
+    /// Keeps at most 64 KiB of a payload.
+    CutsPayloads,
+    /// Ends keys at their first zero byte.
+    CutsKeys,
+    /// Answers a read of many keys in another order.
+    ReordersAMultiGet,
+    /// Answers a key that was asked for twice only once.
+    AnswersARepeatedKeyOnce,
+    /// Answers once where no key was asked for.
+    AnswersNoKeys,
+    /// Gives wrong answers after a caller has left in the middle of a read.
+    NeverRecoversFromADrop,
+    /// Says it removed something where nothing was.
+    AlwaysRemovesSomething,
+    /// Answers a key that was removed twice only once.
+    RemovesARepeatedKeyOnce,
+    /// Removes the value and lets the lease stand.
+    RemovesWithoutRevoking,
+    /// Removes nothing where no value is stored, leases included.
+    RemovesOnlyWhatIsStored,
+    /// Removes a writer's hold instead of poisoning it.
+    RemovesAHold,
+    /// Lets a writer's hold stand as it is.
+    RemovesBesideAHold,
+    /// Removes only the first of many keys.
+    StopsAMultiRemoveAtTheFirst,
+    /// Expires without marking the value, so that it still is a hit.
+    ExpiresWithoutAMark,
+    /// Expires and lets the lease stand.
+    ExpiresWithoutRevoking,
+    /// Gives an expired value `keep` to live, also if it had less.
+    ExpiresForLonger,
+    /// Keeps an expired value until its own end.
+    ForgetsKeep,
+    /// Prolongs whatever is under the key.
+    TouchesAnything,
+    /// Shortens a life too.
+    TouchesForLess,
+    /// Counts the age from the touch on.
+    TouchesToRejuvenate,
+    /// Answers a hit to a caller that has refused that value.
+    IgnoresRefusal,
+    /// Gives the lease to everybody who asks.
+    GrantsTwoLeases,
+    /// Gives leases while a writer holds.
+    GrantsLeasesUnderAHold,
+    /// Hands out no stale value to who is busy.
+    BusyWithoutStale,
+    /// Hands out no stale value with the lease.
+    LeasesWithoutStale,
+    /// Lets the lease end when the value beside it does.
+    LetsTheLeaseDieWithTheValue,
+    /// Drops the old value when its reload begins.
+    DropsTheValueOnALease,
+    /// Gives leases no deadline.
+    LeasesWithoutEnd,
+    /// Stores by any token while a lease is outstanding.
+    IgnoresTheToken,
+    /// Stores by a token that was good once, while another's lease is outstanding.
+    AcceptsAnEarlierToken,
+    /// Stores over any value that nobody reloads.
+    StoresOverAnyValue,
+    /// Says of an absent record that another has the right.
+    CallsAbsentLost,
+    /// Stores where no record is.
+    StoresOnAbsent,
+    /// Stores for ever.
+    LosesTheTtl,
+    /// Counts a time to live in 31 bits; what is longer ends at once.
+    OverflowsAfterTwentyFourDays,
+    /// Leaves a replaced value's time to live as it was.
+    KeepsTheOldTtl,
+    /// Leaves a replaced value's mark as it was.
+    KeepsTheOldMark,
+    /// Stores by a token that was good once, over a value that nobody reloads.
+    AcceptsASpentToken,
+    /// Refuses a put after the lease's deadline.
+    RefusesALatePut,
+    /// Stores for a second what was to be stored for no time.
+    StoresForNoTime,
+    /// Keeps the right of a put that stores nothing.
+    KeepsTheRightOfAnEmptyPut,
+    /// Says it released a lease and does not.
+    ReleasesInWordsOnly,
+    /// Says it released a lease where none was.
+    AlwaysReleasesSomething,
+    /// Releases a lease by any token.
+    ReleasesByAnyToken,
+    /// Drops the old value when its reload is given up.
+    DropsTheValueOnRelease,
+    /// Releases a writer's hold too.
+    ReleasesAHold,
+    /// Lets the old value be read while a writer holds.
+    HoldsBesideTheValue,
+    /// Gives holds no deadline.
+    HoldsWithoutEnd,
+    /// Leaves the first of two holds good.
+    OverlapsWithoutPoison,
+    /// Gives the hold to the second of two writers.
+    PassesTheHoldOn,
+    /// Ends a poisoned hold at the second writer's deadline.
+    PoisonsUntilTheSecondDeadline,
+    /// Stores by any token while a writer holds.
+    IgnoresTheWritersToken,
+    /// Stores by a hold whose deadline has passed.
+    StoresAfterTheHold,
+    /// Leaves the record as it is when a writer comes too late.
+    SparesTheRecordOfALateWriter,
+}

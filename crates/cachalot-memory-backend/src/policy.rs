@@ -45,6 +45,11 @@ impl Policy {
         queue.weight = queue.weight - before + weight;
     }
 
+    /// The weight of all entries.
+    pub(crate) fn weight(&self) -> u64 {
+        self.small.weight.saturating_add(self.main.weight)
+    }
+
     /// The entry at `index` is gone for a reason of its own.
     pub(crate) fn remove(&mut self, index: u32) {
         self.unlink(index);
@@ -88,8 +93,7 @@ impl Policy {
 
     /// The small queue gives as long as it has more than its share.
     fn next_place(&self) -> Place {
-        let total = self.small.weight.saturating_add(self.main.weight);
-        let over = self.small.weight > total / SMALL_SHARE;
+        let over = self.small.weight > self.weight() / SMALL_SHARE;
         if over || self.main.tail == Link::NONE { Place::Small } else { Place::Main }
     }
 
@@ -323,6 +327,22 @@ mod tests {
             assert_eq!(others, [0, 1, 2, 3]);
             assert_eq!(policy.evict(None, |i| hash(u64::from(i))), Some(spared));
         }
+    }
+
+    #[test]
+    fn reads_are_used_up_one_round_at_a_time() {
+        let mut policy = Policy::default();
+        policy.insert(0, hash(0), 1);
+        (0..5).for_each(|_| policy.touch(0));
+        policy.insert(1, hash(1), 1);
+        assert_eq!(policy.evict(None, |_| hash(1)), Some(1));
+        let node = policy.nodes[0];
+        assert!(node.place == Place::Main && node.reads == 0, "moved on, and starts anew");
+        (0..2).for_each(|_| policy.touch(0));
+        policy.insert(2, hash(2), 1);
+        policy.touch(2);
+        assert_eq!(policy.evict(None, |_| hash(2)), Some(2));
+        assert_eq!(policy.nodes[0].reads, 1, "one round in the main queue");
     }
 
     #[test]

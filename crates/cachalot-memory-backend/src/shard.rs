@@ -123,6 +123,7 @@ impl<K, T> Shard<K, T> {
         self.table.insert_unique(hash, index, rehash);
         self.policy.insert(index, hash, weight);
         self.weight += weight;
+        debug_assert_eq!(self.policy.weight(), self.weight);
         self.counts.inserts += 1;
     }
 
@@ -135,6 +136,7 @@ impl<K, T> Shard<K, T> {
         held.life = life;
         self.weight = self.weight - before + weight;
         self.policy.reweigh(index, weight);
+        debug_assert_eq!(self.policy.weight(), self.weight);
         self.policy.touch(index);
         self.counts.inserts += 1;
         Some(old)
@@ -198,6 +200,7 @@ impl<K, T> Shard<K, T> {
         }
         self.free.push(index);
         self.weight -= held.weight;
+        debug_assert_eq!(self.policy.weight(), self.weight);
         Some(held)
     }
 }

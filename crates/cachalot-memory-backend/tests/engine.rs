@@ -3,6 +3,7 @@
 // A failed expectation is how a test reports, in its helpers too.
 #![allow(clippy::unwrap_used)]
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -45,6 +46,26 @@ fn an_insert_replaces() {
     assert!(memory.insert(1, 11));
     assert_eq!(memory.get(&1), Some(11));
     assert_eq!((memory.len(), memory.weight()), (1, 1));
+}
+
+#[test]
+fn keys_of_one_hash_never_meet() {
+    #[derive(PartialEq, Eq)]
+    struct Colliding(u64);
+    impl Hash for Colliding {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            state.write_u8(0);
+        }
+    }
+    let memory: Memory<Colliding, u64> = Memory::entries(50).build().unwrap();
+    for key in 0..100 {
+        assert!(memory.insert(Colliding(key), key));
+        assert_eq!(memory.get(&Colliding(key + 1)), None);
+    }
+    assert_eq!(memory.len(), 50);
+    assert!((0..100).all(|key| memory.get(&Colliding(key)).is_none_or(|value| value == key)));
+    assert_eq!(memory.remove(&Colliding(99)), Some(99));
+    assert_eq!(memory.len(), 49);
 }
 
 #[test]

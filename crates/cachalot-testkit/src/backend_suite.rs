@@ -15,7 +15,8 @@ pub mod cases;
 #[cfg(test)]
 mod tests;
 
-/// Makes a module of tests that hold a [`Backend`](cachalot_core::Backend) to its contract, one `#[test]` per sentence of it.
+/// Makes a module of tests that hold a [`Backend`](cachalot_core::Backend) to its contract, one `#[test]` per
+/// sentence of it.
 ///
 /// `backend_suite!(module, make)`: `make` is an expression that is callable as `Fn() -> Future`, whose
 /// output is a [`BackendSubject`] around a new empty backend, with a server of its own if it needs one. It

@@ -2,7 +2,7 @@
 
 macro_rules! defects {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
-        /// What is wrong with a [`BrokenBackend`].
+        /// What is wrong with a [`BrokenBackend`](super::BrokenBackend).
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum Defect {

@@ -37,7 +37,8 @@ pub trait LeaseBackend: Send + Sync {
         refuse: Option<Nonce>,
     ) -> Result<LeaseReply>;
 
-    /// Stores, if the lease `token` is still outstanding; an absent record is a refusal.
+    /// Stores, if the lease `token` is still outstanding, even past its term, as long as nobody else has
+    /// taken it over and the record is there; an absent record is a refusal.
     ///
     /// # Errors
     /// As [`get_or_lease`](LeaseBackend::get_or_lease), or the payload is too large. After a timeout it may
@@ -58,8 +59,9 @@ pub trait LeaseBackend: Send + Sync {
     /// As [`get_or_lease`](LeaseBackend::get_or_lease). After a timeout the hold may have been taken.
     async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held>;
 
-    /// Ends a hold by storing, if `token` still holds. If another's hold or a poisoned one is live it
-    /// stays; if none is, the record is dropped.
+    /// Ends a hold by storing, if `token` still holds. If another's hold is live it is poisoned and stays,
+    /// since this writer may have changed the source under it; a poisoned one stays; if none is live, the
+    /// record is dropped.
     ///
     /// # Errors
     /// As [`put_leased`](LeaseBackend::put_leased).

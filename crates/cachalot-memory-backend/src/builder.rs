@@ -135,8 +135,9 @@ const USUAL_SHARDS: usize = 64;
 
 const ENTRIES_PER_SHARD: u64 = 64;
 
-/// Bytes per entry besides key and value: times, weight and hash (48), the policy's node (24), table and
-/// ghost (16), free slots of growing vectors.
+/// Bytes per entry besides key and value, on the safe side: tag, mark, trace and ghost (13), times (up to 8),
+/// a weight (8, if weighed), a fifth of all that and of the entry for spare cells, and what the allocator adds
+/// behind values; a table that grows is there twice for a moment.
 const SLOT_OVERHEAD: usize = 96;
 
 fn unfit(why: &'static str) -> Error {

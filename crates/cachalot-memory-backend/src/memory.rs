@@ -483,7 +483,8 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         // What is held of the reservations: that of the replaced, and those of victims.
         let mut credit = before;
         while shard.is_full() && slot.is_none() || !self.budget.exchange(credit, new.weight) {
-            let victim = if self.has_its_part(shard, slot) { self.evict(shard, slot) } else { None };
+            let now = (!new.life.is_endless()).then_some(new.now);
+            let victim = if self.has_its_part(shard, slot) { self.evict(shard, slot, now) } else { None };
             let Some(gone) = victim else {
                 self.budget.release(credit - before);
                 return Err(new.entry);
@@ -528,7 +529,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
                 }
                 let mut other = self.nth(at).lock();
                 if other.weight() >= least {
-                    let Some(gone) = self.evict(&mut other, None) else {
+                    let Some(gone) = self.evict(&mut other, None, None) else {
                         return;
                     };
                     self.budget.release(gone.weight);
@@ -540,9 +541,14 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         std::thread::yield_now();
     }
 
-    /// The weight stays reserved.
-    fn evict(&self, shard: &mut Shard<K, T>, spared: Option<Slot>) -> Option<Gone<K, T>> {
-        shard.evict(|| self.clock.coarse(), spared)
+    /// The weight stays reserved. `now`: the time, if it is known.
+    fn evict(
+        &self,
+        shard: &mut Shard<K, T>,
+        spared: Option<Slot>,
+        now: Option<Timestamp>,
+    ) -> Option<Gone<K, T>> {
+        shard.evict(|| now.unwrap_or_else(|| self.clock.coarse()), spared)
     }
 
     fn take(&self, shard: &mut Shard<K, T>, slot: Slot) -> Option<(K, T)> {

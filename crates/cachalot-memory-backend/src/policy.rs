@@ -99,6 +99,12 @@ impl Policy {
         if slots.mark(victim?) & MAIN == 0 {
             self.ghost.remember(slots.hash(victim?));
         }
+        // Most evictions wait for memory; the next one need not.
+        for queue in [&self.small, &self.main] {
+            if let Some((oldest, _)) = queue.ends {
+                slots.warm(oldest);
+            }
+        }
         victim
     }
 

@@ -284,7 +284,7 @@ fn next_size(sets: usize, expected: usize) -> usize {
     let next = sets + sets / 2 + 1;
     if sets >= expected && expected > 0 {
         sets + sets / 8 + 1
-    } else if sets < expected && 2 * next > expected {
+    } else if sets < expected && next + next / 2 > expected {
         expected
     } else {
         next

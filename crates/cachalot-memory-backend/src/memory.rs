@@ -353,7 +353,8 @@ impl<K: Hash + Eq + Clone, T> Memory<K, T> {
                 shard.counts.expired += 1;
                 garbage.extend(slot.take().and_then(|slot| self.take(&mut shard, slot)));
             }
-            let (change, result) = decide(slot.and_then(|slot| shard.value(slot)));
+            let held = slot.and_then(|_| shard.look_up(hash, key));
+            let (change, result) = decide(held.map(|held| held.value));
             let (value, hard) = match change {
                 Change::Put(value, hard) => (value, hard),
                 Change::Keep => break result,

@@ -83,11 +83,6 @@ impl<K, T> Shard<K, T> {
         self.slots.find(in_table(hash), |held| key.equivalent(held))
     }
 
-    #[inline]
-    pub(crate) fn value(&self, slot: Slot) -> Option<&T> {
-        self.slots.get(slot).map(|(_, value)| value)
-    }
-
     pub(crate) fn weight_of(&self, slot: Slot) -> u64 {
         self.slots.weight(slot)
     }
@@ -356,8 +351,8 @@ mod tests {
             born.push(now);
             assert!(shard.add(hash(key), key + 1, life(key, now), now, (key, 3 * key)).is_ok());
             for (key, now) in (0..).zip(&born) {
-                let slot = shard.find(hash(key), &key).unwrap();
-                assert_eq!(shard.value(slot), Some(&(3 * key)));
+                let Found { slot, value, .. } = shard.look_up(hash(key), &key).unwrap();
+                assert_eq!(*value, 3 * key);
                 assert_eq!((shard.weight_of(slot), shard.life(slot)), (key + 1, life(key, *now)));
             }
         }

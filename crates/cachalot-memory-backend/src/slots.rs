@@ -153,16 +153,6 @@ impl<K, T> Slots<K, T> {
     }
 
     #[inline]
-    pub(crate) fn get(&self, slot: Slot) -> Option<&(K, T)> {
-        if !self.holds(slot) {
-            return None;
-        }
-        let cell = self.cells.get(slot.cell())?;
-        // SAFETY: a cell is initialised where the tag says so.
-        Some(unsafe { cell.assume_init_ref() })
-    }
-
-    #[inline]
     pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut (K, T)> {
         if !self.holds(slot) {
             return None;

@@ -1,6 +1,7 @@
 //! The backend: reading and invalidating.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::config::Limits;
 use crate::fault::Fault;
+use crate::gather::Gather;
 use crate::link::{Again, Link, Request, Setup};
 use crate::name::name;
 use crate::record;
@@ -21,7 +23,7 @@ use crate::script::{self, Script};
 
 /// A Redis server as a shared tier. Made by [`Redis`](crate::Redis). Share it behind an `Arc`.
 pub struct RedisBackend {
-    reads: Box<[Link]>,
+    reads: Box<[Arc<Gather>]>,
     next: AtomicUsize,
     /// For scripts and for large values, which would keep reads waiting.
     aside: Link,
@@ -45,8 +47,10 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 
 impl RedisBackend {
     pub(crate) fn new(setup: Setup, connections: usize, limits: Limits, node: String) -> Self {
+        let key_prefix: Arc<[u8]> = limits.key_prefix.as_slice().into();
+        let reads = || Gather::new(Link::new(setup.clone()), key_prefix.clone());
         Self {
-            reads: (0..connections).map(|_| Link::new(setup.clone())).collect(),
+            reads: (0..connections).map(|_| reads()).collect(),
             next: AtomicUsize::new(0),
             deadline: setup.deadline,
             aside: Link::new(setup),
@@ -57,12 +61,12 @@ impl RedisBackend {
 
     /// Makes the first connection.
     pub(crate) async fn reach(&self) -> Result<()> {
-        let reached = self.reads[0].connect().await;
+        let reached = self.reads[0].link().connect().await;
         reached.map_err(|fault| fault.into_error("redis connect", &self.node))
     }
 
     /// A connection for reads.
-    fn read_link(&self) -> &Link {
+    fn reads(&self) -> &Arc<Gather> {
         &self.reads[self.next.fetch_add(1, Ordering::Relaxed) % self.reads.len()]
     }
 
@@ -99,15 +103,9 @@ impl RedisBackend {
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Record>, Fault> {
-        let mut command = Cmd::with_capacity(2, 3 + key.as_bytes().len());
-        command.arg("GET").arg(&*self.name(key));
-        let answer = self.read_link().send(Request::One(&command), Again::Once).await?;
-        match answer.value.extract_error().map_err(Fault::from) {
-            Ok(Value::BulkString(bytes)) => Ok(record::decode(bytes, answer.now_ms)),
-            Ok(Value::Nil) | Err(Fault::OtherType) => Ok(None),
-            Ok(_) => Err(Fault::Garbled("GET answered no string")),
-            Err(fault) => Err(fault),
-        }
+        let reads = self.reads();
+        let found = reads.link().within_deadline(reads.read(key)).await?;
+        Ok(found.bytes.and_then(|bytes| record::decode(bytes, found.now_ms)))
     }
 
     async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Fault> {
@@ -119,7 +117,7 @@ impl RedisBackend {
             }
         }
         // More than one chunk would keep single reads waiting.
-        let link = if keys.len() > KEYS_PER_MGET { &self.aside } else { self.read_link() };
+        let link = if keys.len() > KEYS_PER_MGET { &self.aside } else { self.reads().link() };
         let answer = link.send(Request::Many(&pipeline), Again::Once).await?;
         let (values, now_ms) = answer.into_list()?;
         let mut records = Vec::with_capacity(keys.len());

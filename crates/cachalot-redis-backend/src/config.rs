@@ -1,6 +1,7 @@
 //! How to reach a server, and the limits.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{Clock, Entropy, Error, ErrorKind, Result};
@@ -127,8 +128,14 @@ impl RedisBuilder {
         let node = node(info.addr());
         let resp3 = info.redis_settings().protocol() != ProtocolVersion::RESP2;
         let client = Client::open(info).map_err(|error| config(error.category().to_owned()))?;
-        let setup =
-            Setup { client, resp3, deadline: self.deadline, clock: self.clock, entropy: self.entropy };
+        let setup = Setup {
+            client,
+            resp3,
+            deadline: self.deadline,
+            clock: self.clock,
+            entropy: self.entropy,
+            made: Arc::default(),
+        };
         let limits = Limits { key_prefix: self.key_prefix.into_bytes(), max_payload: self.max_payload };
         Ok(RedisBackend::new(setup, self.connections, limits, node))
     }

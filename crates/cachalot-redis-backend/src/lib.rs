@@ -47,6 +47,7 @@ pub use backend::RedisBackend;
 mod lease;
 
 mod fault;
+mod gather;
 mod link;
 mod name;
 mod record;

@@ -34,6 +34,8 @@ pub(crate) struct Setup {
     pub(crate) deadline: Duration,
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
+    /// How often any of the connections was made: when one can be had again, all can.
+    pub(crate) made: Arc<AtomicU64>,
 }
 
 /// One connection, or the want of one.
@@ -54,12 +56,14 @@ struct Down {
     failures: u32,
     retry_at: Timestamp,
     cause: String,
+    /// [`Setup::made`] at the last failure.
+    made: u64,
 }
 
 impl Down {
     /// Not known to fail: the next command tries.
     fn fresh() -> Self {
-        Self { failures: 0, retry_at: Timestamp::from_millis(0), cause: String::new() }
+        Self { failures: 0, retry_at: Timestamp::from_millis(0), cause: String::new(), made: 0 }
     }
 }
 
@@ -148,7 +152,8 @@ impl Link {
         Ok(reply)
     }
 
-    async fn exchange(&self, request: Request<'_>, again: Again) -> Result<Answer, Fault> {
+    /// As [`Link::send`], with no deadline but the caller's.
+    pub(crate) async fn exchange(&self, request: Request<'_>, again: Again) -> Result<Answer, Fault> {
         let wire = self.wire().await?;
         match self.exchange_over(wire, request).await {
             Err(Fault::Broken(_)) if again == Again::Once => {
@@ -182,7 +187,11 @@ impl Link {
         Ok(wire.time.at(received))
     }
 
-    async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    /// Ends `work` at the deadline.
+    pub(crate) async fn within_deadline<T>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         let deadline = self.setup.deadline;
         let Ok(outcome) = timeout(deadline, work).await else {
             self.note_silence();
@@ -216,7 +225,9 @@ impl Link {
             *state = State::Down(Down::fresh());
         }
         match &*state {
-            State::Down(down) if down.failures > 0 => {
+            State::Down(down)
+                if down.failures > 0 && down.made == self.setup.made.load(Ordering::Relaxed) =>
+            {
                 let retry_in = down.retry_at.since(self.setup.clock.now());
                 let fault = Fault::Down { cause: down.cause.clone(), retry_in };
                 if retry_in.is_zero() { Look::Due(fault) } else { Look::Refused(fault) }
@@ -241,7 +252,9 @@ impl Link {
             State::Up(_) => 1,
         };
         let pause = pause(failures, &self.setup.entropy);
-        *state = State::Down(Down { failures, retry_at: self.setup.clock.now() + pause, cause });
+        let retry_at = self.setup.clock.now() + pause;
+        let made = self.setup.made.load(Ordering::Relaxed);
+        *state = State::Down(Down { failures, retry_at, cause, made });
         pause
     }
 
@@ -282,6 +295,7 @@ impl Attempt<'_> {
     fn succeeded(mut self, wire: Wire) -> Arc<Wire> {
         self.ended = true;
         let wire = Arc::new(wire);
+        self.link.setup.made.fetch_add(1, Ordering::Relaxed);
         *self.link.lock() = State::Up(wire.clone());
         wire
     }

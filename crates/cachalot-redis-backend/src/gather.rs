@@ -1,0 +1,205 @@
+//! Concurrent reads of single keys, gathered into one MGET.
+//!
+//! A read that finds no other under way goes at once, as a plain GET: the shortest way. Reads that come
+//! meanwhile wait for the gatherer, a task that asks for all that wait by one command, hands out the
+//! answers, and ends when nobody waits any more. So many readers share the price of a round trip.
+//!
+//! The gatherer is a task, and not one of the readers, because a reader may be dropped, or kept and not
+//! polled, and must hold up nobody. It is the one place of this crate that spawns.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cachalot_core::Key;
+use redis::{Cmd, Value};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+
+use crate::fault::Fault;
+use crate::link::{Again, Link, Request};
+use crate::name::name;
+
+/// How many gatherers may be at work on one connection.
+const GATHERERS: usize = 1;
+/// How many keys one command asks for at most.
+const LARGEST: usize = 128;
+
+/// Gathers the reads of one connection.
+pub(crate) struct Gather {
+    link: Link,
+    key_prefix: Arc<[u8]>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Ask>,
+    /// Reads on their own way.
+    alone: usize,
+    gatherers: usize,
+}
+
+/// A reader that waits.
+struct Ask {
+    key: Key,
+    to: oneshot::Sender<Result<Found, Fault>>,
+}
+
+/// The bytes under a key, and the server's time by estimate when they came, ms.
+pub(crate) struct Found {
+    pub(crate) bytes: Option<Vec<u8>>,
+    pub(crate) now_ms: u64,
+}
+
+enum Entry {
+    Alone,
+    Wait(oneshot::Receiver<Result<Found, Fault>>),
+}
+
+impl Gather {
+    pub(crate) fn new(link: Link, key_prefix: Arc<[u8]>) -> Arc<Self> {
+        Arc::new(Self { link, key_prefix, queue: Mutex::default() })
+    }
+
+    /// The connection itself.
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Reads `key`. Dropping the future, or not polling it, harms no other read.
+    pub(crate) async fn read(self: &Arc<Self>, key: &Key) -> Result<Found, Fault> {
+        match self.enter(key) {
+            Entry::Alone => {
+                let _alone = Alone(self);
+                self.read_alone(key).await
+            }
+            Entry::Wait(found) => found.await.unwrap_or(Err(Fault::Garbled("the runtime has ended"))),
+        }
+    }
+
+    fn enter(self: &Arc<Self>, key: &Key) -> Entry {
+        let mut queue = self.lock();
+        if queue.alone == 0 && queue.gatherers == 0 {
+            queue.alone = 1;
+            return Entry::Alone;
+        }
+        let (to, found) = oneshot::channel();
+        queue.waiting.push_back(Ask { key: key.clone(), to });
+        if queue.gatherers < GATHERERS {
+            queue.gatherers += 1;
+            tokio::spawn(self.clone().gather());
+        }
+        Entry::Wait(found)
+    }
+
+    async fn read_alone(&self, key: &Key) -> Result<Found, Fault> {
+        let mut command = Cmd::with_capacity(2, 3 + self.key_prefix.len() + key.as_bytes().len());
+        command.arg("GET").arg(&*name(&self.key_prefix, key));
+        let answer = self.link.exchange(Request::One(&command), Again::Once).await?;
+        let found = |bytes| Found { bytes, now_ms: answer.now_ms };
+        match answer.value.extract_error().map_err(Fault::from) {
+            Ok(Value::BulkString(bytes)) => Ok(found(Some(bytes))),
+            Ok(Value::Nil) | Err(Fault::OtherType) => Ok(found(None)),
+            Ok(_) => Err(Fault::Garbled("GET answered no string")),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Answers those that wait until nobody does.
+    async fn gather(self: Arc<Self>) {
+        let mut shift = Shift { gather: &self, ended: false };
+        loop {
+            // Those who were answered together come again together: let them.
+            yield_now().await;
+            let Some(asks) = self.take_waiting() else {
+                shift.ended = true;
+                return;
+            };
+            let found = self.link.within_deadline(self.read_all(&asks)).await;
+            hand_out(found, asks);
+        }
+    }
+
+    /// Some of those that wait. `None`, and the end of this gatherer, if nobody does: one step, so that
+    /// nobody begins to wait in between.
+    fn take_waiting(&self) -> Option<Vec<Ask>> {
+        let mut queue = self.lock();
+        let count = queue.waiting.len().min(LARGEST);
+        if count == 0 {
+            queue.gatherers -= 1;
+            return None;
+        }
+        let mut taken: Vec<Ask> = queue.waiting.drain(..count).collect();
+        drop(queue);
+        taken.retain(|ask| !ask.to.is_closed());
+        Some(taken)
+    }
+
+    /// The values under the keys of `asks`, in their order, and the server's time by estimate, ms.
+    async fn read_all(&self, asks: &[Ask]) -> Result<(Vec<Value>, u64), Fault> {
+        if asks.is_empty() {
+            return Ok((Vec::new(), 0));
+        }
+        let mut command = Cmd::with_capacity(1 + asks.len(), (1 + asks.len()) * 48);
+        command.arg("MGET");
+        for ask in asks {
+            command.arg(&*name(&self.key_prefix, &ask.key));
+        }
+        let answer = self.link.exchange(Request::One(&command), Again::Once).await?;
+        match answer.value.extract_error()? {
+            Value::Array(values) if values.len() == asks.len() => Ok((values, answer.now_ms)),
+            _ => Err(Fault::Garbled("MGET answered for other keys")),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives each of `asks` its own.
+fn hand_out(found: Result<(Vec<Value>, u64), Fault>, asks: Vec<Ask>) {
+    // A reader that has left needs no answer.
+    match found {
+        Ok((values, now_ms)) => {
+            for (ask, value) in asks.into_iter().zip(values) {
+                let bytes = match value {
+                    Value::BulkString(bytes) => Some(bytes),
+                    // Absent, or of another type.
+                    _ => None,
+                };
+                let _ = ask.to.send(Ok(Found { bytes, now_ms }));
+            }
+        }
+        Err(fault) => {
+            for ask in asks {
+                let _ = ask.to.send(Err(fault.clone()));
+            }
+        }
+    }
+}
+
+/// A read on its own way, until it is dropped.
+struct Alone<'a>(&'a Gather);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.0.lock().alone -= 1;
+    }
+}
+
+/// A gatherer at work. Dropped before its end, because its runtime ends, it leaves nobody waiting.
+struct Shift<'a> {
+    gather: &'a Gather,
+    ended: bool,
+}
+
+impl Drop for Shift<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let mut queue = self.gather.lock();
+            queue.gatherers -= 1;
+            queue.waiting.clear();
+        }
+    }
+}

@@ -16,6 +16,7 @@ use crate::config::Limits;
 use crate::fault::Fault;
 use crate::gather::Gather;
 use crate::link::{Again, Link, Request, Setup};
+use crate::mget::{self, mget};
 use crate::name::name;
 use crate::record;
 use crate::reply::Reply;
@@ -109,31 +110,33 @@ impl RedisBackend {
     }
 
     async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Fault> {
-        let mut pipeline = Pipeline::with_capacity(keys.len().div_ceil(KEYS_PER_MGET));
-        for chunk in keys.chunks(KEYS_PER_MGET) {
-            let command = pipeline.cmd("MGET");
-            for key in chunk {
-                command.arg(&*self.name(key));
-            }
-        }
-        // More than one chunk would keep single reads waiting.
-        let link = if keys.len() > KEYS_PER_MGET { &self.aside } else { self.reads().link() };
-        let answer = link.send(Request::Many(&pipeline), Again::Once).await?;
-        let (values, now_ms) = answer.into_list()?;
         let mut records = Vec::with_capacity(keys.len());
-        for value in values {
-            let Value::Array(values) = value.extract_error()? else {
-                return Err(Fault::Garbled("MGET answered no list"));
-            };
-            records.extend(values.into_iter().map(|value| match value {
-                Value::BulkString(bytes) => record::decode(bytes, now_ms),
-                _ => None,
-            }));
+        let mut take = |reply: Value, keys: usize, now_ms| {
+            let values = mget::values(reply, keys)?.into_iter();
+            records.extend(values.map(|value| record::decode(mget::bytes(value)?, now_ms)));
+            Ok::<_, Fault>(())
+        };
+        let chunks = keys.chunks(KEYS_PER_MGET);
+        if chunks.len() <= 1 {
+            let command = mget(&self.limits.key_prefix, keys.iter());
+            let answer = self.reads().link().send(Request::One(&command), Again::Once).await?;
+            take(answer.value, keys.len(), answer.now_ms)?;
+        } else {
+            let mut pipeline = Pipeline::with_capacity(chunks.len());
+            for chunk in chunks {
+                pipeline.add_command(mget(&self.limits.key_prefix, chunk.iter()));
+            }
+            // Aside: so many would keep single reads waiting.
+            let answer = self.aside.send(Request::Many(&pipeline), Again::Once).await?;
+            let (replies, now_ms) = answer.into_list()?;
+            for (chunk, reply) in keys.chunks(KEYS_PER_MGET).zip(replies) {
+                take(reply, chunk.len(), now_ms)?;
+            }
         }
         if records.len() == keys.len() {
             Ok(records)
         } else {
-            Err(Fault::Garbled("MGET answered for other keys"))
+            Err(Fault::Garbled("a pipeline answered for other commands"))
         }
     }
 

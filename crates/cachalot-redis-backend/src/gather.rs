@@ -17,6 +17,7 @@ use tokio::task::yield_now;
 
 use crate::fault::Fault;
 use crate::link::{Again, Link, Request};
+use crate::mget::{self, mget};
 use crate::name::name;
 
 /// How many gatherers may be at work on one connection.
@@ -140,16 +141,9 @@ impl Gather {
         if asks.is_empty() {
             return Ok((Vec::new(), 0));
         }
-        let mut command = Cmd::with_capacity(1 + asks.len(), (1 + asks.len()) * 48);
-        command.arg("MGET");
-        for ask in asks {
-            command.arg(&*name(&self.key_prefix, &ask.key));
-        }
+        let command = mget(&self.key_prefix, asks.iter().map(|ask| &ask.key));
         let answer = self.link.exchange(Request::One(&command), Again::Once).await?;
-        match answer.value.extract_error()? {
-            Value::Array(values) if values.len() == asks.len() => Ok((values, answer.now_ms)),
-            _ => Err(Fault::Garbled("MGET answered for other keys")),
-        }
+        Ok((mget::values(answer.value, asks.len())?, answer.now_ms))
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -163,11 +157,7 @@ fn hand_out(found: Result<(Vec<Value>, u64), Fault>, asks: Vec<Ask>) {
     match found {
         Ok((values, now_ms)) => {
             for (ask, value) in asks.into_iter().zip(values) {
-                let bytes = match value {
-                    Value::BulkString(bytes) => Some(bytes),
-                    // Absent, or of another type.
-                    _ => None,
-                };
+                let bytes = mget::bytes(value);
                 let _ = ask.to.send(Ok(Found { bytes, now_ms }));
             }
         }

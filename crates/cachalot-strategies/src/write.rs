@@ -29,8 +29,9 @@ pub enum Removal {
 pub enum Inserted {
     /// Stored in the shared tier, where there is one, and in memory, unless memory cannot hold it.
     Stored,
-    /// Not stored, because an invalidation or another writer came in between, its TTL says so, or it cannot
-    /// be held. The old value is gone from the shared tier too.
+    /// Not kept, because an invalidation or another writer came in between, its TTL says so, or it cannot be
+    /// held. The old value is gone from the shared tier too; of two writers that overlap in one process the
+    /// value of either may be there.
     Dropped,
     /// Not stored, because the shared tier could not be reached. The old value there is removed by a
     /// replay, as with [`Removal::Deferred`].
@@ -100,6 +101,11 @@ where
             Ok(true) => {
                 let kept = self.store.commit_write(fence, key.clone(), entry);
                 self.flights.void(&key);
+                if kept == Commit::Revoked {
+                    // Another writer here came in between, and either value may be the last one below. Its
+                    // right to store in memory ends too, lest memory keeps the other one.
+                    self.forget(&key);
+                }
                 // Too heavy for memory or past its time there: the shared tier has it all the same.
                 Ok(self.inserted(if kept == Commit::Rejected { Commit::Stored } else { kept }))
             }

@@ -66,9 +66,11 @@ impl RedisBackend {
         reached.map_err(|fault| fault.into_error("redis connect", &self.node))
     }
 
-    /// A connection for reads.
+    /// A connection for reads: the first that has none under way, so that few callers share few; else each
+    /// in turn.
     fn reads(&self) -> &Arc<Gather> {
-        &self.reads[self.next.fetch_add(1, Ordering::Relaxed) % self.reads.len()]
+        let in_turn = || &self.reads[self.next.fetch_add(1, Ordering::Relaxed) % self.reads.len()];
+        self.reads.iter().find(|reads| reads.is_idle()).unwrap_or_else(in_turn)
     }
 
     fn name<'a>(&self, key: &'a Key) -> std::borrow::Cow<'a, [u8]> {

@@ -67,6 +67,12 @@ impl Gather {
         &self.link
     }
 
+    /// Whether no read is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        let queue = self.lock();
+        queue.alone == 0 && queue.gatherers == 0
+    }
+
     /// Reads `key`. Dropping the future, or not polling it, harms no other read.
     pub(crate) async fn read(self: &Arc<Self>, key: &Key) -> Result<Found, Fault> {
         match self.enter(key) {

@@ -55,7 +55,7 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let cached = self.engine.fresh_in_memory(key).and_then(Cached::new)?;
+        let cached = Cached::fresh(self.engine.store.get(key)?)?;
         self.engine.emit_memory_hit();
         Some(cached)
     }

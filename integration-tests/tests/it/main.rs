@@ -3,6 +3,7 @@
 
 mod hot_path;
 mod interleavings;
+mod outage;
 mod processes;
 mod rolling_deploy;
 mod stampede;

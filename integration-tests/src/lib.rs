@@ -7,8 +7,10 @@
 mod script;
 pub use script::{Actor, ActorSpawn, Script};
 mod stepped;
-pub use stepped::Stepped;
+pub use stepped::{Stepped, Steps};
 mod broken;
 pub use broken::{Lapse, Lapsed, Unfenced};
 mod stage;
 pub use stage::{Came, Cell, HOLD_TERM, Invalidator, L1, Node, Place, Probe, Stage, Step, Victim};
+mod world;
+pub use world::{Tally, World};

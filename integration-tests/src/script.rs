@@ -1,14 +1,17 @@
 //! Who is stopped where.
 
 use std::collections::HashMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::future::Future;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use cachalot::Spawn;
 use cachalot_core::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::Steps;
 
 tokio::task_local! {
     static ACTOR: Actor;
@@ -85,22 +88,6 @@ impl Script {
         });
     }
 
-    /// A point where the current actor may be stopped.
-    pub async fn boundary(&self, label: &'static str) {
-        let Ok(actor) = ACTOR.try_with(|actor| *actor) else { return };
-        self.note(format_args!("{actor:?}: {label}"));
-        let is_stopped = self.change(actor, |progress| {
-            let is_here = progress.stop_at == Some(progress.reached);
-            progress.reached += 1;
-            progress.is_stopped |= is_here;
-            is_here
-        });
-        if is_stopped {
-            self.note(format_args!("-- {actor:?} stops"));
-            self.wait(|state| !state.of(actor, |progress| progress.is_stopped)).await;
-        }
-    }
-
     /// Waits until `actor` stands at the boundary where it is to stop, `true`, or has ended without coming
     /// there, `false`.
     pub async fn stopped(&self, actor: Actor) -> bool {
@@ -141,6 +128,29 @@ impl Script {
         let mut changes = self.state.subscribe();
         // Fails only when the script is gone, and `self` is here.
         let _ = changes.wait_for(|state| until(state)).await;
+    }
+}
+
+#[async_trait]
+impl Steps for Script {
+    /// A point where the current actor may be stopped.
+    async fn boundary(&self, label: &'static str) {
+        let Ok(actor) = ACTOR.try_with(|actor| *actor) else { return };
+        self.note(format_args!("{actor:?}: {label}"));
+        let is_stopped = self.change(actor, |progress| {
+            let is_here = progress.stop_at == Some(progress.reached);
+            progress.reached += 1;
+            progress.is_stopped |= is_here;
+            is_here
+        });
+        if is_stopped {
+            self.note(format_args!("-- {actor:?} stops"));
+            self.wait(|state| !state.of(actor, |progress| progress.is_stopped)).await;
+        }
+    }
+
+    fn note(&self, line: fmt::Arguments<'_>) {
+        Script::note(self, line);
     }
 }
 

@@ -12,7 +12,7 @@ use cachalot_testkit::CountingSource;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::{Actor, ActorSpawn, Script, Stepped, Unfenced};
+use crate::{Actor, ActorSpawn, Script, Stepped, Steps, Unfenced};
 
 /// A cache over memory tier `S`.
 pub type Node<S> = Cache<u64, String, S>;

@@ -1,5 +1,6 @@
 //! A backend with a boundary before and after every operation.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,18 +9,26 @@ use cachalot_core::{
     Removed, Result, Token,
 };
 
-use crate::Script;
+/// What happens between the steps of a [`Stepped`].
+#[async_trait]
+pub trait Steps: fmt::Debug + Send + Sync + 'static {
+    /// A boundary: returns when the operation may go on.
+    async fn boundary(&self, label: &'static str);
+
+    /// What an operation gave.
+    fn note(&self, line: fmt::Arguments<'_>);
+}
 
 /// Passes everything on to `inner`, with a boundary of the script before and after.
 #[derive(Debug)]
-pub struct Stepped<B> {
+pub struct Stepped<B, P> {
     inner: B,
-    script: Script,
+    script: P,
 }
 
-impl<B: Backend> Stepped<B> {
+impl<B: Backend, P: Steps> Stepped<B, P> {
     /// Makes the steps of `inner` visible to `script`.
-    pub fn new(inner: B, script: Script) -> Self {
+    pub fn new(inner: B, script: P) -> Self {
         Self { inner, script }
     }
 
@@ -40,7 +49,7 @@ macro_rules! step {
 }
 
 #[async_trait]
-impl<B: Backend> Backend for Stepped<B> {
+impl<B: Backend, P: Steps> Backend for Stepped<B, P> {
     fn info(&self) -> BackendInfo {
         self.inner.info()
     }
@@ -75,7 +84,7 @@ impl<B: Backend> Backend for Stepped<B> {
 }
 
 #[async_trait]
-impl<B: Backend> LeaseBackend for Stepped<B> {
+impl<B: Backend, P: Steps> LeaseBackend for Stepped<B, P> {
     async fn get_or_lease(
         &self,
         key: &Key,

@@ -7,4 +7,5 @@ mod outage;
 mod processes;
 mod rolling_deploy;
 mod stampede;
+mod world;
 mod writers;

@@ -66,11 +66,11 @@ impl RedisBackend {
         reached.map_err(|fault| fault.into_error("redis connect", &self.node))
     }
 
-    /// A connection for reads: the first that has none under way, so that few callers share few; else each
-    /// in turn.
+    /// A connection for reads: the first with room, since readers on one connection share commands; if none
+    /// has any, each in turn.
     fn reads(&self) -> &Arc<Gather> {
         let in_turn = || &self.reads[self.next.fetch_add(1, Ordering::Relaxed) % self.reads.len()];
-        self.reads.iter().find(|reads| reads.is_idle()).unwrap_or_else(in_turn)
+        self.reads.iter().find(|reads| reads.has_room()).unwrap_or_else(in_turn)
     }
 
     fn name<'a>(&self, key: &'a Key) -> std::borrow::Cow<'a, [u8]> {

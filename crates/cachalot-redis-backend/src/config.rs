@@ -72,7 +72,7 @@ impl RedisBuilder {
         self
     }
 
-    /// How many connections carry reads, each used when those before it are busy. One more carries scripts
+    /// How many connections carry reads, each used when those before it are crowded. One more carries scripts
     /// and large values, so that reads do not queue up behind these. Default 2; from 1 to 64. Each is made
     /// when first needed. Concurrent reads on one connection share commands, so more rarely helps.
     pub fn connections(mut self, connections: usize) -> Self {

@@ -24,6 +24,8 @@ use crate::name::name;
 const GATHERERS: usize = 1;
 /// How many keys one command asks for at most.
 const LARGEST: usize = 128;
+/// How many may wait before the next connection is used.
+const CROWD: usize = 64;
 
 /// Gathers the reads of one connection.
 pub(crate) struct Gather {
@@ -67,10 +69,9 @@ impl Gather {
         &self.link
     }
 
-    /// Whether no read is under way.
-    pub(crate) fn is_idle(&self) -> bool {
-        let queue = self.lock();
-        queue.alone == 0 && queue.gatherers == 0
+    /// Whether few enough wait that one more had better join them.
+    pub(crate) fn has_room(&self) -> bool {
+        self.lock().waiting.len() < CROWD
     }
 
     /// Reads `key`. Dropping the future, or not polling it, harms no other read.

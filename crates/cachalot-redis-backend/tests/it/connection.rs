@@ -111,6 +111,19 @@ async fn databases_are_apart() {
 }
 
 #[tokio::test]
+async fn a_unix_socket_works_too() {
+    let server = RedisServer::start_with(["--unixsocket", "redis.sock"]);
+    let path = server.directory().join("redis.sock");
+    let backend = Redis::connect(format!("redis+unix://{}", path.display())).await.unwrap();
+    let key = Key::new("k");
+    let owner = token();
+    backend.get_or_lease(&key, owner, TERM, None).await.unwrap();
+    backend.put_leased(&key, owner, put("v1")).await.unwrap();
+    assert_eq!(&backend.get(&key).await.unwrap().unwrap().payload[..], b"v1");
+    assert_eq!(backend.info().node, path.display().to_string());
+}
+
+#[tokio::test]
 async fn resp2_works_too() {
     let f = Fixture::start().await;
     f.store("v1").await;

@@ -9,7 +9,7 @@ fn set(f: &Fixture, bytes: &[u8]) {
     let _: () = redis::cmd("SET").arg(f.key.as_bytes()).arg(bytes).query(&mut f.raw()).unwrap();
 }
 
-/// Redis keeps no difference between an empty string and none that scripts could see cheaply.
+/// An empty string and no key look alike to a script that reads a range.
 fn refused(foreign: &[u8]) -> PutReply {
     if foreign.is_empty() { PutReply::Absent } else { PutReply::Lost }
 }

@@ -22,15 +22,16 @@ use crate::record;
 use crate::reply::Reply;
 use crate::script::{self, Script};
 
-/// A Redis server as a shared tier. Made by [`Redis`](crate::Redis). Share it behind an `Arc`.
+/// A Redis server as a shared tier. Made by [`Redis`](crate::Redis). Clones share its connections.
+#[derive(Clone)]
 pub struct RedisBackend {
-    reads: Box<[Arc<Gather>]>,
-    next: AtomicUsize,
+    reads: Arc<[Arc<Gather>]>,
+    next: Arc<AtomicUsize>,
     /// For scripts and for large values, which would keep reads waiting.
-    aside: Link,
+    aside: Arc<Link>,
     deadline: Duration,
-    limits: Limits,
-    node: String,
+    limits: Arc<Limits>,
+    node: Arc<str>,
 }
 
 /// How many keys one MGET asks for.
@@ -52,11 +53,11 @@ impl RedisBackend {
         let reads = || Gather::new(Link::new(setup.clone()), key_prefix.clone());
         Self {
             reads: (0..connections).map(|_| reads()).collect(),
-            next: AtomicUsize::new(0),
+            next: Arc::default(),
             deadline: setup.deadline,
-            aside: Link::new(setup),
-            limits,
-            node,
+            aside: Arc::new(Link::new(setup)),
+            limits: Arc::new(limits),
+            node: node.into(),
         }
     }
 

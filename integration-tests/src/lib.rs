@@ -11,6 +11,6 @@ pub use stepped::{Stepped, Steps};
 mod broken;
 pub use broken::{Lapse, Lapsed, Unfenced};
 mod stage;
-pub use stage::{Came, Cell, HOLD_TERM, Invalidator, L1, Node, Place, Probe, Stage, Step, Victim};
+pub use stage::{Came, Cell, HOLD_TERM, Invalidator, L1, Node, Order, Place, Probe, Stage, Step, Victim};
 mod world;
 pub use world::{Tally, World};

@@ -151,13 +151,24 @@ impl Cell {
     }
 }
 
+/// Who begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The victim stands when the invalidator begins; the victim goes on first.
+    VictimFirst,
+    /// The invalidator stands when the victim begins; the invalidator goes on first.
+    InvalidatorFirst,
+}
+
 /// At which steps the two are stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The victim stops at this boundary.
     pub victim: usize,
-    /// The invalidator stops at this one, while the victim goes on. `None`: it goes to its end.
+    /// The invalidator stops at this one. `None`: it goes to its end.
     pub invalidator: Option<usize>,
+    /// Who begins, and who goes on first when both stand.
+    pub order: Order,
     /// Who reads meanwhile.
     pub probe: Probe,
 }
@@ -212,7 +223,10 @@ impl Stage {
     pub async fn run<S: L1>(&self, cell: Cell, step: Step) -> Result<Came, String> {
         let run = Run::<S>::new(self, cell);
         run.set_the_stage().await;
-        let outcome = run.interleave(step).await;
+        let outcome = match step.order {
+            Order::VictimFirst => run.begin_with_the_victim(step).await,
+            Order::InvalidatorFirst => run.begin_with_the_invalidator(step).await,
+        };
         outcome.map_err(|complaint| format!("{cell:?} at {step:?}: {complaint}\n{}", run.script.trace()))
     }
 
@@ -310,7 +324,7 @@ impl<'a, S: L1> Run<'a, S> {
         assert_eq!(*loaded, OLD);
     }
 
-    async fn interleave(&self, step: Step) -> Result<Came, String> {
+    async fn begin_with_the_victim(&self, step: Step) -> Result<Came, String> {
         self.script.stop(Actor::First, step.victim);
         self.start_the_victim();
         let victim = self.script.stopped(Actor::First).await;
@@ -322,8 +336,9 @@ impl<'a, S: L1> Run<'a, S> {
         }
         let invalidation = self.start_the_invalidator();
         let stopped = self.script.stopped(Actor::Second).await;
+        let mut later = None;
         if step.probe == Probe::Between && !stopped {
-            self.check_the_promised().await?;
+            later = self.check_meanwhile().await?;
         }
         if step.probe == Probe::Loading && self.stage.is_shared() {
             self.start_another_load().await;
@@ -335,12 +350,43 @@ impl<'a, S: L1> Run<'a, S> {
             self.end_the_other_load().await?;
         }
         self.script.ended(Actor::First).await;
+        self.judge_later(later).await?;
         self.script.ended(Actor::Bystander).await;
         self.script.release(Actor::Second);
         let done = invalidation.await.map_err(|error| error.to_string())?;
         if !done && !stopped {
             return Err("the invalidation was not done, although nobody stood in its way".into());
         }
+        self.check_the_promised().await?;
+        self.check_the_rest().await?;
+        Ok(Came { victim, invalidator: stopped || step.invalidator.is_none() })
+    }
+
+    async fn begin_with_the_invalidator(&self, step: Step) -> Result<Came, String> {
+        self.source.set(self.key, NEW.to_owned());
+        if let Some(boundary) = step.invalidator {
+            self.script.stop(Actor::Second, boundary);
+        }
+        let invalidation = self.start_the_invalidator();
+        let stopped = self.script.stopped(Actor::Second).await;
+        self.script.stop(Actor::First, step.victim);
+        self.start_the_victim();
+        let victim = self.script.stopped(Actor::First).await;
+        self.start_followers().await;
+
+        self.script.release(Actor::Second);
+        // One that stood for too long may have lost its hold.
+        if !invalidation.await.map_err(|error| error.to_string())? && !stopped {
+            return Err("the invalidation was not done, although nobody stood in its way".into());
+        }
+        let mut later = None;
+        if step.probe == Probe::Between && stopped {
+            later = self.check_meanwhile().await?;
+        }
+        self.script.release(Actor::First);
+        self.script.ended(Actor::First).await;
+        self.judge_later(later).await?;
+        self.script.ended(Actor::Bystander).await;
         self.check_the_promised().await?;
         self.check_the_rest().await?;
         Ok(Came { victim, invalidator: stopped || step.invalidator.is_none() })
@@ -412,6 +458,32 @@ impl<'a, S: L1> Run<'a, S> {
                 if fails { Err(LoaderError::new("the load fails")) } else { Ok(value) }
             })
         }
+    }
+
+    /// Somebody comes while the victim stands, and must not be given what the victim brings from before. A
+    /// load that waits for the victim all the same is handed back, to be judged when that has ended.
+    async fn check_meanwhile(&self) -> Result<Option<Later>, String> {
+        let (node, key, load) = (self.there.clone(), self.key, self.loader(false));
+        let mut later =
+            self.script.spawn(Actor::Bystander, async move { node.get_or_load(&key, load).await.ok() });
+        match timeout(10 * A_MOMENT, &mut later).await {
+            Err(_) => {
+                self.judge("a fresh process", "get", self.fresh().get(&self.key).await)?;
+                Ok(Some(later))
+            }
+            Ok(seen) => {
+                let seen = seen.map_err(|error| error.to_string())?;
+                self.judge("who comes after the invalidation", "get_or_load", seen)?;
+                self.check_the_promised().await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn judge_later(&self, later: Option<Later>) -> Result<(), String> {
+        let Some(later) = later else { return Ok(()) };
+        let seen = later.await.map_err(|error| error.to_string())?;
+        self.judge("who came after the invalidation", "get_or_load", seen)
     }
 
     /// Reads as those do who were promised that they see nothing old: the invalidator's process, and a
@@ -487,6 +559,9 @@ const SCHEMA: u32 = 1;
 /// The boundary of a load over a shared tier at which it holds the lease and has read the source: the sixth,
 /// after those of `get` and `get_or_lease` and the one before reading.
 const AFTER_READING: usize = 5;
+
+/// A load that began after the invalidation.
+type Later = JoinHandle<Option<Cached<String>>>;
 
 type LoadFuture = cachalot_core::BoxFuture<'static, Result<String, LoaderError>>;
 

@@ -154,20 +154,20 @@ impl<S: L1> World<S> {
 
     fn plan(&self) -> Action {
         match self.draw(100) {
-            0..15 => Action::Look,
-            15..25 => Action::Get,
-            25..50 => {
+            0..10 => Action::Look,
+            10..25 => Action::Get,
+            25..48 => {
                 Action::Load { short: self.draw(10) < 4, fails: self.draw(10) < 2, takes: self.draw(80) }
             }
-            50..55 => Action::LeaveLoad { after: self.draw(60) },
-            55..63 => Action::Probe { fails: self.draw(2) == 0 },
-            63..70 => Action::Change(Told::Remove),
-            70..75 => Action::Change(Told::Expire),
-            75..82 => Action::Change(Told::Insert),
-            82..85 => Action::LeaveRemove { after: self.draw(20) },
-            85..90 => Action::Remove,
-            90..92 => Action::Crash,
-            92..94 => Action::Outage { lasts: self.draw(400) },
+            48..53 => Action::LeaveLoad { after: self.draw(60) },
+            53..60 => Action::Probe { fails: self.draw(2) == 0 },
+            60..67 => Action::Change(Told::Remove),
+            67..72 => Action::Change(Told::Expire),
+            72..79 => Action::Change(Told::Insert),
+            79..82 => Action::LeaveRemove { after: self.draw(20) },
+            82..88 => Action::Remove,
+            88..90 => Action::Crash,
+            90..94 => Action::Outage { lasts: self.draw(400) },
             _ => Action::Land,
         }
     }

@@ -93,9 +93,13 @@ impl Gather {
         }
         let (to, found) = oneshot::channel();
         queue.waiting.push_back(Ask { key: key.clone(), to });
-        if queue.gatherers < GATHERERS {
-            queue.gatherers += 1;
-            tokio::spawn(self.clone().gather());
+        let is_short = queue.gatherers < GATHERERS;
+        queue.gatherers += usize::from(is_short);
+        // A runtime that is ending drops the task at once, and that takes the lock.
+        drop(queue);
+        if is_short {
+            let shift = Shift { gather: self.clone(), ended: false };
+            tokio::spawn(shift.work());
         }
         Entry::Wait(found)
     }
@@ -110,21 +114,6 @@ impl Gather {
             Ok(Value::Nil) | Err(Fault::OtherType) => Ok(found(None)),
             Ok(_) => Err(Fault::Garbled("GET answered no string")),
             Err(fault) => Err(fault),
-        }
-    }
-
-    /// Answers those that wait until nobody does.
-    async fn gather(self: Arc<Self>) {
-        let mut shift = Shift { gather: &self, ended: false };
-        loop {
-            // Those who were answered together come again together: let them.
-            yield_now().await;
-            let Some(asks) = self.take_waiting() else {
-                shift.ended = true;
-                return;
-            };
-            let found = self.link.within_deadline(self.read_all(&asks)).await;
-            hand_out(found, asks);
         }
     }
 
@@ -185,13 +174,30 @@ impl Drop for Alone<'_> {
     }
 }
 
-/// A gatherer at work. Dropped before its end, because its runtime ends, it leaves nobody waiting.
-struct Shift<'a> {
-    gather: &'a Gather,
+/// A gatherer at work. Dropped before its end, because its runtime ends, be it before it has begun, it leaves
+/// nobody waiting.
+struct Shift {
+    gather: Arc<Gather>,
     ended: bool,
 }
 
-impl Drop for Shift<'_> {
+impl Shift {
+    /// Answers those that wait until nobody does.
+    async fn work(mut self) {
+        loop {
+            // Those who were answered together come again together: let them.
+            yield_now().await;
+            let Some(asks) = self.gather.take_waiting() else {
+                self.ended = true;
+                return;
+            };
+            let found = self.gather.link.within_deadline(self.gather.read_all(&asks)).await;
+            hand_out(found, asks);
+        }
+    }
+}
+
+impl Drop for Shift {
     fn drop(&mut self) {
         if !self.ended {
             let mut queue = self.gather.lock();

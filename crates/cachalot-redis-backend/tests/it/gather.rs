@@ -155,3 +155,20 @@ fn a_backend_outlives_the_runtime_it_began_in() {
     });
     cachalot_testkit::block_on(async { assert_own(&keys, read_all(&backend, &keys).await) });
 }
+
+#[test]
+fn a_runtime_that_ends_before_its_gatherer_began_stops_no_later_read() {
+    let server = RedisServer::start();
+    let (backend, keys) = cachalot_testkit::block_on(filled(&server));
+    cachalot_testkit::block_on(async {
+        let mut reads = [&keys[0], &keys[1]].map(|key| Box::pin(backend.get(key)));
+        for read in &mut reads {
+            let poll: Poll<_> = read.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(poll.is_pending());
+        }
+    });
+    let found = cachalot_testkit::block_on(async {
+        tokio::time::timeout(Duration::from_secs(20), backend.get(&keys[1])).await.expect("no answer")
+    });
+    assert_eq!(found.unwrap().unwrap().payload, keys[1].as_bytes());
+}

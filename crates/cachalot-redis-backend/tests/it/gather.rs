@@ -6,17 +6,16 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cachalot_core::{Backend, ErrorKind, Key, LeaseBackend, Result};
-use cachalot_redis_backend::{Redis, RedisBackend};
+use cachalot_redis_backend::RedisBackend;
 use cachalot_testkit::RedisServer;
 
-use crate::support::{TERM, put, raw, token};
+use crate::support::{TERM, patient, put, raw, token};
 
 const READERS: usize = 300;
 
 /// Two of three keys hold their own name, the third is a list or absent.
 async fn filled(server: &RedisServer) -> (Arc<RedisBackend>, Vec<Key>) {
-    let deadline = Duration::from_secs(30);
-    let backend = Redis::builder(server.url()).connections(1).deadline(deadline).connect().await.unwrap();
+    let backend = patient(server.url()).connections(1).connect().await.unwrap();
     let keys: Vec<Key> = (0..READERS).map(|n| Key::new(format!("k{n}"))).collect();
     for (at, key) in keys.iter().enumerate() {
         if at % 3 < 2 {

@@ -27,7 +27,7 @@ use crate::script::{self, Script};
 pub struct RedisBackend {
     reads: Arc<[Arc<Gather>]>,
     next: Arc<AtomicUsize>,
-    /// For scripts and for large values, which would keep reads waiting.
+    /// For scripts and for batches of more than [`KEYS_PER_MGET`], which would keep single reads waiting.
     aside: Arc<Link>,
     deadline: Duration,
     limits: Arc<Limits>,

@@ -72,9 +72,11 @@ impl RedisBuilder {
         self
     }
 
-    /// How many connections carry reads, each used when those before it are crowded. One more carries scripts
-    /// and large values, so that reads do not queue up behind these. Default 2; from 1 to 64. Each is made
-    /// when first needed. Concurrent reads on one connection share commands, so more rarely helps.
+    /// How many connections carry reads, each used when those before it are crowded. One more carries scripts,
+    /// by which all is written, and reads of more than 256 keys at once, so that other reads do not queue up
+    /// behind these. A large value that is read does keep those waiting that share its connection. Default 2;
+    /// from 1 to 64. Each is made when first needed. Concurrent reads on one connection share commands, so
+    /// more rarely helps.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self

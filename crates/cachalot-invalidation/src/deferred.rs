@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cachalot_core::Key;
 
 /// Keys whose invalidation the shared tier has not taken. One item per key, the newest: it grows with the
-/// number of keys, not of invalidations.
+/// number of keys, not of invalidations. It has no other bound, since nothing may be dropped: an outage costs
+/// the memory of the keys that were removed during it.
 ///
 /// `K` is the typed key, which the replay needs to reach what this process holds.
 pub struct Deferred<K> {

@@ -11,11 +11,11 @@ use cachalot_core::{Event, LoadOutcome, StoreStats, Tier};
 pub struct Stats {
     /// Reads served fresh from memory.
     pub memory_hits: u64,
-    /// Reads of a flight served from the shared tier.
+    /// Reads served fresh from the shared tier.
     pub backend_hits: u64,
-    /// Reads that found nothing usable in any tier.
+    /// Reads that found nothing in any tier; those that may load began one.
     pub misses: u64,
-    /// Callers that joined a load already running.
+    /// Reads answered by a load that another caller had begun.
     pub coalesced: u64,
     /// Stale values served.
     pub stale_served: u64,

@@ -36,7 +36,8 @@ impl Redis {
 
     /// Settings for the server at `url`: `redis://[user][:password@]host[:port][/database]` or
     /// `redis+unix:///path/of/socket`. Redis 6 or newer; an older one, or a proxy that knows no RESP3, needs
-    /// `?protocol=resp2`, and then a lost connection is noticed only by the next command.
+    /// `?protocol=resp2`, and then a lost connection is noticed only by the next command. There is no TLS yet:
+    /// `rediss://` is refused.
     pub fn builder(url: impl Into<String>) -> RedisBuilder {
         RedisBuilder {
             url: url.into(),
@@ -255,6 +256,7 @@ mod tests {
             builder().key_prefix("x".repeat(129)),
             builder().max_payload(512 << 20),
             Redis::builder("http://localhost"),
+            Redis::builder("rediss://localhost"),
         ];
         for settings in wrong {
             let text = format!("{settings:?}");

@@ -415,8 +415,9 @@ mod tests {
                 state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                 let key = (state >> 40) % 150;
                 let hash = (key as u32).wrapping_mul(0x9e37_79b1) & kept;
-                let found = slots.find(hash, |held| *held == key).map(|found| found.slot);
-                assert_eq!(found.map(|slot| slots.get(slot).unwrap().1.clone()), map.get(&key).cloned());
+                let found = slots.find(hash, |held| *held == key);
+                assert_eq!(found.as_ref().map(|found| found.value), map.get(&key));
+                let found = found.map(|found| found.slot);
                 match found {
                     Some(slot) if state >> 63 == 0 => {
                         let taken = slots.take(slot);

@@ -47,7 +47,9 @@ pub use backend::RedisBackend;
 mod lease;
 
 mod fault;
+mod gather;
 mod link;
+mod mget;
 mod name;
 mod record;
 mod reply;

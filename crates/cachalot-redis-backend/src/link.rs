@@ -34,6 +34,8 @@ pub(crate) struct Setup {
     pub(crate) deadline: Duration,
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
+    /// How often any of the connections was made: when one can be had again, all can.
+    pub(crate) made: Arc<AtomicU64>,
 }
 
 /// One connection, or the want of one.
@@ -54,12 +56,14 @@ struct Down {
     failures: u32,
     retry_at: Timestamp,
     cause: String,
+    /// [`Setup::made`] at the last failure.
+    made: u64,
 }
 
 impl Down {
     /// Not known to fail: the next command tries.
     fn fresh() -> Self {
-        Self { failures: 0, retry_at: Timestamp::from_millis(0), cause: String::new() }
+        Self { failures: 0, retry_at: Timestamp::from_millis(0), cause: String::new(), made: 0 }
     }
 }
 
@@ -148,15 +152,18 @@ impl Link {
         Ok(reply)
     }
 
-    async fn exchange(&self, request: Request<'_>, again: Again) -> Result<Answer, Fault> {
+    /// As [`Link::send`], with no deadline but the caller's.
+    pub(crate) async fn exchange(&self, request: Request<'_>, again: Again) -> Result<Answer, Fault> {
         let wire = self.wire().await?;
         match self.exchange_over(wire, request).await {
-            Err(Fault::Broken(_)) if again == Again::Once => {
-                let wire = self.wire().await?;
-                self.exchange_over(wire, request).await
-            }
+            Err(Fault::Broken(_)) if again == Again::Once => Box::pin(self.exchange_again(request)).await,
             outcome => outcome,
         }
+    }
+
+    async fn exchange_again(&self, request: Request<'_>) -> Result<Answer, Fault> {
+        let wire = self.wire().await?;
+        self.exchange_over(wire, request).await
     }
 
     async fn exchange_over(&self, wire: Arc<Wire>, request: Request<'_>) -> Result<Answer, Fault> {
@@ -177,12 +184,20 @@ impl Link {
         if !wire.time.is_due(now) {
             return Ok(wire.time.at(now));
         }
+        Box::pin(self.ask_server_now(wire)).await
+    }
+
+    async fn ask_server_now(&self, wire: &Wire) -> Result<u64, Fault> {
         let (server_ms, sent, received) = ask_time(&mut wire.connection.clone(), &self.setup.clock).await?;
         wire.time.observe(server_ms, sent, received);
         Ok(wire.time.at(received))
     }
 
-    async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    /// Ends `work` at the deadline.
+    pub(crate) async fn within_deadline<T>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         let deadline = self.setup.deadline;
         let Ok(outcome) = timeout(deadline, work).await else {
             self.note_silence();
@@ -191,15 +206,29 @@ impl Link {
         outcome
     }
 
-    /// The connection: the one there is, or a new one.
+    /// The connection: the one there is, or a new one. What is rare is boxed, here as elsewhere in this
+    /// file, so that the future of a command stays small.
     async fn wire(&self) -> Result<Arc<Wire>, Fault> {
-        let _connecting = match self.look() {
-            Look::Up(wire) => return Ok(wire),
-            Look::Refused(fault) => return Err(fault),
-            // Nobody knows yet whether it fails: wait for the one who tries.
-            Look::Untried => self.connecting.lock().await,
-            Look::Due(fault) => self.connecting.try_lock().map_err(|_| fault)?,
-        };
+        match self.look() {
+            Look::Up(wire) => Ok(wire),
+            Look::Refused(fault) => Err(fault),
+            Look::Untried => Box::pin(self.wait_or_make()).await,
+            Look::Due(fault) => Box::pin(self.make_unless_another_does(fault)).await,
+        }
+    }
+
+    /// Nobody knows yet whether it fails: waits for the one who tries, if there is one.
+    async fn wait_or_make(&self) -> Result<Arc<Wire>, Fault> {
+        let _connecting = self.connecting.lock().await;
+        self.make_if_still_needed().await
+    }
+
+    async fn make_unless_another_does(&self, fault: Fault) -> Result<Arc<Wire>, Fault> {
+        let _connecting = self.connecting.try_lock().map_err(|_| fault)?;
+        self.make_if_still_needed().await
+    }
+
+    async fn make_if_still_needed(&self) -> Result<Arc<Wire>, Fault> {
         match self.look() {
             Look::Up(wire) => Ok(wire),
             Look::Refused(fault) => Err(fault),
@@ -216,7 +245,9 @@ impl Link {
             *state = State::Down(Down::fresh());
         }
         match &*state {
-            State::Down(down) if down.failures > 0 => {
+            State::Down(down)
+                if down.failures > 0 && down.made == self.setup.made.load(Ordering::Relaxed) =>
+            {
                 let retry_in = down.retry_at.since(self.setup.clock.now());
                 let fault = Fault::Down { cause: down.cause.clone(), retry_in };
                 if retry_in.is_zero() { Look::Due(fault) } else { Look::Refused(fault) }
@@ -241,7 +272,9 @@ impl Link {
             State::Up(_) => 1,
         };
         let pause = pause(failures, &self.setup.entropy);
-        *state = State::Down(Down { failures, retry_at: self.setup.clock.now() + pause, cause });
+        let retry_at = self.setup.clock.now() + pause;
+        let made = self.setup.made.load(Ordering::Relaxed);
+        *state = State::Down(Down { failures, retry_at, cause, made });
         pause
     }
 
@@ -282,6 +315,7 @@ impl Attempt<'_> {
     fn succeeded(mut self, wire: Wire) -> Arc<Wire> {
         self.ended = true;
         let wire = Arc::new(wire);
+        self.link.setup.made.fetch_add(1, Ordering::Relaxed);
         *self.link.lock() = State::Up(wire.clone());
         wire
     }

@@ -5,6 +5,7 @@
 mod conformance;
 mod connection;
 mod foreign;
+mod gather;
 mod limits;
 mod scripts;
 mod support;

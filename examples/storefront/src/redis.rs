@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-/// A running `redis-server`. Killed when dropped; [`stop`](Self::stop) also waits until it is gone.
+/// A running `redis-server`: the one that `CACHALOT_REDIS_SERVER` names, else the first on `PATH`. Killed when
+/// dropped; [`stop`](Self::stop) also waits until it is gone.
 #[derive(Debug)]
 pub struct Redis {
     server: Child,
@@ -52,7 +53,8 @@ impl Redis {
     async fn try_start() -> Result<Option<Self>> {
         let directory = tempfile::tempdir()?;
         let address = free_address().await?;
-        let mut command = Command::new("redis-server");
+        let program = std::env::var_os("CACHALOT_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+        let mut command = Command::new(program);
         command
             .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
             .args(["--save", "", "--appendonly", "no", "--maxmemory", "256mb"])
@@ -86,8 +88,16 @@ impl Redis {
     }
 }
 
-async fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()
+/// Below the range from which systems take the ports of outgoing connections: there a client that reconnects to a
+/// dead server may end up connected to itself.
+async fn free_address() -> Result<SocketAddr> {
+    for _ in 0..100 {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(11_000..22_000)));
+        if TcpListener::bind(address).await.is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("no free port")
 }
 
 /// What the server at `address` says of itself; names its process, so that we know ours.
@@ -102,8 +112,8 @@ async fn server_info(address: SocketAddr) -> io::Result<String> {
 fn explain(error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::NotFound => anyhow::anyhow!(
-            "redis-server is not installed: get it from your package manager (apt install redis-server, \
-             brew install redis), or run without --redis"
+            "redis-server is not installed, and CACHALOT_REDIS_SERVER names none: get it from your package \
+             manager (apt install redis-server, brew install redis), or run without --redis"
         ),
         _ => anyhow::Error::new(error).context("starting redis-server"),
     }

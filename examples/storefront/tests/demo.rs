@@ -156,7 +156,11 @@ fn a_killed_run_leaves_no_service_process() {
 #[test]
 fn a_missing_redis_server_is_said_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    let output = storefront(&directory, &["--redis"]).env("PATH", "").output().unwrap();
+    let output = storefront(&directory, &["--redis"])
+        .env_remove("CACHALOT_REDIS_SERVER")
+        .env("PATH", "")
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(message.contains("redis-server is not installed"), "{message}");
@@ -168,4 +172,13 @@ fn an_unknown_option_is_an_error() {
     assert_eq!(storefront(&directory, &["--rediss"]).output().unwrap().status.code(), Some(1));
     let help = storefront(&directory, &["--help"]).output().unwrap();
     assert!(text(&help).contains("--serve"));
+}
+
+#[test]
+fn the_redis_server_that_the_environment_names_is_the_one_that_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut demo = storefront(&directory, &["--redis"]);
+    let output = demo.env("CACHALOT_REDIS_SERVER", directory.path().join("nothing")).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && errors.contains("CACHALOT_REDIS_SERVER"), "{errors}");
 }

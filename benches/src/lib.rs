@@ -1,5 +1,8 @@
 //! Parts that the benchmarks share: keys, values, and threads that hammer a cache.
 
+pub mod policy;
+pub mod trace;
+
 use std::panic::resume_unwind;
 use std::sync::{Arc, Barrier};
 use std::thread;

@@ -1,5 +1,6 @@
 //! Parts that the benchmarks share: keys, values, and threads that hammer a cache.
 
+pub mod contender;
 pub mod policy;
 pub mod trace;
 

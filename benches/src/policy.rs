@@ -1,12 +1,13 @@
 //! Eviction policies by the book, apart from any concurrent shell: what a hit ratio is compared with.
 //!
-//! Each policy decides over keys alone, in one thread, with unit weights. [`belady`] is the ceiling that no
-//! policy can pass.
+//! Each policy decides over keys alone, in one thread, with unit weights. [`Adaptive`] is the one the memory
+//! engine is after; [`belady`] is the ceiling that no policy can pass.
 
 mod hash;
 pub use hash::mix;
-mod fifo;
 mod list;
+
+mod fifo;
 pub use fifo::Fifo;
 mod lru;
 pub use lru::Lru;
@@ -18,6 +19,8 @@ mod s3_fifo;
 pub use s3_fifo::S3Fifo;
 mod arc;
 pub use arc::ArcCache;
+mod adaptive;
+pub use adaptive::Adaptive;
 mod belady;
 pub use belady::belady;
 

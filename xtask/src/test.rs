@@ -65,7 +65,9 @@ pub(crate) fn run_all(install_servers: bool) -> Result<Counts> {
     let mut runs = Runs::default();
     runs.suite(cargo(&["test", "--lib", "--bins", "--tests"]).args(EVERYTHING))?;
     runs.suite(cargo(&["test", "--doc"]).args(EVERYTHING))?;
+    runs.suite(&mut cargo(&["test", "--package", "benches", "--lib", "--no-fail-fast"]))?;
     runs.suite(&mut portable()?)?;
+    runs.suite(&mut schedules()?)?;
     for mut example in examples()? {
         runs.example(&mut example)?;
     }
@@ -74,10 +76,24 @@ pub(crate) fn run_all(install_servers: bool) -> Result<Counts> {
 
 /// The core with its portable fallbacks forced on, as platforms without a coarse clock see it.
 fn portable() -> Result<Command> {
-    let target = workspace::metadata()?.target_directory.join("portable");
     let mut command = cargo(&["test", "--package", "cachalot-core", "--all-features", "--no-fail-fast"]);
-    command.env("RUSTFLAGS", "--cfg cachalot_portable").env("CARGO_TARGET_DIR", target);
+    with_cfg(&mut command, "portable")?;
     Ok(command)
+}
+
+/// The flight table under every schedule of a few threads, by loom.
+fn schedules() -> Result<Command> {
+    let mut command =
+        cargo(&["test", "--package", "cachalot-stampede", "--test", "interleavings", "--release"]);
+    with_cfg(&mut command, "loom")?;
+    Ok(command)
+}
+
+/// Builds with `--cfg cachalot_NAME`, in a target directory of its own.
+fn with_cfg(command: &mut Command, name: &str) -> Result<()> {
+    let target = workspace::metadata()?.target_directory.join(name);
+    command.env("RUSTFLAGS", format!("--cfg cachalot_{name}")).env("CARGO_TARGET_DIR", target);
+    Ok(())
 }
 
 /// Each example of each crate, run as a reader would run it.

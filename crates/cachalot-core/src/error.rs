@@ -181,7 +181,7 @@ impl ErrorKind {
 }
 
 /// At most 32 bytes of a key, unprintable ones escaped.
-fn short_key(key: &[u8]) -> String {
+pub(crate) fn short_key(key: &[u8]) -> String {
     const SHOWN: usize = 32;
     let mut text = key[..key.len().min(SHOWN)].escape_ascii().to_string();
     if key.len() > SHOWN {

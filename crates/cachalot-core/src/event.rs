@@ -16,6 +16,9 @@ pub enum Tier {
 }
 
 /// Something that happened. Borrowed: an observer that keeps it copies what it needs.
+///
+/// Each read ends in exactly one of [`Hit`](Event::Hit), [`Miss`](Event::Miss),
+/// [`Coalesced`](Event::Coalesced) and [`StaleServed`](Event::StaleServed), unless its caller leaves before.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -24,14 +27,14 @@ pub enum Event<'a> {
         /// The tier.
         tier: Tier,
     },
-    /// A read found nothing usable in any tier.
+    /// A read found nothing in any tier: what it gave, if anything, is from a load that it began.
     Miss,
     /// A stale value was served; why is in `revalidating`.
     StaleServed {
         /// `true`: while a refresh runs. `false`: because the load failed.
         revalidating: bool,
     },
-    /// A caller joined a load that was already running.
+    /// A read was answered by a load that another caller had begun.
     Coalesced,
     /// A loader ended.
     Load {

@@ -41,8 +41,9 @@ pub trait Store<K, V>: Send + Sync + Sized + 'static {
     fn commit(&self, fence: Fence, key: K, entry: Arc<Entry<V>>) -> Commit;
 
     /// As [`commit`](Store::commit), and revokes every other fence of `key` in the same step: for a writer,
-    /// whose entry is newer than whatever a reader is about to store. If it is not stored, nothing else is
-    /// revoked.
+    /// whose entry is newer than whatever a reader is about to store. That holds also for an entry that is
+    /// [`Rejected`](Commit::Rejected): an older load must not fill the gap it leaves. If its own fence was
+    /// revoked ([`Commit::Revoked`]), nothing else is.
     fn commit_write(&self, fence: Fence, key: K, entry: Arc<Entry<V>>) -> Commit;
 
     /// Drops what is held under `key` and revokes the fences of it.

@@ -16,11 +16,7 @@ pub struct Backoff {
 impl Backoff {
     /// Pauses of at most `first`, then twice that, up to `cap`.
     pub fn new(first: Duration, cap: Duration) -> Self {
-        Self {
-            bound: first,
-            first,
-            cap,
-        }
+        Self { bound: first, first, cap }
     }
 
     /// The next pause. Never below a tenth of its bound, so that a run of small draws is no busy loop.
@@ -45,14 +41,10 @@ mod tests {
         let entropy = Entropy::seeded(5);
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         for turn in 0..20u32 {
-            let bound = Duration::from_millis(50)
-                .saturating_mul(1 << turn.min(10))
-                .min(Duration::from_secs(5));
+            let bound =
+                Duration::from_millis(50).saturating_mul(1 << turn.min(10)).min(Duration::from_secs(5));
             let pause = backoff.next(&entropy);
-            assert!(
-                pause <= bound && pause >= bound / 11,
-                "turn {turn}: {pause:?} of {bound:?}"
-            );
+            assert!(pause <= bound && pause >= bound / 11, "turn {turn}: {pause:?} of {bound:?}");
         }
         backoff.reset();
         assert!(backoff.next(&entropy) <= Duration::from_millis(50));

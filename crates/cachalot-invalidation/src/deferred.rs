@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use cachalot_core::Key;
 
 /// Keys whose invalidation the shared tier has not taken. One item per key, the newest: it grows with the
-/// number of keys, not of invalidations.
+/// number of keys, not of invalidations. It has no other bound, since nothing may be dropped: an outage costs
+/// the memory of the keys that were removed during it.
 ///
 /// `K` is the typed key, which the replay needs to reach what this process holds.
 pub struct Deferred<K> {
@@ -36,15 +37,8 @@ pub struct Item<K> {
 impl<K: Clone> Deferred<K> {
     /// Nothing deferred.
     pub fn new() -> Self {
-        let state = State {
-            items: HashMap::new(),
-            last: 0,
-            replaying: false,
-        };
-        Self {
-            state: Mutex::new(state),
-            count: AtomicUsize::new(0),
-        }
+        let state = State { items: HashMap::new(), last: 0, replaying: false };
+        Self { state: Mutex::new(state), count: AtomicUsize::new(0) }
     }
 
     /// Keeps the invalidation of `key` until [`settle`](Deferred::settle). `true` if nobody replays: the
@@ -84,11 +78,7 @@ impl<K: Clone> Deferred<K> {
     /// Forgets `item` after its replay, unless its key was deferred again meanwhile.
     pub fn settle(&self, item: &Item<K>) {
         let mut state = self.lock();
-        if state
-            .items
-            .get(&item.key)
-            .is_some_and(|held| held.number == item.number)
-        {
+        if state.items.get(&item.key).is_some_and(|held| held.number == item.number) {
             state.items.remove(&item.key);
             self.count.store(state.items.len(), Ordering::SeqCst);
         }
@@ -115,9 +105,7 @@ impl<K: Clone> Default for Deferred<K> {
 
 impl<K> fmt::Debug for Deferred<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deferred")
-            .field("len", &self.count.load(Ordering::SeqCst))
-            .finish()
+        f.debug_struct("Deferred").field("len", &self.count.load(Ordering::SeqCst)).finish()
     }
 }
 

@@ -16,20 +16,22 @@ use crate::config::Limits;
 use crate::fault::Fault;
 use crate::gather::Gather;
 use crate::link::{Again, Link, Request, Setup};
+use crate::mget::{self, mget};
 use crate::name::name;
 use crate::record;
 use crate::reply::Reply;
 use crate::script::{self, Script};
 
-/// A Redis server as a shared tier. Made by [`Redis`](crate::Redis). Share it behind an `Arc`.
+/// A Redis server as a shared tier. Made by [`Redis`](crate::Redis). Clones share its connections.
+#[derive(Clone)]
 pub struct RedisBackend {
-    reads: Box<[Arc<Gather>]>,
-    next: AtomicUsize,
-    /// For scripts and for large values, which would keep reads waiting.
-    aside: Link,
+    reads: Arc<[Arc<Gather>]>,
+    next: Arc<AtomicUsize>,
+    /// For scripts and for batches of more than [`KEYS_PER_MGET`], which would keep single reads waiting.
+    aside: Arc<Link>,
     deadline: Duration,
-    limits: Limits,
-    node: String,
+    limits: Arc<Limits>,
+    node: Arc<str>,
 }
 
 /// How many keys one MGET asks for.
@@ -51,11 +53,11 @@ impl RedisBackend {
         let reads = || Gather::new(Link::new(setup.clone()), key_prefix.clone());
         Self {
             reads: (0..connections).map(|_| reads()).collect(),
-            next: AtomicUsize::new(0),
+            next: Arc::default(),
             deadline: setup.deadline,
-            aside: Link::new(setup),
-            limits,
-            node,
+            aside: Arc::new(Link::new(setup)),
+            limits: Arc::new(limits),
+            node: node.into(),
         }
     }
 
@@ -65,9 +67,11 @@ impl RedisBackend {
         reached.map_err(|fault| fault.into_error("redis connect", &self.node))
     }
 
-    /// A connection for reads.
+    /// A connection for reads: the first with room, since readers on one connection share commands; if none
+    /// has any, each in turn.
     fn reads(&self) -> &Arc<Gather> {
-        &self.reads[self.next.fetch_add(1, Ordering::Relaxed) % self.reads.len()]
+        let in_turn = || &self.reads[self.next.fetch_add(1, Ordering::Relaxed) % self.reads.len()];
+        self.reads.iter().find(|reads| reads.has_room()).unwrap_or_else(in_turn)
     }
 
     fn name<'a>(&self, key: &'a Key) -> std::borrow::Cow<'a, [u8]> {
@@ -109,31 +113,33 @@ impl RedisBackend {
     }
 
     async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Fault> {
-        let mut pipeline = Pipeline::with_capacity(keys.len().div_ceil(KEYS_PER_MGET));
-        for chunk in keys.chunks(KEYS_PER_MGET) {
-            let command = pipeline.cmd("MGET");
-            for key in chunk {
-                command.arg(&*self.name(key));
-            }
-        }
-        // More than one chunk would keep single reads waiting.
-        let link = if keys.len() > KEYS_PER_MGET { &self.aside } else { self.reads().link() };
-        let answer = link.send(Request::Many(&pipeline), Again::Once).await?;
-        let (values, now_ms) = answer.into_list()?;
         let mut records = Vec::with_capacity(keys.len());
-        for value in values {
-            let Value::Array(values) = value.extract_error()? else {
-                return Err(Fault::Garbled("MGET answered no list"));
-            };
-            records.extend(values.into_iter().map(|value| match value {
-                Value::BulkString(bytes) => record::decode(bytes, now_ms),
-                _ => None,
-            }));
+        let mut take = |reply: Value, keys: usize, now_ms| {
+            let values = mget::values(reply, keys)?.into_iter();
+            records.extend(values.map(|value| record::decode(mget::bytes(value)?, now_ms)));
+            Ok::<_, Fault>(())
+        };
+        let chunks = keys.chunks(KEYS_PER_MGET);
+        if chunks.len() <= 1 {
+            let command = mget(&self.limits.key_prefix, keys.iter());
+            let answer = self.reads().link().send(Request::One(&command), Again::Once).await?;
+            take(answer.value, keys.len(), answer.now_ms)?;
+        } else {
+            let mut pipeline = Pipeline::with_capacity(chunks.len());
+            for chunk in chunks {
+                pipeline.add_command(mget(&self.limits.key_prefix, chunk.iter()));
+            }
+            // Aside: so many would keep single reads waiting.
+            let answer = self.aside.send(Request::Many(&pipeline), Again::Once).await?;
+            let (replies, now_ms) = answer.into_list()?;
+            for (chunk, reply) in keys.chunks(KEYS_PER_MGET).zip(replies) {
+                take(reply, chunk.len(), now_ms)?;
+            }
         }
         if records.len() == keys.len() {
             Ok(records)
         } else {
-            Err(Fault::Garbled("MGET answered for other keys"))
+            Err(Fault::Garbled("a pipeline answered for other commands"))
         }
     }
 

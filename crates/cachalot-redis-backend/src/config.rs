@@ -36,7 +36,8 @@ impl Redis {
 
     /// Settings for the server at `url`: `redis://[user][:password@]host[:port][/database]` or
     /// `redis+unix:///path/of/socket`. Redis 6 or newer; an older one, or a proxy that knows no RESP3, needs
-    /// `?protocol=resp2`, and then a lost connection is noticed only by the next command.
+    /// `?protocol=resp2`, and then a lost connection is noticed only by the next command. There is no TLS yet:
+    /// `rediss://` is refused.
     pub fn builder(url: impl Into<String>) -> RedisBuilder {
         RedisBuilder {
             url: url.into(),
@@ -72,8 +73,11 @@ impl RedisBuilder {
         self
     }
 
-    /// How many connections carry reads; they are used in turn. One more carries scripts and large values,
-    /// so that reads do not queue up behind these. Default 2; from 1 to 64. Each is made when first needed.
+    /// How many connections carry reads, each used when those before it are crowded. One more carries scripts,
+    /// by which all is written, and reads of more than 256 keys at once, so that other reads do not queue up
+    /// behind these. A large value that is read does keep those waiting that share its connection. Default 2;
+    /// from 1 to 64. Each is made when first needed. Concurrent reads on one connection share commands, so
+    /// more rarely helps.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
@@ -252,6 +256,7 @@ mod tests {
             builder().key_prefix("x".repeat(129)),
             builder().max_payload(512 << 20),
             Redis::builder("http://localhost"),
+            Redis::builder("rediss://localhost"),
         ];
         for settings in wrong {
             let text = format!("{settings:?}");

@@ -17,12 +17,15 @@ use tokio::task::yield_now;
 
 use crate::fault::Fault;
 use crate::link::{Again, Link, Request};
+use crate::mget::{self, mget};
 use crate::name::name;
 
 /// How many gatherers may be at work on one connection.
 const GATHERERS: usize = 1;
 /// How many keys one command asks for at most.
 const LARGEST: usize = 128;
+/// How many may wait before the next connection is used.
+const CROWD: usize = 64;
 
 /// Gathers the reads of one connection.
 pub(crate) struct Gather {
@@ -66,6 +69,11 @@ impl Gather {
         &self.link
     }
 
+    /// Whether few enough wait that one more had better join them.
+    pub(crate) fn has_room(&self) -> bool {
+        self.lock().waiting.len() < CROWD
+    }
+
     /// Reads `key`. Dropping the future, or not polling it, harms no other read.
     pub(crate) async fn read(self: &Arc<Self>, key: &Key) -> Result<Found, Fault> {
         match self.enter(key) {
@@ -85,9 +93,13 @@ impl Gather {
         }
         let (to, found) = oneshot::channel();
         queue.waiting.push_back(Ask { key: key.clone(), to });
-        if queue.gatherers < GATHERERS {
-            queue.gatherers += 1;
-            tokio::spawn(self.clone().gather());
+        let is_short = queue.gatherers < GATHERERS;
+        queue.gatherers += usize::from(is_short);
+        // A runtime that is ending drops the task at once, and that takes the lock.
+        drop(queue);
+        if is_short {
+            let shift = Shift { gather: self.clone(), ended: false };
+            tokio::spawn(shift.work());
         }
         Entry::Wait(found)
     }
@@ -102,21 +114,6 @@ impl Gather {
             Ok(Value::Nil) | Err(Fault::OtherType) => Ok(found(None)),
             Ok(_) => Err(Fault::Garbled("GET answered no string")),
             Err(fault) => Err(fault),
-        }
-    }
-
-    /// Answers those that wait until nobody does.
-    async fn gather(self: Arc<Self>) {
-        let mut shift = Shift { gather: &self, ended: false };
-        loop {
-            // Those who were answered together come again together: let them.
-            yield_now().await;
-            let Some(asks) = self.take_waiting() else {
-                shift.ended = true;
-                return;
-            };
-            let found = self.link.within_deadline(self.read_all(&asks)).await;
-            hand_out(found, asks);
         }
     }
 
@@ -140,16 +137,9 @@ impl Gather {
         if asks.is_empty() {
             return Ok((Vec::new(), 0));
         }
-        let mut command = Cmd::with_capacity(1 + asks.len(), (1 + asks.len()) * 48);
-        command.arg("MGET");
-        for ask in asks {
-            command.arg(&*name(&self.key_prefix, &ask.key));
-        }
+        let command = mget(&self.key_prefix, asks.iter().map(|ask| &ask.key));
         let answer = self.link.exchange(Request::One(&command), Again::Once).await?;
-        match answer.value.extract_error()? {
-            Value::Array(values) if values.len() == asks.len() => Ok((values, answer.now_ms)),
-            _ => Err(Fault::Garbled("MGET answered for other keys")),
-        }
+        Ok((mget::values(answer.value, asks.len())?, answer.now_ms))
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -163,11 +153,7 @@ fn hand_out(found: Result<(Vec<Value>, u64), Fault>, asks: Vec<Ask>) {
     match found {
         Ok((values, now_ms)) => {
             for (ask, value) in asks.into_iter().zip(values) {
-                let bytes = match value {
-                    Value::BulkString(bytes) => Some(bytes),
-                    // Absent, or of another type.
-                    _ => None,
-                };
+                let bytes = mget::bytes(value);
                 let _ = ask.to.send(Ok(Found { bytes, now_ms }));
             }
         }
@@ -188,13 +174,30 @@ impl Drop for Alone<'_> {
     }
 }
 
-/// A gatherer at work. Dropped before its end, because its runtime ends, it leaves nobody waiting.
-struct Shift<'a> {
-    gather: &'a Gather,
+/// A gatherer at work. Dropped before its end, because its runtime ends, be it before it has begun, it leaves
+/// nobody waiting.
+struct Shift {
+    gather: Arc<Gather>,
     ended: bool,
 }
 
-impl Drop for Shift<'_> {
+impl Shift {
+    /// Answers those that wait until nobody does.
+    async fn work(mut self) {
+        loop {
+            // Those who were answered together come again together: let them.
+            yield_now().await;
+            let Some(asks) = self.gather.take_waiting() else {
+                self.ended = true;
+                return;
+            };
+            let found = self.gather.link.within_deadline(self.gather.read_all(&asks)).await;
+            hand_out(found, asks);
+        }
+    }
+}
+
+impl Drop for Shift {
     fn drop(&mut self) {
         if !self.ended {
             let mut queue = self.gather.lock();

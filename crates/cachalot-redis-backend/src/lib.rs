@@ -49,6 +49,7 @@ mod lease;
 mod fault;
 mod gather;
 mod link;
+mod mget;
 mod name;
 mod record;
 mod reply;

@@ -156,12 +156,14 @@ impl Link {
     pub(crate) async fn exchange(&self, request: Request<'_>, again: Again) -> Result<Answer, Fault> {
         let wire = self.wire().await?;
         match self.exchange_over(wire, request).await {
-            Err(Fault::Broken(_)) if again == Again::Once => {
-                let wire = self.wire().await?;
-                self.exchange_over(wire, request).await
-            }
+            Err(Fault::Broken(_)) if again == Again::Once => Box::pin(self.exchange_again(request)).await,
             outcome => outcome,
         }
+    }
+
+    async fn exchange_again(&self, request: Request<'_>) -> Result<Answer, Fault> {
+        let wire = self.wire().await?;
+        self.exchange_over(wire, request).await
     }
 
     async fn exchange_over(&self, wire: Arc<Wire>, request: Request<'_>) -> Result<Answer, Fault> {
@@ -182,6 +184,10 @@ impl Link {
         if !wire.time.is_due(now) {
             return Ok(wire.time.at(now));
         }
+        Box::pin(self.ask_server_now(wire)).await
+    }
+
+    async fn ask_server_now(&self, wire: &Wire) -> Result<u64, Fault> {
         let (server_ms, sent, received) = ask_time(&mut wire.connection.clone(), &self.setup.clock).await?;
         wire.time.observe(server_ms, sent, received);
         Ok(wire.time.at(received))
@@ -200,15 +206,29 @@ impl Link {
         outcome
     }
 
-    /// The connection: the one there is, or a new one.
+    /// The connection: the one there is, or a new one. What is rare is boxed, here as elsewhere in this
+    /// file, so that the future of a command stays small.
     async fn wire(&self) -> Result<Arc<Wire>, Fault> {
-        let _connecting = match self.look() {
-            Look::Up(wire) => return Ok(wire),
-            Look::Refused(fault) => return Err(fault),
-            // Nobody knows yet whether it fails: wait for the one who tries.
-            Look::Untried => self.connecting.lock().await,
-            Look::Due(fault) => self.connecting.try_lock().map_err(|_| fault)?,
-        };
+        match self.look() {
+            Look::Up(wire) => Ok(wire),
+            Look::Refused(fault) => Err(fault),
+            Look::Untried => Box::pin(self.wait_or_make()).await,
+            Look::Due(fault) => Box::pin(self.make_unless_another_does(fault)).await,
+        }
+    }
+
+    /// Nobody knows yet whether it fails: waits for the one who tries, if there is one.
+    async fn wait_or_make(&self) -> Result<Arc<Wire>, Fault> {
+        let _connecting = self.connecting.lock().await;
+        self.make_if_still_needed().await
+    }
+
+    async fn make_unless_another_does(&self, fault: Fault) -> Result<Arc<Wire>, Fault> {
+        let _connecting = self.connecting.try_lock().map_err(|_| fault)?;
+        self.make_if_still_needed().await
+    }
+
+    async fn make_if_still_needed(&self) -> Result<Arc<Wire>, Fault> {
         match self.look() {
             Look::Up(wire) => Ok(wire),
             Look::Refused(fault) => Err(fault),

@@ -4,20 +4,20 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use cachalot_core::Key;
-use xxhash_rust::xxh3::xxh3_128;
+use sha2::{Digest, Sha256};
 
 /// Keys up to this length are kept as they are. Redis takes longer ones, at a price for every command.
 const LONGEST: usize = 512;
 
 /// `prefix` and the key's bytes. Of a longer key the first 512 bytes, so that its namespace stays visible,
-/// then `~` and 128 bits of hash: longer than any name that is kept, so the two never meet. Should two long
-/// keys meet, the envelope tells them apart, and they miss.
+/// then `~` and SHA-256: longer than any name that is kept, so the two never meet, and no two long keys do,
+/// not even chosen ones.
 pub(crate) fn name<'a>(prefix: &[u8], key: &'a Key) -> Cow<'a, [u8]> {
     let bytes = key.as_bytes();
     if prefix.is_empty() && bytes.len() <= LONGEST {
         return Cow::Borrowed(bytes);
     }
-    let mut name = Vec::with_capacity(prefix.len() + bytes.len().min(LONGEST + 33));
+    let mut name = Vec::with_capacity(prefix.len() + bytes.len().min(LONGEST + 65));
     name.extend_from_slice(prefix);
     if bytes.len() <= LONGEST {
         name.extend_from_slice(bytes);
@@ -29,9 +29,11 @@ pub(crate) fn name<'a>(prefix: &[u8], key: &'a Key) -> Cow<'a, [u8]> {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(33);
-    // Writing to a string does not fail.
-    let _ = write!(text, "~{:032x}", xxh3_128(bytes));
+    let mut text = String::from("~");
+    for byte in Sha256::digest(bytes) {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
     text
 }
 
@@ -57,7 +59,7 @@ mod tests {
         let (one, two) = (long(1), long(2));
         let name_of = |key| name(b"shop:", key).into_owned();
         assert!(name_of(&one).starts_with(b"shop:users:xx"));
-        assert_eq!(name_of(&one).len(), 5 + 512 + 33);
+        assert_eq!(name_of(&one).len(), 5 + 512 + 65);
         assert_ne!(name_of(&one), name_of(&two));
         assert_eq!(name_of(&one), name_of(&long(1)));
     }
@@ -73,6 +75,6 @@ mod tests {
     fn the_name_of_a_long_key_is_pinned() {
         let name = name(b"", &Key::new(vec![b'a'; 600])).into_owned();
         let tail = String::from_utf8(name[512..].to_vec()).unwrap();
-        assert_eq!(tail, "~656fdf34be54e51a04b0f5e233edfe19");
+        assert_eq!(tail, "~ba35c170729417f1499e0886e7e12fcdb4ab00ad411110ae1e888c766d4ed70d");
     }
 }

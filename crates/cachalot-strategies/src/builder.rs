@@ -29,6 +29,7 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     codec: Option<Arc<dyn Codec<V>>>,
     schema: Option<u32>,
     memory_ttl: Option<Duration>,
+    lease_term: Option<Duration>,
     options: EntryOptions,
     times: Times,
     clock: Clock,
@@ -58,6 +59,7 @@ where
             codec: None,
             schema: None,
             memory_ttl: None,
+            lease_term: None,
             options: EntryOptions::default(),
             times: Times { hard_timeout: seconds(30), lease_term: seconds(30), hold_term: seconds(5) },
             clock: Clock::system(),
@@ -101,7 +103,8 @@ where
     }
 
     /// How long memory may keep a copy of what the shared tier has: how long this process may serve a value
-    /// that another process has removed. Default: 10 s. Without a shared tier it means nothing.
+    /// that another process has removed. Default: 10 s. Zero: memory keeps no copy. `Duration::MAX`: as long
+    /// as the value lives. Refused without a shared tier.
     pub fn memory_ttl(mut self, ttl: Duration) -> Self {
         self.memory_ttl = Some(ttl);
         self
@@ -139,15 +142,19 @@ where
     }
 
     /// How long a load may run; then it is given up and its callers get a timeout. Default: 30 s.
+    ///
+    /// A caller may wait longer: while another process has the lease, up to twice
+    /// [`lease_term`](CacheBuilder::lease_term) before the load starts here.
     pub fn hard_timeout(mut self, timeout: Duration) -> Self {
         self.times.hard_timeout = timeout;
         self
     }
 
     /// How long this process may hold the right to load a key that others wait for. If it dies, they go on
-    /// after this. Should exceed what loads take. Default: 30 s.
+    /// after this. Not below the hard timeout: a load that outlives its lease is done twice. Default: the hard
+    /// timeout.
     pub fn lease_term(mut self, term: Duration) -> Self {
-        self.times.lease_term = term;
+        self.lease_term = Some(term);
         self
     }
 
@@ -199,8 +206,12 @@ where
         {
             return refuse("`codec`, `schema` and `memory_ttl` speak of a shared tier: call `backend`");
         }
-        if self.times.lease_term.is_zero() || self.times.hold_term.is_zero() {
-            return refuse("a lease or a hold of no time protects nothing");
+        let times = Times { lease_term: self.lease_term.unwrap_or(self.times.hard_timeout), ..self.times };
+        if times.lease_term < times.hard_timeout {
+            return refuse("`lease_term` is below `hard_timeout`: a load would outlive its lease");
+        }
+        if times.hard_timeout.is_zero() || times.hold_term.is_zero() {
+            return refuse("a load or a hold of no time does nothing");
         }
         let memory_ttl = self.memory_ttl.unwrap_or(seconds(10));
         let shared = match self.backend {
@@ -221,7 +232,7 @@ where
             shared,
             deferred: Deferred::new(),
             options: self.options,
-            times: self.times,
+            times,
             clock: self.clock,
             entropy: self.entropy,
             spawn: self.spawn,

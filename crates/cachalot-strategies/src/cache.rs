@@ -55,7 +55,7 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let cached = self.engine.fresh_in_memory(key).and_then(Cached::new)?;
+        let cached = Cached::fresh(self.engine.store.get(key)?)?;
         self.engine.emit_memory_hit();
         Some(cached)
     }
@@ -120,8 +120,12 @@ where
     /// to a shared tier.
     ///
     /// # Errors
-    /// [`Encode`](cachalot_core::ErrorKind::Encode) or [`Config`](cachalot_core::ErrorKind::Config) if the shared tier can never hold the value;
-    /// [`Closed`](cachalot_core::ErrorKind::Closed).
+    /// [`Encode`](cachalot_core::ErrorKind::Encode): the value has no bytes; nothing has changed.
+    /// [`Config`](cachalot_core::ErrorKind::Config): the shared tier can never hold it; the old value is
+    /// gone, and for [`hold_term`](CacheBuilder::hold_term) nothing is stored there under this key.
+    /// [`Unsupported`](cachalot_core::ErrorKind::Unsupported): the shared tier has no leases; nothing has
+    /// changed. [`Closed`](cachalot_core::ErrorKind::Closed), and
+    /// [`Panicked`](cachalot_core::ErrorKind::Panicked) if a `Drop` or codec of yours did.
     pub async fn insert(&self, key: K, value: V) -> Result<Inserted> {
         let options = self.engine.options.clone();
         self.insert_with(key, value, options).await

@@ -12,8 +12,11 @@ use serde::{Serialize, Serializer};
 ///
 /// It stays what it was when it was read; a later removal does not change it.
 pub struct Cached<V> {
-    found: Found<V>,
+    entry: Arc<Entry<V>>,
+    at: Timestamp,
     stale: Option<Arc<StaleReason>>,
+    tier: Tier,
+    freshness: Freshness,
 }
 
 /// Why a stale value was served.
@@ -29,7 +32,16 @@ pub enum StaleReason {
 impl<V> Cached<V> {
     /// The value as served. `None` for a negative entry.
     pub(crate) fn new(found: Found<V>) -> Option<Self> {
-        found.entry.value.is_some().then_some(Self { found, stale: None })
+        let Found { entry, tier, freshness, at, .. } = found;
+        entry.value.is_some().then_some(Self { entry, at, stale: None, tier, freshness })
+    }
+
+    /// A fresh value in memory, the hot path: nothing is copied that a caller does not get.
+    #[inline]
+    pub(crate) fn fresh(hit: Hit<V>) -> Option<Self> {
+        let Hit { entry, freshness, at, .. } = hit;
+        let serve = freshness == Freshness::Fresh && entry.value.is_some();
+        serve.then_some(Self { entry, at, stale: None, tier: Tier::Memory, freshness })
     }
 
     /// As [`Cached::new`], for a value served although it is stale.
@@ -39,12 +51,12 @@ impl<V> Cached<V> {
 
     /// Where it came from.
     pub fn tier(&self) -> Tier {
-        self.found.tier
+        self.tier
     }
 
     /// What it was good for when it was served.
     pub fn freshness(&self) -> Freshness {
-        self.found.freshness
+        self.freshness
     }
 
     /// Why it was served although it is stale. `None` if it was fresh.
@@ -55,17 +67,17 @@ impl<V> Cached<V> {
     /// How old it was when it was served, from the end of its load. In memory it may be off by a few
     /// milliseconds, in a shared tier by the round trip that estimated the server's clock.
     pub fn age(&self) -> Duration {
-        self.found.at.since(self.found.entry.meta.created_at())
+        self.at.since(self.entry.meta.created_at())
     }
 
     /// What its load cost.
     pub fn compute_time(&self) -> Duration {
-        self.found.entry.meta.compute_time()
+        self.entry.meta.compute_time()
     }
 
     /// The shared entry behind it.
     pub fn arc(&self) -> &Arc<Entry<V>> {
-        &self.found.entry
+        &self.entry
     }
 
     /// The value by itself: moved out if this was the last handle, cloned otherwise.
@@ -73,7 +85,7 @@ impl<V> Cached<V> {
     where
         V: Clone,
     {
-        let value = match Arc::try_unwrap(self.found.entry) {
+        let value = match Arc::try_unwrap(self.entry) {
             Ok(entry) => entry.value,
             Err(shared) => shared.value.clone(),
         };
@@ -88,7 +100,7 @@ impl<V> Deref for Cached<V> {
 
     #[inline]
     fn deref(&self) -> &V {
-        match &self.found.entry.value {
+        match &self.entry.value {
             Some(value) => value,
             None => unreachable!("{NO_VALUE}"),
         }
@@ -103,7 +115,7 @@ impl<V> AsRef<V> for Cached<V> {
 
 impl<V> Clone for Cached<V> {
     fn clone(&self) -> Self {
-        Self { found: self.found.clone(), stale: self.stale.clone() }
+        Self { entry: self.entry.clone(), stale: self.stale.clone(), ..*self }
     }
 }
 

@@ -10,7 +10,7 @@ use cachalot_core::{
     Spawn, Store, Tier,
 };
 use cachalot_invalidation::Deferred;
-use cachalot_stampede::Flights;
+use cachalot_stampede::{Flights, guard};
 use equivalent::Equivalent;
 use tokio::sync::{Notify, oneshot};
 
@@ -59,14 +59,15 @@ where
     }
 
     /// Ends what this process holds and has in flight for `key`: the local step of every invalidation.
-    /// Flights first, so that nobody joins an old one once the store is empty.
+    /// The store first: a flight that is opened after it finds nothing old there, and one that was opened
+    /// before is detached after it.
     pub(crate) fn forget<Q>(&self, key: &Q)
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.flights.void(key);
         // The old value may run its own `Drop`; no lock is held.
         drop(self.store.invalidate(key));
+        self.flights.void(key);
     }
 
     /// Stores what was found below or loaded, if nothing was invalidated meanwhile.
@@ -110,11 +111,25 @@ where
         }
     }
 
-    /// Runs `work` in a task that its caller cannot stop by leaving. Counted until it ends.
-    pub(crate) fn detach(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+    /// Counts a task in, unless the cache is shut down. Counted first, so that a shutdown that does not
+    /// refuse it waits for it.
+    pub(crate) fn admit(&self, operation: &'static str) -> Result<Task> {
         let task = self.tasks.begin();
+        if self.tasks.closed.load(Ordering::SeqCst) {
+            let detail = format!("cache {} is shut down", self.name);
+            return Err(Error::new(ErrorKind::Closed, operation).detail(detail));
+        }
+        Ok(task)
+    }
+
+    /// Runs `work` in a task that its caller cannot stop by leaving. Counted until it ends.
+    pub(crate) fn detach(self: &Arc<Self>, task: Task, work: impl Future<Output = ()> + Send + 'static) {
+        let engine = self.clone();
         self.spawn.spawn(Box::pin(async move {
-            work.await;
+            // No bound on time, so panics are all that is caught.
+            if guard(Box::pin(work), Duration::MAX).await.is_err() {
+                engine.emit(&Event::TaskPanicked);
+            }
             drop(task);
         }));
     }
@@ -125,25 +140,15 @@ where
         operation: &'static str,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
-        self.refuse_if_closed(operation)?;
+        let task = self.admit(operation)?;
         let (give, take) = oneshot::channel();
-        self.detach(async move {
+        self.detach(task, async move {
             // Nobody waits any more: the work was done all the same.
             let _ = give.send(work.await);
         });
         take.await.map_err(|_| {
-            self.emit(&Event::TaskPanicked);
             Error::new(ErrorKind::Panicked, operation).detail("the task that did it panicked or was dropped")
         })
-    }
-
-    pub(crate) fn refuse_if_closed(&self, operation: &'static str) -> Result<()> {
-        if self.tasks.closed.load(Ordering::Acquire) {
-            return Err(
-                Error::new(ErrorKind::Closed, operation).detail(format!("cache {} is shut down", self.name))
-            );
-        }
-        Ok(())
     }
 }
 
@@ -156,17 +161,17 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    fn begin(self: &Arc<Self>) -> Task {
-        self.running.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn begin(self: &Arc<Self>) -> Task {
+        self.running.fetch_add(1, Ordering::SeqCst);
         Task(self.clone())
     }
 
     pub(crate) fn running(&self) -> usize {
-        self.running.load(Ordering::Acquire)
+        self.running.load(Ordering::SeqCst)
     }
 
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.closed.store(true, Ordering::SeqCst);
     }
 
     /// Waits until no task is left.
@@ -182,11 +187,11 @@ impl Tasks {
 }
 
 /// Counts one task until it is dropped, whether it ended, panicked or died with its runtime.
-struct Task(Arc<Tasks>);
+pub(crate) struct Task(Arc<Tasks>);
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if self.0.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.idle.notify_waiters();
         }
     }

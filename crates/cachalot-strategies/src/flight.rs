@@ -74,6 +74,17 @@ enum Right {
     Nothing,
 }
 
+impl Right {
+    /// The token to give back if nothing is stored under it.
+    fn token(&self) -> Option<Token> {
+        match *self {
+            Self::Lease(token) => Some(token),
+            Self::Memory { ghost } => ghost,
+            Self::Nothing => None,
+        }
+    }
+}
+
 /// What the shared tier answered.
 enum Asked<V> {
     Found(Found<V>),
@@ -109,7 +120,6 @@ where
         let mut stale = None;
         match self.ask(shared, &shared_key, &mut stale).await {
             Asked::Found(found) => {
-                engine.emit(&Event::Hit { tier: Tier::Backend });
                 engine.fill_memory(self.fence, key, &found);
                 self.lead.land(Ok(found));
             }
@@ -119,7 +129,7 @@ where
     }
 
     /// Asks the shared tier for the value, or for the right to load it. What is found but not fresh is left
-    /// in `stale`.
+    /// in `stale`, under a lease only: an invalidation from anywhere revokes both.
     async fn ask(&self, shared: &Shared<K, V>, key: &Key, stale: &mut Option<Found<V>>) -> Asked<V> {
         let refuse = match shared.backend.get(key).await {
             Ok(None) => None,
@@ -162,15 +172,15 @@ where
                     }
                 },
                 Ok(LeaseReply::Lease { stale: candidate }) => {
-                    if let Some(found) = candidate.and_then(|record| self.stale(shared, key, &record)) {
-                        *stale = Some(found);
-                    }
+                    // Replaced, not kept: what was there before may have been removed in between.
+                    *stale = candidate.and_then(|record| self.stale(shared, key, &record));
                     if let Some(found) = stale.as_ref().filter(|found| may_revalidate(&self.options, found)) {
                         self.lead.offer(Ok(found.clone()));
                     }
                     return Asked::MayLoad(Right::Lease(token));
                 }
                 Ok(LeaseReply::Busy { remaining, holder, stale: candidate }) => {
+                    *stale = None;
                     let found = candidate.and_then(|record| self.stale(shared, key, &record));
                     if let Some(found) = found.filter(|found| may_revalidate(&self.options, found)) {
                         return Asked::Stale(found);
@@ -180,11 +190,13 @@ where
                     }
                 }
                 Err(error) => {
+                    *stale = None;
                     self.engine.backend_failed(&error);
                     return Asked::MayLoad(Right::Memory { ghost: Some(token) });
                 }
             }
             if refusals == REFUSALS {
+                *stale = None;
                 return Asked::MayLoad(Right::Nothing);
             }
         }
@@ -202,7 +214,7 @@ where
             Considered::Usable(found) => Ok(Asked::Found(found)),
             Considered::Newer => Ok(Asked::MayLoad(Right::Memory { ghost: None })),
             Considered::Unfit(candidate) => {
-                *stale = candidate.or(stale.take());
+                *stale = candidate;
                 Err(record.nonce)
             }
         }
@@ -226,12 +238,11 @@ where
         stale: Option<Found<V>>,
     ) {
         let Self { engine, lead, fence, options, .. } = self;
-        engine.emit(&Event::Miss);
         let started = engine.clock.monotonic();
         let result = loading(lead.id(), guard(load, engine.times.hard_timeout)).await;
         let took = engine.clock.monotonic().saturating_sub(started);
 
-        let mut unused = None;
+        let mut unused = right.token();
         match engine.loaded(result, took) {
             Ok(value) => {
                 let options = match wishes.ttl() {
@@ -243,10 +254,14 @@ where
                 lead.land(Ok(made.found));
             }
             Err(error) => {
-                if let Right::Lease(token) | Right::Memory { ghost: Some(token) } = right {
-                    unused = Some(token);
+                let mut stale = stale;
+                if let (Some(_), Some(token), Some((shared, key))) = (&stale, unused, &shared) {
+                    // A lease that is no longer ours was revoked by an invalidation, and so was the value.
+                    unused = None;
+                    if !engine.release(shared, key, token).await {
+                        stale = None;
+                    }
                 }
-                // An invalidation meanwhile: what was stale before is gone for good.
                 let stale = stale.filter(|_| !lead.is_void());
                 lead.land(Err(Failed { error, stale }));
             }
@@ -352,10 +367,7 @@ where
         right: Right,
     ) -> Option<Token> {
         let Some(meta) = &made.meta else {
-            return match right {
-                Right::Lease(token) | Right::Memory { ghost: Some(token) } => Some(token),
-                Right::Memory { ghost: None } | Right::Nothing => None,
-            };
+            return right.token();
         };
         let (in_memory, unused) = match (right, shared) {
             (Right::Nothing, _) => (false, None),
@@ -393,10 +405,11 @@ where
                 self.emit(&Event::Fenced { tier: Tier::Backend });
                 (false, None)
             }
-            // Refused before anything was sent: the value will never fit there, but it is good.
+            // Refused before anything was sent: the value will never fit there. Whether it is still good to
+            // be kept here, only the lease can tell.
             Err(error) if matches!(error.kind(), ErrorKind::Encode | ErrorKind::Config) => {
                 self.emit(&Event::Unstorable { error: &error });
-                (true, Some(token))
+                (self.release(shared, key, token).await, None)
             }
             Err(error) => {
                 self.backend_failed(&error);
@@ -418,13 +431,13 @@ where
         Ok(Put { payload, nonce: Nonce::draw(&self.entropy), ttl })
     }
 
-    /// Gives a lease back so that waiters go on. If that fails, its term ends it.
-    async fn release(&self, shared: &Shared<K, V>, key: &Key, token: Token) {
-        if let Some(leases) = shared.backend.leases() {
-            if let Err(error) = leases.release(key, token).await {
-                self.backend_failed(&error);
-            }
-        }
+    /// Gives a lease back so that waiters go on; if that fails, its term ends it. Whether it was still ours.
+    async fn release(&self, shared: &Shared<K, V>, key: &Key, token: Token) -> bool {
+        let Some(leases) = shared.backend.leases() else { return false };
+        leases.release(key, token).await.unwrap_or_else(|error| {
+            self.backend_failed(&error);
+            false
+        })
     }
 }
 

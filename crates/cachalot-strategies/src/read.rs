@@ -3,14 +3,16 @@
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cachalot_core::{
-    EntryOptions, Error, ErrorKind, Event, Freshness, LoadError, LoaderError, Result, Store, Tier,
+    EntryOptions, Error, ErrorKind, Event, Freshness, LoadError, LoadOutcome, LoaderError, Result, Store,
+    Tier,
 };
 use cachalot_stampede::{Failure, Follow, Joined, Landing, Lead};
 
 use crate::cached::{Cached, Found, StaleReason};
-use crate::engine::Engine;
+use crate::engine::{Engine, Task};
 use crate::flight::{Considered, Failed, Flight, LoadFuture, Loader, Outcome, Wanted, failure};
 use crate::load::Load;
 
@@ -22,6 +24,12 @@ where
 {
     /// What the shared tier has, copied to memory under the fence.
     pub(crate) async fn get_shared(&self, key: &K) -> Option<Cached<V>> {
+        let found = self.copy_shared(key).await;
+        self.emit(&found.as_ref().map_or(Event::Miss, |_| Event::Hit { tier: Tier::Backend }));
+        found.and_then(Cached::new)
+    }
+
+    async fn copy_shared(&self, key: &K) -> Option<Found<V>> {
         let (shared, shared_key) = self.shared_key(key)?;
         let fence = self.store.begin(key);
         if self.deferred.contains(&shared_key) {
@@ -37,9 +45,8 @@ where
         let Considered::Usable(found) = self.consider(shared, &shared_key, &record, Wanted::Value) else {
             return None;
         };
-        self.emit(&Event::Hit { tier: Tier::Backend });
         self.fill_memory(fence, key.clone(), &found);
-        Cached::new(found)
+        Some(found)
     }
 
     pub(crate) async fn load_value<F, T>(
@@ -91,30 +98,30 @@ where
                     return Ok(Cached::new(found.clone()));
                 }
             }
-            self.refuse_if_closed("load")?;
-            let follow = match self.flights.join(key) {
+            let task = self.admit("load")?;
+            let (follow, role) = match self.flights.join(key) {
                 Joined::Lead(lead, follow) => {
                     let load = load.take().ok_or_else(gave_nothing)?;
-                    self.take_off(lead, options, wanted, load);
-                    follow
+                    self.take_off(task, lead, options, wanted, load);
+                    (follow, Role::Leader)
                 }
-                Joined::Follow(follow) => {
-                    self.emit(&Event::Coalesced);
-                    follow
-                }
+                Joined::Follow(follow) => (follow, Role::Follower),
             };
             if let Some(found) = in_memory.filter(|found| may_revalidate(options, found)) {
                 return Ok(self.serve_stale(found, StaleReason::Revalidating));
             }
             match self.wait(follow, options).await? {
                 Ok(found) if !wanted.accepts(&found) => {}
-                Ok(found) if found.freshness == Freshness::Fresh => return Ok(Cached::new(found)),
+                Ok(found) if found.freshness == Freshness::Fresh => {
+                    self.emit(&role.served_from(found.tier));
+                    return Ok(Cached::new(found));
+                }
                 Ok(found) if may_revalidate(options, &found) => {
                     return Ok(self.serve_stale(found, StaleReason::Revalidating));
                 }
                 // The flight was content with a stale value; this caller is not.
                 Ok(_) => {}
-                Err(failed) => return self.fall_back(key, options, wanted, failed),
+                Err(failed) => return self.fall_back(key, options, wanted, role, failed),
             }
         }
     }
@@ -122,6 +129,7 @@ where
     /// Starts the flight in a task of its own. The loader's closure is called here, its future runs there.
     fn take_off(
         self: &Arc<Self>,
+        task: Task,
         lead: Lead<K, Outcome<V>>,
         options: &EntryOptions,
         wanted: Wanted,
@@ -134,9 +142,10 @@ where
             Ok(load) => {
                 let (engine, options) = (self.clone(), options.clone());
                 let flight = Flight { engine, lead, fence, options, wanted };
-                self.detach(flight.run(Loader { load, wishes }));
+                self.detach(task, flight.run(Loader { load, wishes }));
             }
             Err(panic) => {
+                self.emit(&Event::Load { outcome: LoadOutcome::Panicked, took: Duration::ZERO });
                 let error = failure(Failure::from_panic(&*panic), self.times.hard_timeout);
                 lead.land(Err(Failed { error, stale: None }));
             }
@@ -152,7 +161,6 @@ where
         match follow.wait_or_interim(content).await {
             Ok(Landing::Final(outcome) | Landing::Interim(outcome)) => Ok(outcome),
             Ok(Landing::Abandoned) => {
-                self.emit(&Event::TaskPanicked);
                 let detail = "the task that loaded it panicked or was dropped";
                 Err(Error::new(ErrorKind::Panicked, "load").detail(detail).into())
             }
@@ -167,15 +175,22 @@ where
         key: &K,
         options: &EntryOptions,
         wanted: Wanted,
+        role: Role,
         failed: Failed<V>,
     ) -> Result<Option<Cached<V>>, LoadError> {
         let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
         match in_memory.or(failed.stale) {
-            Some(found) if found.freshness == Freshness::Fresh => Ok(Cached::new(found)),
-            Some(found) if options.may_serve_on_error(found.stale_for) => {
+            Some(found) if found.freshness == Freshness::Fresh => {
+                self.emit(&role.served_from(found.tier));
+                Ok(Cached::new(found))
+            }
+            Some(found) if may_fall_back(options, &found) => {
                 Ok(self.serve_stale(found, StaleReason::LoadFailed(failed.error)))
             }
-            _ => Err(failed.error),
+            _ => {
+                self.emit(&role.served_from(Tier::Loader));
+                Err(failed.error)
+            }
         }
     }
 
@@ -188,6 +203,33 @@ where
 /// Whether a value past its time may be served while it is refreshed. One that was invalidated never is.
 pub(crate) fn may_revalidate<V>(options: &EntryOptions, found: &Found<V>) -> bool {
     found.freshness == Freshness::Stale && options.may_serve_while_revalidating(found.stale_for)
+}
+
+/// Whether an old value may be served because the load failed. How long ago an invalidated one was marked is
+/// not known, only that its tier keeps it no longer than the window; a call's own bound is held against its
+/// whole age.
+fn may_fall_back<V>(options: &EntryOptions, found: &Found<V>) -> bool {
+    match found.freshness {
+        Freshness::Invalidated => !options.stale_if_error.is_zero() && found.stale_for <= options.max_stale,
+        _ => options.may_serve_on_error(found.stale_for),
+    }
+}
+
+/// A caller's part in a flight: each read is counted once, by what came of it.
+#[derive(Clone, Copy)]
+enum Role {
+    Leader,
+    Follower,
+}
+
+impl Role {
+    fn served_from(self, tier: Tier) -> Event<'static> {
+        match (tier, self) {
+            (Tier::Loader, Self::Leader) => Event::Miss,
+            (Tier::Loader, Self::Follower) => Event::Coalesced,
+            (tier, _) => Event::Hit { tier },
+        }
+    }
 }
 
 /// A load that was to give a value gave an absence: only a defect here could make it so.

@@ -81,7 +81,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
         if now >= meta.hard_expiry() && meta.hard_expiry() != Timestamp::NEVER {
             Judged::Unusable(None)
         } else if record.invalidated {
-            // When it was marked is not known: at the latest when it was stored.
+            // When it was marked is not known: at the earliest when it was stored.
             Judged::Stale(found(Freshness::Invalidated, record.age))
         } else if now < meta.soft_expiry() || meta.soft_expiry() == Timestamp::NEVER {
             Judged::Fresh(found(Freshness::Fresh, Duration::ZERO))

@@ -1,5 +1,6 @@
 //! Figures of a cache.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use cachalot_core::{Event, LoadOutcome, StoreStats, Tier};
@@ -10,11 +11,11 @@ use cachalot_core::{Event, LoadOutcome, StoreStats, Tier};
 pub struct Stats {
     /// Reads served fresh from memory.
     pub memory_hits: u64,
-    /// Reads of a flight served from the shared tier.
+    /// Reads served fresh from the shared tier.
     pub backend_hits: u64,
-    /// Reads that found nothing usable in any tier.
+    /// Reads that found nothing in any tier; those that may load began one.
     pub misses: u64,
-    /// Callers that joined a load already running.
+    /// Reads answered by a load that another caller had begun.
     pub coalesced: u64,
     /// Stale values served.
     pub stale_served: u64,
@@ -123,10 +124,12 @@ impl Counters {
     }
 }
 
+const LANES: usize = 16;
+
 /// A counter that many threads increment without sharing a cache line.
 #[derive(Default)]
 struct Striped {
-    lanes: [Lane; 16],
+    lanes: [Lane; LANES],
 }
 
 #[derive(Default)]
@@ -134,18 +137,24 @@ struct Striped {
 struct Lane(AtomicU64);
 
 thread_local! {
-    static LANE: usize = {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    };
+    /// The lane of this thread; without one yet, the largest number.
+    static LANE: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// The threads take the lanes in turn.
+#[cold]
+fn take_lane() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let lane = NEXT.fetch_add(1, Ordering::Relaxed) % LANES;
+    LANE.set(lane);
+    lane
 }
 
 impl Striped {
     #[inline]
     fn increment(&self) {
-        // A thread that is ending has no lane of its own any more.
-        let lane = LANE.try_with(|lane| *lane).unwrap_or(0);
-        self.lanes[lane % self.lanes.len()].0.fetch_add(1, Ordering::Relaxed);
+        let lane = self.lanes.get(LANE.get()).unwrap_or_else(|| &self.lanes[take_lane()]);
+        lane.0.fetch_add(1, Ordering::Relaxed);
     }
 
     fn sum(&self) -> u64 {

@@ -8,7 +8,7 @@ use cachalot_core::{
     Backend, Commit, Entry, EntryOptions, Error, ErrorKind, Event, Held, Key, LeaseBackend, Meta, Put,
     PutReply, Result, Store, Tier, Token,
 };
-use cachalot_invalidation::Backoff;
+use cachalot_invalidation::{Backoff, Item};
 
 use crate::engine::Engine;
 use crate::shared::Shared;
@@ -29,8 +29,9 @@ pub enum Removal {
 pub enum Inserted {
     /// Stored in the shared tier, where there is one, and in memory, unless memory cannot hold it.
     Stored,
-    /// Not stored, because an invalidation or another writer came in between, its TTL says so, or it cannot
-    /// be held. The old value is gone from the shared tier too.
+    /// Not kept, because an invalidation or another writer came in between, its TTL says so, or it cannot be
+    /// held. The old value is gone from the shared tier too; of two writers that overlap in one process the
+    /// value of either may be there.
     Dropped,
     /// Not stored, because the shared tier could not be reached. The old value there is removed by a
     /// replay, as with [`Removal::Deferred`].
@@ -70,8 +71,8 @@ where
                 return Removal::Deferred;
             }
         }
-        self.flights.void(&key);
         self.store.expire(&key, keep);
+        self.flights.void(&key);
         Removal::Removed
     }
 
@@ -100,6 +101,11 @@ where
             Ok(true) => {
                 let kept = self.store.commit_write(fence, key.clone(), entry);
                 self.flights.void(&key);
+                if kept == Commit::Revoked {
+                    // Another writer here came in between, and either value may be the last one below. Its
+                    // right to store in memory ends too, lest memory keeps the other one.
+                    self.forget(&key);
+                }
                 // Too heavy for memory or past its time there: the shared tier has it all the same.
                 Ok(self.inserted(if kept == Commit::Rejected { Commit::Stored } else { kept }))
             }
@@ -186,35 +192,48 @@ where
         let start = self.deferred.defer(shared_key, key.clone());
         self.forget(&key);
         if start {
-            self.detach(self.clone().replay());
+            // Not refused by a shutdown: it belongs to the invalidation that runs.
+            self.detach(self.tasks.begin(), self.clone().replay());
         }
     }
 
     /// Replays deferred invalidations until none is left. Each is tried in each round, so that one that
     /// keeps failing holds up no other.
     async fn replay(self: Arc<Self>) {
+        let Some(shared) = &self.shared else { return };
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-        loop {
+        while !self.deferred.finish() {
             tokio::time::sleep(backoff.next(&self.entropy)).await;
-            for item in self.deferred.items() {
-                let Some(shared) = &self.shared else { return };
-                match shared.backend.remove(&item.key).await {
-                    Ok(_) => {
-                        // Before it is settled: until then no reader stores.
-                        self.forget(&item.typed);
-                        self.deferred.settle(&item);
-                        self.emit(&Event::Replayed);
-                        backoff.reset();
-                    }
-                    Err(error) => self.backend_failed(&error),
+            for items in self.deferred.items().chunks(KEYS_PER_REPLAY) {
+                if self.replay_some(shared, items).await {
+                    backoff.reset();
                 }
-            }
-            if self.deferred.finish() {
-                return;
             }
         }
     }
+
+    /// Whether the shared tier has taken any of `items`.
+    async fn replay_some(&self, shared: &Shared<K, V>, items: &[Item<K>]) -> bool {
+        let keys: Vec<Key> = items.iter().map(|item| item.key.clone()).collect();
+        let mut taken = false;
+        for (item, removed) in items.iter().zip(shared.backend.remove_many(&keys).await) {
+            match removed {
+                Ok(_) => {
+                    // Before it is settled: until then no reader stores.
+                    self.forget(&item.typed);
+                    self.deferred.settle(item);
+                    self.emit(&Event::Replayed);
+                    taken = true;
+                }
+                Err(error) => self.backend_failed(&error),
+            }
+        }
+        taken
+    }
 }
+
+/// How many invalidations are replayed in one go.
+const KEYS_PER_REPLAY: usize = 256;
 
 /// Why [`Engine::put_over`] did not get to its end.
 enum PutOver {

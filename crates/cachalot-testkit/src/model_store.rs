@@ -114,7 +114,7 @@ where
     fn commit_write(&self, fence: Fence, key: K, entry: Arc<Entry<V>>) -> Commit {
         let mut state = self.state();
         let committed = state.commit(&self.clock, &fence, key, entry);
-        if committed == Commit::Stored {
+        if committed != Commit::Revoked {
             state.generation += 1;
         }
         committed

@@ -99,6 +99,7 @@ macro_rules! __for_each_store_case {
             a_written_commit_after_an_invalidation_is_refused
             a_refused_written_commit_revokes_nothing_else
             a_rejected_written_commit_removes_the_old_value
+            a_rejected_written_commit_revokes_every_other_fence_of_the_key
             stats_count_the_entries_and_their_weight
             stats_count_refused_commits
             no_commit_begun_before_an_invalidation_is_seen_after_it

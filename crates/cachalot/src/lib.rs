@@ -44,9 +44,9 @@
 
 #[doc(inline)]
 pub use cachalot_core::{
-    CacheKey, Clock, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Freshness, LoadError,
-    LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Store, StoreStats, Tier,
-    Timestamp, Ttl, units,
+    CacheKey, Clock, Commit, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Hit,
+    LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Store,
+    StoreStats, Tier, Timestamp, Ttl, units,
 };
 
 #[cfg(feature = "memory")]
@@ -68,7 +68,10 @@ mod cache {
 }
 #[cfg(feature = "cache")]
 #[doc(inline)]
-pub use cachalot_core::{Backend, Codec, Key, LeaseBackend, Namespace, Source, codec};
+pub use cachalot_core::{
+    Backend, BackendInfo, Codec, Expired, Held, Holder, Key, LeaseBackend, LeaseReply, Namespace, Nonce, Put,
+    PutReply, Record, Removed, Source, Token, codec,
+};
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_memory_backend::MemoryBackend;

@@ -4,7 +4,6 @@
 //! database and then removes the pages that it made wrong.
 
 use std::hash::Hash;
-use std::sync::Arc;
 
 use cachalot::units::{hours, minutes, seconds};
 use cachalot::{Cache, CacheKey, Cached, LoadError, Memory, RedisBackend, Stats, Ttl, Unfinished};
@@ -27,7 +26,7 @@ impl Catalog {
     ///
     /// # Errors
     /// When a setting contradicts another.
-    pub fn new(database: Database, redis: Option<Arc<RedisBackend>>) -> cachalot::Result<Self> {
+    pub fn new(database: Database, redis: Option<RedisBackend>) -> cachalot::Result<Self> {
         Ok(Self {
             database,
             products: open("products", 20_000, Ttl::minutes(5), redis.as_ref())?,
@@ -130,7 +129,7 @@ fn open<K, V>(
     name: &str,
     pages_in_memory: u64,
     ttl: Ttl,
-    redis: Option<&Arc<RedisBackend>>,
+    redis: Option<&RedisBackend>,
 ) -> cachalot::Result<Cache<K, V>>
 where
     K: CacheKey + Hash + Eq + Clone + Send + Sync + 'static,
@@ -145,7 +144,7 @@ where
     match redis {
         // A removal by another process reaches Redis at once, but not yet the memory of this one: so short
         // a copy bounds how long this one may show what the other has changed.
-        Some(redis) => cache.backend(Arc::clone(redis)).memory_ttl(seconds(1)).build(),
+        Some(redis) => cache.backend(redis.clone()).memory_ttl(seconds(1)).build(),
         None => cache.build(),
     }
 }

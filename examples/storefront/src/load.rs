@@ -21,7 +21,7 @@ pub const CALLERS: u64 = 32;
 /// How skewed requests are: a little more than sales, since people look at what they do not buy.
 const SKEW: f64 = 0.99;
 /// A popular product that the load leaves alone, so that it is still cold when the crowd comes.
-const COLD: ProductId = ProductId(5);
+const COLD: ProductId = ProductId(10);
 /// How many callers want the cold page.
 pub const CROWD: usize = 1_000;
 

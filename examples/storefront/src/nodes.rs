@@ -110,7 +110,7 @@ async fn open(args: &NodeArgs) -> Result<Pages> {
         CacheChoice::Memory => Pages::Cached(Catalog::new(database, None)?),
         CacheChoice::Redis(url) => {
             let redis = Redis::connect(url).await?;
-            Pages::Cached(Catalog::new(database, Some(Arc::new(redis)))?)
+            Pages::Cached(Catalog::new(database, Some(redis))?)
         }
     })
 }

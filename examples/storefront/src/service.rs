@@ -8,6 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
+use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -34,6 +35,10 @@ pub async fn serve(
         .route("/users/{id}", get(user))
         .route("/stats", get(stats))
         .with_state(Arc::new(pages));
+    let listener = listener.tap_io(|connection| {
+        // Else small answers wait for the acknowledgement of the last. A connection that refuses is slower.
+        let _ = connection.set_nodelay(true);
+    });
     axum::serve(listener, routes).with_graceful_shutdown(stop).await
 }
 

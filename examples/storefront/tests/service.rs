@@ -199,7 +199,7 @@ async fn two_services(database: &Database, redis: &storefront::redis::Redis) -> 
     let mut clients = Vec::new();
     for _ in 0..2 {
         let backend = cachalot::Redis::connect(redis.url()).await.unwrap();
-        let catalog = Catalog::new(database.clone(), Some(Arc::new(backend))).unwrap();
+        let catalog = Catalog::new(database.clone(), Some(backend)).unwrap();
         clients.push(Arc::new(serve(Pages::Cached(catalog)).await));
     }
     clients.try_into().unwrap()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::error::short_key;
 use crate::{CacheKey, Error, ErrorKind, Result};
 
 /// The name of a cache in its shared tiers: the first part of every key, so that caches don't meet and a
@@ -43,6 +44,7 @@ impl Namespace {
 }
 
 /// A key in a shared tier: `namespace:key`, any bytes, with a stable fingerprint. A clone shares the bytes.
+/// Its `Debug` shows it shortened, as errors do.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Key {
     bytes: Bytes,
@@ -71,7 +73,7 @@ impl Key {
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({})", self.bytes.escape_ascii())
+        write!(f, "Key({})", short_key(&self.bytes))
     }
 }
 
@@ -87,6 +89,13 @@ mod tests {
         for bad in ["", "a:b", "a*", "a b", "ü", &"x".repeat(65)] {
             assert_eq!(Namespace::new(bad).unwrap_err().kind(), ErrorKind::Config, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn long_and_binary_keys_are_shortened_and_escaped_in_debug() {
+        assert_eq!(format!("{:?}", Key::new("users:42")), "Key(users:42)");
+        assert_eq!(format!("{:?}", Key::new(&b"a\xff\n"[..])), r"Key(a\xff\n)");
+        assert_eq!(format!("{:?}", Key::new("x".repeat(40))), format!("Key({}…)", "x".repeat(32)));
     }
 
     #[test]

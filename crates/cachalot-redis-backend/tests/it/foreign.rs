@@ -1,15 +1,14 @@
 //! What is not ours: other bytes, other types, other prefixes.
 
 use cachalot_core::{Backend, ErrorKind, Expired, Key, LeaseBackend, LeaseReply, PutReply, Removed};
-use cachalot_redis_backend::Redis;
 
-use crate::support::{Fixture, TERM, TTL, is_lease, put, token};
+use crate::support::{Fixture, TERM, TTL, is_lease, patient, put, token};
 
 fn set(f: &Fixture, bytes: &[u8]) {
     let _: () = redis::cmd("SET").arg(f.key.as_bytes()).arg(bytes).query(&mut f.raw()).unwrap();
 }
 
-/// Redis keeps no difference between an empty string and none that scripts could see cheaply.
+/// An empty string and no key look alike to a script that reads a range.
 fn refused(foreign: &[u8]) -> PutReply {
     if foreign.is_empty() { PutReply::Absent } else { PutReply::Lost }
 }
@@ -96,7 +95,7 @@ async fn one_key_of_another_type_does_not_spoil_a_batch() {
 #[tokio::test]
 async fn prefixes_keep_caches_apart_and_stand_before_every_key() {
     let f = Fixture::start().await;
-    let shop = Redis::builder(f.server.url()).key_prefix("shop:").connect().await.unwrap();
+    let shop = patient(f.server.url()).key_prefix("shop:").connect().await.unwrap();
     f.store("ours").await;
     assert_eq!(shop.get(&f.key).await.unwrap(), None);
     let owner = token();

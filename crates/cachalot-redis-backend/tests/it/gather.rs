@@ -6,17 +6,16 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cachalot_core::{Backend, ErrorKind, Key, LeaseBackend, Result};
-use cachalot_redis_backend::{Redis, RedisBackend};
+use cachalot_redis_backend::RedisBackend;
 use cachalot_testkit::RedisServer;
 
-use crate::support::{TERM, put, raw, token};
+use crate::support::{TERM, patient, put, raw, token};
 
 const READERS: usize = 300;
 
 /// Two of three keys hold their own name, the third is a list or absent.
 async fn filled(server: &RedisServer) -> (Arc<RedisBackend>, Vec<Key>) {
-    let deadline = Duration::from_secs(30);
-    let backend = Redis::builder(server.url()).connections(1).deadline(deadline).connect().await.unwrap();
+    let backend = patient(server.url()).connections(1).connect().await.unwrap();
     let keys: Vec<Key> = (0..READERS).map(|n| Key::new(format!("k{n}"))).collect();
     for (at, key) in keys.iter().enumerate() {
         if at % 3 < 2 {
@@ -154,4 +153,21 @@ fn a_backend_outlives_the_runtime_it_began_in() {
         tokio::task::yield_now().await;
     });
     cachalot_testkit::block_on(async { assert_own(&keys, read_all(&backend, &keys).await) });
+}
+
+#[test]
+fn a_runtime_that_ends_before_its_gatherer_began_stops_no_later_read() {
+    let server = RedisServer::start();
+    let (backend, keys) = cachalot_testkit::block_on(filled(&server));
+    cachalot_testkit::block_on(async {
+        let mut reads = [&keys[0], &keys[1]].map(|key| Box::pin(backend.get(key)));
+        for read in &mut reads {
+            let poll: Poll<_> = read.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(poll.is_pending());
+        }
+    });
+    let found = cachalot_testkit::block_on(async {
+        tokio::time::timeout(Duration::from_secs(20), backend.get(&keys[1])).await.expect("no answer")
+    });
+    assert_eq!(found.unwrap().unwrap().payload, keys[1].as_bytes());
 }

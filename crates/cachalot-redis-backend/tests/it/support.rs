@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use cachalot_core::{Backend, Entropy, Key, LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record, Token};
-use cachalot_redis_backend::{Redis, RedisBackend};
+use cachalot_core::{
+    Backend, Entropy, Key, LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record, Result, Token,
+};
+use cachalot_redis_backend::{Redis, RedisBackend, RedisBuilder};
 use cachalot_testkit::RedisServer;
 
 pub(crate) const TERM: Duration = Duration::from_secs(5);
@@ -18,7 +20,7 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) async fn start() -> Self {
         let server = RedisServer::start();
-        let backend = Redis::connect(server.url()).await.unwrap();
+        let backend = connect(server.url()).await.unwrap();
         Self { backend, server, key: Key::new("users:1") }
     }
 
@@ -73,6 +75,17 @@ impl Fixture {
         let keys = std::slice::from_ref(&self.key);
         self.backend.get_many(keys).await.remove(0).unwrap()
     }
+}
+
+/// Settings for where an answer is expected: with more time than it takes on a machine that is busy with other
+/// tests.
+pub(crate) fn patient(url: impl Into<String>) -> RedisBuilder {
+    Redis::builder(url).deadline(Duration::from_secs(30))
+}
+
+/// Connects with [`patient`] settings.
+pub(crate) async fn connect(url: impl Into<String>) -> Result<RedisBackend> {
+    patient(url).connect().await
 }
 
 pub(crate) fn raw(server: &RedisServer) -> redis::Connection {

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use cachalot_core::{Backend, Clock, ManualClock, Timestamp};
-use cachalot_redis_backend::Redis;
 
-use crate::support::Fixture;
+use crate::support::{Fixture, patient};
 
 #[tokio::test]
 async fn two_nodes_15_minutes_apart_agree_on_the_age() {
@@ -18,7 +17,7 @@ async fn two_nodes_15_minutes_apart_agree_on_the_age() {
                 let now = Clock::system().now();
                 if ahead { now + shift } else { now.back(shift) }
             });
-            let node = Redis::builder(f.server.url()).clock(clock).connect().await.unwrap();
+            let node = patient(f.server.url()).clock(clock).connect().await.unwrap();
             let age = node.get(&f.key).await.unwrap().unwrap().age;
             assert!(age < Duration::from_secs(5), "{age:?}");
             let age = node.get_many(std::slice::from_ref(&f.key)).await.remove(0).unwrap().unwrap().age;
@@ -32,7 +31,7 @@ async fn an_age_grows_with_our_clock_between_readings_and_is_set_right_by_the_ne
     let f = Fixture::start().await;
     f.store("v1").await;
     let time = ManualClock::new();
-    let node = Redis::builder(f.server.url()).clock(time.clock()).connections(1).connect().await.unwrap();
+    let node = patient(f.server.url()).clock(time.clock()).connections(1).connect().await.unwrap();
     let age = async || node.get(&f.key).await.unwrap().unwrap().age;
     let young = age().await;
     time.advance(Duration::from_secs(30));

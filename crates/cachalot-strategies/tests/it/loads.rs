@@ -269,5 +269,5 @@ async fn an_observer_sees_what_happens() {
     world.load(&cache, 1).await.unwrap();
     world.load(&cache, 1).await.unwrap();
     let seen = log.lock().unwrap().join("; ");
-    assert_eq!(seen, "Miss; Load { outcome: Ok, took: 0ns }; Hit { tier: Memory }");
+    assert_eq!(seen, "Load { outcome: Ok, took: 0ns }; Miss; Hit { tier: Memory }");
 }

@@ -3,7 +3,9 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
 mod loads;
+mod order;
 mod outage;
+mod plug;
 mod shared_tier;
 mod stale;
 mod world;

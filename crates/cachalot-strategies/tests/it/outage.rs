@@ -2,115 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use cachalot_core::*;
+use cachalot_core::Tier;
 use cachalot_strategies::{Inserted, Removal};
 
-use crate::world::{World, pass, secs};
+use crate::plug::Plug;
+use crate::world::{Users, World, pass, secs};
 
-/// A backend that can be unplugged.
-#[derive(Debug)]
-struct Plug<B> {
-    inner: B,
-    out: Arc<AtomicBool>,
-}
-
-impl<B> Plug<B> {
-    fn check(&self) -> Result<()> {
-        if self.out.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::Unavailable, "plug"));
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl<B: Backend> Backend for Plug<B> {
-    fn info(&self) -> BackendInfo {
-        self.inner.info()
-    }
-
-    async fn get(&self, key: &Key) -> Result<Option<Record>> {
-        self.check()?;
-        self.inner.get(key).await
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
-        match self.check() {
-            Ok(()) => self.inner.get_many(keys).await,
-            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
-        }
-    }
-
-    async fn remove(&self, key: &Key) -> Result<Removed> {
-        self.check()?;
-        self.inner.remove(key).await
-    }
-
-    async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
-        match self.check() {
-            Ok(()) => self.inner.remove_many(keys).await,
-            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
-        }
-    }
-
-    async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
-        self.check()?;
-        self.inner.expire(key, keep).await
-    }
-
-    async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
-        self.check()?;
-        self.inner.touch(key, nonce, ttl).await
-    }
-
-    fn leases(&self) -> Option<&dyn LeaseBackend> {
-        Some(self)
-    }
-}
-
-impl<B: Backend> Plug<B> {
-    fn inner(&self) -> Result<&dyn LeaseBackend> {
-        self.check()?;
-        self.inner.leases().ok_or_else(|| Error::new(ErrorKind::Unsupported, "plug"))
-    }
-}
-
-#[async_trait]
-impl<B: Backend> LeaseBackend for Plug<B> {
-    async fn get_or_lease(
-        &self,
-        key: &Key,
-        token: Token,
-        term: Duration,
-        refuse: Option<Nonce>,
-    ) -> Result<LeaseReply> {
-        self.inner()?.get_or_lease(key, token, term, refuse).await
-    }
-
-    async fn put_leased(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
-        self.inner()?.put_leased(key, token, put).await
-    }
-
-    async fn release(&self, key: &Key, token: Token) -> Result<bool> {
-        self.inner()?.release(key, token).await
-    }
-
-    async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
-        self.inner()?.hold(key, token, term).await
-    }
-
-    async fn put_held(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
-        self.inner()?.put_held(key, token, put).await
-    }
-}
-
-fn plugged(world: &World) -> (crate::world::Users, Arc<AtomicBool>) {
-    let out = Arc::new(AtomicBool::new(false));
-    let cache = world.over(Plug { inner: world.shared.clone(), out: out.clone() });
-    (cache, out)
+fn plugged(world: &World) -> (Users, Arc<AtomicBool>) {
+    let plug = Plug::new(world.shared.clone());
+    let out = plug.out.clone();
+    (world.over(plug), out)
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use cachalot_core::codec::MsgPack;
 use cachalot_core::envelope::{self, Header};
-use cachalot_core::{
-    Backend, Entropy, ErrorKind, LeaseBackend, LeaseReply, Namespace, Nonce, Put, Tier, Token,
-};
+use cachalot_core::{Entropy, ErrorKind, LeaseBackend, LeaseReply, Namespace, Nonce, Put, Tier, Token};
+
+use cachalot_memory_backend::MemoryBackend;
 
 use crate::world::{World, pass, secs, settle};
 
@@ -39,7 +39,7 @@ async fn forty_processes_share_one_load() {
 #[tokio::test(start_paused = true)]
 async fn a_process_that_dies_while_loading_holds_others_up_for_its_term_only() {
     let world = World::new();
-    let build = || world.builder().backend(world.shared.clone()).lease_term(secs(5)).build().unwrap();
+    let build = || world.builder().backend(world.shared.clone()).hard_timeout(secs(5)).build().unwrap();
     let key = Namespace::new("users").unwrap().key(&1u64);
     let token = Token::draw(&Entropy::seeded(9));
     let reply = world.shared.get_or_lease(&key, token, secs(5), None).await.unwrap();
@@ -178,8 +178,33 @@ async fn contradictory_builders_are_refused() {
     let kind = |built: cachalot_core::Result<crate::world::Users>| built.unwrap_err().kind();
     assert_eq!(kind(cachalot_strategies::Cache::builder("users").build()), ErrorKind::Config);
     assert_eq!(kind(world.builder().schema(1).build()), ErrorKind::Config);
-    assert_eq!(kind(world.builder().lease_term(Duration::ZERO).build()), ErrorKind::Config);
+    assert_eq!(
+        kind(world.builder().lease_term(secs(5)).build()),
+        ErrorKind::Config,
+        "below the hard timeout"
+    );
+    assert_eq!(kind(world.builder().hard_timeout(Duration::ZERO).build()), ErrorKind::Config);
     let memory = cachalot_memory_backend::Memory::entries(10);
     assert_eq!(kind(cachalot_strategies::Cache::builder("a:b").memory(memory).build()), ErrorKind::Config);
-    let _: &dyn Backend = &*world.shared;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_shared_tier_cannot_hold_memory_keeps_only_under_the_lease() {
+    let world = World::new();
+    let narrow = MemoryBackend::with_limit(400, world.clock.clone());
+    let (loader, remover) = (world.over(narrow.clone()), world.over(narrow));
+    world.source.set(1, "x".repeat(1000));
+    for removed in [false, true] {
+        let gate = world.source.stop_after_reading();
+        let load = world.spawn_load(&loader, 1);
+        gate.reached(gate.arrivals() + 1).await;
+        if removed {
+            remover.remove(&1).await.unwrap();
+        }
+        gate.open();
+        load.await.unwrap().unwrap();
+        assert_eq!(loader.get_local(&1).is_none(), removed);
+        loader.remove(&1).await.unwrap();
+    }
+    assert_eq!(loader.stats().unstorable, 2);
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use cachalot_core::{Freshness, Tier};
 use cachalot_strategies::StaleReason;
 
-use crate::world::{World, pass, secs, settle};
+use crate::plug::Plug;
+use crate::world::{UsersBuilder, World, pass, secs, settle};
 
 #[tokio::test(start_paused = true)]
 async fn stale_while_revalidate_serves_at_once_and_refreshes_once() {
@@ -184,4 +185,89 @@ async fn a_strict_caller_is_not_content_with_another_callers_stale_value() {
     settle().await;
     gate.open();
     assert_eq!(*strict.await.unwrap().unwrap(), "Augusta");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_removed_elsewhere_while_the_lease_is_asked_for_is_not_served_as_stale() {
+    let world = World::new();
+    let plug = Plug::new(world.shared.clone());
+    let before_lease = plug.before_lease.clone();
+    let build = |builder: UsersBuilder| {
+        let builder = builder.ttl(secs(60)).memory_ttl(secs(1));
+        builder.stale_while_revalidate(secs(3600)).stale_if_error(secs(3600)).build().unwrap()
+    };
+    let (reader, remover) =
+        (build(world.builder().backend(plug)), build(world.builder().backend(world.shared.clone())));
+    world.load(&remover, 1).await.unwrap();
+    pass(secs(70)).await;
+
+    *before_lease.lock().unwrap() = Some(Box::pin(async move {
+        remover.remove(&1).await.unwrap();
+    }));
+    world.source.fail_next(1);
+    assert!(world.load(&reader, 1).await.is_err(), "the stale value it had read is gone for good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_removed_elsewhere_during_a_load_that_fails_is_not_served_as_stale() {
+    let world = World::new();
+    let build = || {
+        let builder = world.builder().backend(world.shared.clone()).memory_ttl(secs(1));
+        builder.ttl(secs(60)).stale_if_error(secs(3600)).build().unwrap()
+    };
+    let (reader, remover) = (build(), build());
+    world.load(&remover, 1).await.unwrap();
+    pass(secs(70)).await;
+    for removed in [false, true] {
+        let gate = world.source.stop_after_reading();
+        world.source.fail_next(1);
+        let load = world.spawn_load(&reader, 1);
+        gate.reached(gate.arrivals() + 1).await;
+        if removed {
+            remover.remove(&1).await.unwrap();
+        }
+        gate.open();
+        assert_eq!(load.await.unwrap().is_err(), removed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_value_of_the_shared_tier_is_kept_for_its_window_however_old_it_was() {
+    let world = World::new();
+    let build = || {
+        let builder = world.builder().backend(world.shared.clone()).memory_ttl(secs(1));
+        builder.ttl(secs(3600)).stale_if_error(secs(600)).build().unwrap()
+    };
+    let (one, two) = (build(), build());
+    world.load(&one, 1).await.unwrap();
+    pass(secs(1200)).await;
+    two.expire(&1).await.unwrap();
+    pass(secs(599)).await;
+    world.source.fail_next(1);
+    assert_eq!(world.load(&one, 1).await.unwrap().freshness(), Freshness::Invalidated);
+    pass(secs(1)).await;
+    world.source.fail_next(1);
+    assert!(world.load(&one, 1).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_is_counted_once_whatever_came_of_it() {
+    let world = World::new();
+    let cache = world.builder().ttl(secs(60)).stale_while_revalidate(secs(30)).build().unwrap();
+    for _ in 0..10 {
+        assert!(cache.get(&1).await.is_none());
+    }
+    world.load(&cache, 1).await.unwrap();
+    pass(secs(70)).await;
+    let gate = world.source.stop_after_reading();
+    for _ in 0..20 {
+        world.load(&cache, 1).await.unwrap();
+    }
+    gate.open();
+    settle().await;
+    world.load(&cache, 1).await.unwrap();
+    let stats = cache.stats();
+    let reads = stats.memory_hits + stats.backend_hits + stats.stale_served + stats.misses + stats.coalesced;
+    assert_eq!((reads, stats.misses, stats.coalesced, stats.stale_served), (32, 11, 0, 20));
+    assert!((stats.hit_ratio() - 21.0 / 32.0).abs() < 1e-9);
 }

@@ -1,6 +1,7 @@
 //! A source, an optional shared tier, and caches over them, all in tokio's paused time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cachalot_core::{Backend, Clock, Entropy, Entry, LoadError};
@@ -20,6 +21,8 @@ pub(crate) struct World {
     pub(crate) source: CountingSource<u64, String>,
     pub(crate) clock: Clock,
     pub(crate) shared: Arc<MemoryBackend>,
+    /// Each process draws its own tokens.
+    nodes: AtomicU64,
 }
 
 impl World {
@@ -27,14 +30,14 @@ impl World {
     pub(crate) fn new() -> Self {
         let clock = tokio_clock();
         let shared = Arc::new(MemoryBackend::with_limit(1 << 20, clock.clone()));
-        Self { source: source(), clock, shared }
+        Self { source: source(), clock, shared, nodes: AtomicU64::new(1) }
     }
 
     pub(crate) fn builder(&self) -> UsersBuilder {
         Cache::builder("users")
             .memory(Memory::entries(1000))
             .clock(self.clock.clone())
-            .entropy(Entropy::seeded(1))
+            .entropy(Entropy::seeded(self.nodes.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// A cache with memory alone.

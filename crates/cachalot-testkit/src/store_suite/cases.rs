@@ -362,6 +362,17 @@ pub fn a_rejected_written_commit_removes_the_old_value<S: Tested>(it: &StoreSubj
     assert!(it.store.get("k").is_none());
 }
 
+/// Else an older load fills the gap that the newer value has left.
+pub fn a_rejected_written_commit_revokes_every_other_fence_of_the_key<S: Tested>(it: &StoreSubject<S>) {
+    let dead = it.entry_for(1, seconds(1), seconds(2));
+    it.time.advance(seconds(2));
+    let (reader, writer, other_writer) = (it.begin("k"), it.begin("k"), it.begin("k"));
+    assert_eq!(it.store.commit_write(writer, "k".to_owned(), dead), Commit::Rejected);
+    assert_eq!(it.commit(reader, "k", 2), Commit::Revoked);
+    assert_eq!(it.commit_write(other_writer, "k", 3), Commit::Revoked);
+    assert!(it.store.get("k").is_none());
+}
+
 pub fn stats_count_the_entries_and_their_weight<S: Tested>(it: &StoreSubject<S>) {
     for n in 0..10 {
         it.put(&format!("key:{n}"), n);
@@ -390,6 +401,8 @@ pub fn no_commit_begun_before_an_invalidation_is_seen_after_it<S: Tested>(it: &S
     const ROUNDS: u64 = 3000;
     let source = AtomicU64::new(0);
     thread::scope(|scope| {
+        // The loading thread ends also when the assertion fails; else the scope would wait for ever.
+        let _over = AtLast(|| source.store(ROUNDS, Ordering::SeqCst));
         scope.spawn(|| {
             while source.load(Ordering::SeqCst) < ROUNDS {
                 let fence = it.begin("k");
@@ -403,4 +416,13 @@ pub fn no_commit_begun_before_an_invalidation_is_seen_after_it<S: Tested>(it: &S
             assert!(seen.is_none_or(|seen| seen == version), "{seen:?} after {version}");
         }
     });
+}
+
+/// Does it when dropped.
+struct AtLast<F: Fn()>(F);
+
+impl<F: Fn()> Drop for AtLast<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }

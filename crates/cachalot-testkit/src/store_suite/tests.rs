@@ -2,8 +2,10 @@
 
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::channel;
+use std::thread;
 
-use cachalot_core::{Hit, Result, StoreStats};
+use cachalot_core::{Hit, Result, StoreStats, Timestamp};
 use equivalent::Equivalent;
 
 use super::*;
@@ -26,6 +28,16 @@ fn every_broken_store_is_caught_by_its_sentences_alone() {
     let caught: Vec<_> = DEFECTS.iter().map(|(defect, _)| (*defect, caught_by(*defect))).collect();
     let expected: Vec<_> = DEFECTS.iter().map(|(defect, by)| (*defect, by.to_vec())).collect();
     assert_eq!(caught, expected);
+}
+
+#[test]
+fn a_race_that_is_lost_ends() {
+    let (sender, ended) = channel();
+    thread::spawn(move || {
+        let race = cases::no_commit_begun_before_an_invalidation_is_seen_after_it::<Broken>;
+        sender.send(passes(race, ServesWhatNobodyStored))
+    });
+    assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(false));
 }
 
 /// The race of two threads is left out: it may or may not be lost.
@@ -54,9 +66,11 @@ enum Defect {
     VoidsByClearing,
     KeepsTheOldValueOfARejected,
     WritesLikeAReader,
+    RejectsLikeAReader,
     ServesAMillisecondTooLong,
     CallsStaleFresh,
     NeverStaleFor,
+    ServesWhatNobodyStored,
 }
 
 use Defect::*;
@@ -73,6 +87,7 @@ const DEFECTS: &[(Defect, &[&str])] = &[
             "a_written_commit_revokes_every_other_fence_of_the_key",
             "a_written_commit_after_an_invalidation_is_refused",
             "a_refused_written_commit_revokes_nothing_else",
+            "a_rejected_written_commit_revokes_every_other_fence_of_the_key",
             "stats_count_refused_commits",
         ],
     ),
@@ -99,7 +114,14 @@ const DEFECTS: &[(Defect, &[&str])] = &[
     (VoidsNothing, &["a_commit_after_void_all_is_refused"]),
     (VoidsByClearing, &["void_all_keeps_what_is_held"]),
     (KeepsTheOldValueOfARejected, &["a_rejected_commit_removes_the_old_value"]),
-    (WritesLikeAReader, &["a_written_commit_revokes_every_other_fence_of_the_key"]),
+    (
+        WritesLikeAReader,
+        &[
+            "a_written_commit_revokes_every_other_fence_of_the_key",
+            "a_rejected_written_commit_revokes_every_other_fence_of_the_key",
+        ],
+    ),
+    (RejectsLikeAReader, &["a_rejected_written_commit_revokes_every_other_fence_of_the_key"]),
     (
         ServesAMillisecondTooLong,
         &[
@@ -111,6 +133,7 @@ const DEFECTS: &[(Defect, &[&str])] = &[
             "an_entry_past_its_life_is_rejected",
             "a_rejected_commit_removes_the_old_value",
             "a_rejected_written_commit_removes_the_old_value",
+            "a_rejected_written_commit_revokes_every_other_fence_of_the_key",
         ],
     ),
     (CallsStaleFresh, &["an_entry_is_stale_from_its_soft_expiry_on"]),
@@ -148,6 +171,13 @@ impl Broken {
     }
 }
 
+fn invented() -> Hit<u64> {
+    let at = Timestamp::from_millis(0);
+    let meta = Meta::new(at, seconds(10), seconds(30), Duration::ZERO);
+    let entry = Arc::new(Entry { value: Some(u64::MAX), meta });
+    Hit { entry, freshness: Freshness::Fresh, stale_for: Duration::ZERO, at }
+}
+
 impl Store<String, u64> for Broken {
     type Config = Defect;
 
@@ -160,6 +190,9 @@ impl Store<String, u64> for Broken {
     where
         Q: Hash + Equivalent<String> + ?Sized,
     {
+        if self.is(ServesWhatNobodyStored) {
+            return Some(invented());
+        }
         let mut hit = self.inner.get(key)?;
         match self.defect {
             CallsStaleFresh if hit.freshness == Freshness::Stale => hit.freshness = Freshness::Fresh,
@@ -188,6 +221,13 @@ impl Store<String, u64> for Broken {
             return self.commit(fence, key, entry);
         }
         let (fence, entry) = (self.fence(fence, &key), self.entry(entry));
+        if self.is(RejectsLikeAReader) {
+            let committed = self.inner.commit(fence, key.clone(), entry.clone());
+            return match committed {
+                Commit::Stored => self.inner.commit_write(self.inner.begin(&key), key, entry),
+                not_stored => not_stored,
+            };
+        }
         self.inner.commit_write(fence, key, entry)
     }
 

@@ -1,0 +1,115 @@
+//! A backend with a boundary before and after every operation.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cachalot_core::{
+    Backend, BackendInfo, Expired, Held, Key, LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record,
+    Removed, Result, Token,
+};
+
+/// What happens between the steps of a [`Stepped`].
+#[async_trait]
+pub trait Steps: fmt::Debug + Send + Sync + 'static {
+    /// A boundary: returns when the operation may go on.
+    async fn boundary(&self, label: &'static str);
+
+    /// What an operation gave.
+    fn note(&self, line: fmt::Arguments<'_>);
+}
+
+/// Passes everything on to `inner`, with a boundary of the script before and after.
+#[derive(Debug)]
+pub struct Stepped<B, P> {
+    inner: B,
+    script: P,
+}
+
+impl<B: Backend, P: Steps> Stepped<B, P> {
+    /// Makes the steps of `inner` visible to `script`.
+    pub fn new(inner: B, script: P) -> Self {
+        Self { inner, script }
+    }
+
+    fn inner_leases(&self) -> &dyn LeaseBackend {
+        self.inner.leases().expect("a backend with leases")
+    }
+}
+
+/// One operation between its two boundaries.
+macro_rules! step {
+    ($self:ident, $before:literal, $after:literal, $work:expr) => {{
+        $self.script.boundary($before).await;
+        let result = $work.await;
+        $self.script.note(format_args!("   {result:?}"));
+        $self.script.boundary($after).await;
+        result
+    }};
+}
+
+#[async_trait]
+impl<B: Backend, P: Steps> Backend for Stepped<B, P> {
+    fn info(&self) -> BackendInfo {
+        self.inner.info()
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>> {
+        step!(self, "before get", "after get", self.inner.get(key))
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
+        step!(self, "before get_many", "after get_many", self.inner.get_many(keys))
+    }
+
+    async fn remove(&self, key: &Key) -> Result<Removed> {
+        step!(self, "before remove", "after remove", self.inner.remove(key))
+    }
+
+    async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
+        step!(self, "before remove_many", "after remove_many", self.inner.remove_many(keys))
+    }
+
+    async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
+        step!(self, "before expire", "after expire", self.inner.expire(key, keep))
+    }
+
+    async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
+        step!(self, "before touch", "after touch", self.inner.touch(key, nonce, ttl))
+    }
+
+    fn leases(&self) -> Option<&dyn LeaseBackend> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl<B: Backend, P: Steps> LeaseBackend for Stepped<B, P> {
+    async fn get_or_lease(
+        &self,
+        key: &Key,
+        token: Token,
+        term: Duration,
+        refuse: Option<Nonce>,
+    ) -> Result<LeaseReply> {
+        let ask = self.inner_leases().get_or_lease(key, token, term, refuse);
+        step!(self, "before get_or_lease", "after get_or_lease", ask)
+    }
+
+    async fn put_leased(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
+        let put = self.inner_leases().put_leased(key, token, put);
+        step!(self, "before put_leased", "after put_leased", put)
+    }
+
+    async fn release(&self, key: &Key, token: Token) -> Result<bool> {
+        step!(self, "before release", "after release", self.inner_leases().release(key, token))
+    }
+
+    async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
+        step!(self, "before hold", "after hold", self.inner_leases().hold(key, token, term))
+    }
+
+    async fn put_held(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
+        step!(self, "before put_held", "after put_held", self.inner_leases().put_held(key, token, put))
+    }
+}

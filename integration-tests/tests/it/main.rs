@@ -1,0 +1,11 @@
+//! Stories over real servers and in a simulated world.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
+
+mod hot_path;
+mod interleavings;
+mod outage;
+mod processes;
+mod rolling_deploy;
+mod stampede;
+mod world;
+mod writers;

@@ -24,6 +24,9 @@ impl Budget {
 
     /// Turns a reservation of `held` into one of `wanted`, if there is room.
     pub(crate) fn exchange(&self, held: u64, wanted: u64) -> bool {
+        if held == wanted {
+            return true;
+        }
         let grow = |used: u64| {
             let after = (used - held).checked_add(wanted)?;
             (after <= self.capacity).then_some(after)
@@ -32,7 +35,9 @@ impl Budget {
     }
 
     pub(crate) fn release(&self, weight: u64) {
-        self.used.fetch_sub(weight, Ordering::Relaxed);
+        if weight > 0 {
+            self.used.fetch_sub(weight, Ordering::Relaxed);
+        }
     }
 }
 

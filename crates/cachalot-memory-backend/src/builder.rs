@@ -53,7 +53,7 @@ impl<K, T> MemoryBuilder<K, T> {
     }
 
     /// The number of shards, rounded up to a power of two. More let more threads in at once, and each then
-    /// sees a smaller part of the traffic to evict by. Default: four per core, fewer if a shard would hold
+    /// sees a smaller part of the traffic to evict by. Default: 64, or four per core if that is more, and fewer if a shard would hold
     /// less than about 64 entries. The bound is on the sum of all shards in any case.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
@@ -84,8 +84,14 @@ impl<K, T> MemoryBuilder<K, T> {
             let filled = self.capacity / (ENTRIES_PER_SHARD * self.usual_weight());
             // Rounding up must not halve what a shard holds.
             let filled = usize::try_from(filled / 2 + 1).unwrap_or(MAX_SHARDS);
-            (4 * cores).min(filled).min(MAX_SHARDS)
+            (4 * cores).max(USUAL_SHARDS).min(filled).min(MAX_SHARDS)
         })
+    }
+
+    /// How many entries each of so many shards is to hold, if that is known.
+    pub(crate) fn entries_per_shard(&self, shards: usize) -> Option<usize> {
+        let entries = self.capacity / self.weigh.each()?.max(1);
+        usize::try_from(entries / shards as u64 + 1).ok()
     }
 
     /// A guess for a custom weigher: below most weights in bytes, above most others.
@@ -99,11 +105,21 @@ impl<K, T> MemoryBuilder<K, T> {
 }
 
 impl<K, T> Weigh<K, T> {
+    #[inline]
     pub(crate) fn of(&self, key: &K, value: &T) -> u64 {
         match self {
-            Self::Shallow { behind } => shallow::<K, T>() + behind,
-            Self::Each(weight) => *weight,
             Self::By(weigh) => weigh(key, value).max(1),
+            _ => self.each().unwrap_or(1),
+        }
+    }
+
+    /// What every entry weighs, if that is known.
+    #[inline]
+    pub(crate) fn each(&self) -> Option<u64> {
+        match self {
+            Self::Shallow { behind } => Some(shallow::<K, T>() + behind),
+            Self::Each(weight) => Some(*weight),
+            Self::By(_) => None,
         }
     }
 }
@@ -115,10 +131,13 @@ const fn shallow<K, T>() -> u64 {
 
 const MAX_SHARDS: usize = 1 << 16;
 
+const USUAL_SHARDS: usize = 64;
+
 const ENTRIES_PER_SHARD: u64 = 64;
 
-/// Bytes per entry besides key and value: times, weight and hash (48), the policy's node (24), table and
-/// ghost (16), free slots of growing vectors.
+/// Bytes per entry besides key and value, on the safe side: tag, mark, trace and ghost (13), times (up to 8),
+/// a weight (8, if weighed), a fifth of all that and of the entry for spare cells, and what the allocator adds
+/// behind values; a table that grows is there twice for a moment.
 const SLOT_OVERHEAD: usize = 96;
 
 fn unfit(why: &'static str) -> Error {

@@ -34,6 +34,10 @@ mod store;
 pub use bytes::MemoryBackend;
 
 mod budget;
+mod life;
 mod policy;
 mod shard;
+#[allow(unsafe_code, reason = "keys and values lie inline, without a tag of their own")]
+mod slots;
+#[allow(unsafe_code, reason = "an unlock is a plain store")]
 mod sync;

@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
-use std::sync::MutexGuard;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -12,9 +11,11 @@ use equivalent::Equivalent;
 
 use crate::budget::Budget;
 use crate::builder::{MemoryBuilder, Weigh};
-use crate::shard::{Fences, Held, Life, STRIPES, Shard, has_come};
+use crate::life::{LIFE, Life, has_come};
+use crate::shard::{Fences, Gone, STRIPES, Shard};
+use crate::slots::{Found as Held, Slot, WAYS};
 use crate::stats::Stats;
-use crate::sync::Lock;
+use crate::sync::{Guard, Lock};
 
 /// A bounded concurrent cache: values `T` under keys `K`, each with its own times.
 ///
@@ -58,8 +59,8 @@ pub struct Memory<K, T> {
     evict_at: AtomicUsize,
     /// The shard in which expired entries are being collected.
     sweep_at: AtomicUsize,
-    /// Writes so far, about: every few of them pay for a part of a sweep.
-    writes: AtomicUsize,
+    /// Whether any entry ever had an end.
+    any_timed: AtomicBool,
 }
 
 /// A value with what it is good for, as [`Memory::find`] gives it.
@@ -91,15 +92,16 @@ impl<K, T> Memory<K, T> {
 
     pub(crate) fn open_with(builder: MemoryBuilder<K, T>) -> Self {
         let shards = builder.shard_count().next_power_of_two();
+        let (each, entries) = (builder.weigh.each(), builder.entries_per_shard(shards));
         Self {
-            shards: (0..shards).map(|_| Lock::new(Shard::new())).collect(),
+            shards: (0..shards).map(|_| Lock::new(Shard::new(each, entries))).collect(),
             budget: Budget::new(builder.capacity),
             weigh: builder.weigh,
             clock: builder.clock,
             hasher: RandomState::new(),
             evict_at: AtomicUsize::new(0),
             sweep_at: AtomicUsize::new(0),
-            writes: AtomicUsize::new(0),
+            any_timed: AtomicBool::new(false),
         }
     }
 
@@ -131,8 +133,8 @@ impl<K, T> Memory<K, T> {
             let counts = shard.counts;
             stats.entries += shard.len() as u64;
             stats.weight += shard.weight();
-            stats.hits += counts.hits;
-            stats.misses += counts.misses;
+            stats.hits += shard.hits;
+            stats.misses += shard.misses;
             stats.inserts += counts.inserts;
             stats.evicted += counts.evicted;
             stats.expired += counts.expired;
@@ -179,7 +181,8 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         self.read(key, |value, life, at| {
-            let fresh = !life.invalidated && !has_come(&self.clock, at, life.soft);
+            // Without an end there is no time, and no need for one.
+            let fresh = at.is_none_or(|at| !life.invalidated && !has_come(&self.clock, at, life.soft));
             fresh.then(|| read(value))
         })
     }
@@ -191,6 +194,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         T: Clone,
     {
         self.read(key, |value, life, at| {
+            let at = at.unwrap_or_else(|| self.clock.coarse());
             let freshness = if life.invalidated {
                 Freshness::Invalidated
             } else if has_come(&self.clock, at, life.soft) {
@@ -218,8 +222,9 @@ impl<K: Hash + Eq, T> Memory<K, T> {
 
     /// As [`Memory::insert`], for `ttl` from now. Below a millisecond it is not held.
     pub fn insert_with_ttl(&self, key: K, value: T, ttl: Duration) -> bool {
-        let end = self.clock.now() + ttl;
-        self.insert_until(key, value, end, end)
+        let now = self.clock.now();
+        let end = now + ttl;
+        self.store_at(now, key, value, Life::new(end, end), Right::Always) == Commit::Stored
     }
 
     /// As [`Memory::insert`]: fresh until `soft`, stale from then until `hard`. A `soft` behind `hard` counts
@@ -235,17 +240,18 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let hash = self.hash(key);
-        let held;
+        let (gone, life);
         {
             let mut shard = self.shard(hash);
-            let index = shard.find(hash, key);
+            let slot = shard.find(hash, key);
             shard.fences.void(stripe(hash));
-            held = self.take(&mut shard, index?);
+            life = shard.life(slot?);
+            gone = self.take(&mut shard, slot?);
         }
-        let Held { key, value, life, .. } = held?;
+        let (key, value) = gone?;
         // Before the value is on its way out: the language forgets a return value if a local's `Drop` panics.
         drop(key);
-        let over = has_come(&self.clock, self.clock.coarse(), life.hard);
+        let over = !life.is_endless() && has_come(&self.clock, self.clock.coarse(), life.hard);
         (!over).then_some(value)
     }
 
@@ -258,18 +264,17 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         let (hash, now) = (self.hash(key), self.clock.now());
         let _gone;
         let mut shard = self.shard(hash);
-        let index = shard.find(hash, key);
+        let slot = shard.find(hash, key);
         shard.fences.void(stripe(hash));
-        let Some(index) = index else { return false };
-        let Some(held) = shard.held_mut(index) else {
-            return false;
-        };
-        let lives = !has_come(&self.clock, now, held.life.hard);
-        held.life =
-            Life { soft: held.life.soft.min(now), hard: held.life.hard.min(now + keep), invalidated: true };
-        if has_come(&self.clock, now, held.life.hard) {
+        let Some(slot) = slot else { return false };
+        let life = shard.life(slot);
+        let lives = !has_come(&self.clock, now, life.hard);
+        let life = Life { soft: life.soft.min(now), hard: life.hard.min(now + keep), invalidated: true };
+        self.any_timed.store(true, Ordering::Relaxed);
+        shard.set_life(slot, life, now);
+        if has_come(&self.clock, now, life.hard) {
             shard.counts.expired += 1;
-            _gone = self.take(&mut shard, index);
+            _gone = self.take(&mut shard, slot);
         }
         lives
     }
@@ -337,77 +342,83 @@ impl<K: Hash + Eq + Clone, T> Memory<K, T> {
     /// memory, and the weigher runs under the lock too.
     pub(crate) fn update<R>(&self, key: &K, mut decide: impl FnMut(Option<&T>) -> (Change<T>, R)) -> R {
         let hash = self.hash(key);
-        let mut garbage = Vec::new();
+        let mut garbage = Garbage::new();
+        let mut due = false;
         let result = loop {
             let mut _old = None;
             let now = self.clock.coarse();
             let mut shard = self.shard(hash);
-            let mut index = shard.find(hash, key);
-            if index.is_some_and(|index| self.is_over(&shard, index, now)) {
+            let mut slot = shard.find(hash, key);
+            if slot.is_some_and(|slot| has_come(&self.clock, now, shard.life(slot).hard)) {
                 shard.counts.expired += 1;
-                garbage.extend(index.take().and_then(|index| self.take(&mut shard, index)));
+                garbage.extend(slot.take().and_then(|slot| self.take(&mut shard, slot)));
             }
-            let held = index.and_then(|index| shard.held(index));
-            let (change, result) = decide(held.map(|held| &held.value));
+            let held = slot.and_then(|_| shard.look_up(hash, key));
+            let (change, result) = decide(held.map(|held| held.value));
             let (value, hard) = match change {
                 Change::Put(value, hard) => (value, hard),
                 Change::Keep => break result,
                 Change::Remove => {
-                    garbage.extend(index.and_then(|index| self.take(&mut shard, index)));
+                    garbage.extend(slot.and_then(|slot| self.take(&mut shard, slot)));
                     break result;
                 }
             };
             let weight = self.weigh.of(key, &value);
             if weight > self.budget.capacity() {
                 shard.counts.rejected += 1;
-                garbage.extend(index.and_then(|index| self.take(&mut shard, index)));
+                garbage.extend(slot.and_then(|slot| self.take(&mut shard, slot)));
                 break result;
             }
-            let life = Life::new(hard, hard);
-            match self.place(&mut shard, index, hash, weight, life, (key.clone(), value)) {
+            let new = New { hash, weight, life: Life::new(hard, hard), now, entry: (key.clone(), value) };
+            match self.place(&mut shard, slot, new, &mut garbage) {
                 Ok(old) => {
                     _old = old;
+                    due = is_due(&shard);
                     break result;
                 }
-                Err(_) => self.make_room(shard, hash, index, &mut garbage),
+                Err(_) => self.make_room(shard, hash, &mut garbage),
             }
         };
-        self.pay(&mut garbage);
+        if due {
+            self.pay();
+        }
         result
-    }
-
-    fn is_over(&self, shard: &Shard<K, T>, index: u32, now: Timestamp) -> bool {
-        shard.held(index).is_some_and(|held| has_come(&self.clock, now, held.life.hard))
     }
 }
 
 impl<K: Hash + Eq, T> Memory<K, T> {
-    /// What `read` makes of an entry before its hard expiry; `None` from it counts as a miss.
-    fn read<Q, R>(&self, key: &Q, read: impl FnOnce(&T, &Life, Timestamp) -> Option<R>) -> Option<R>
+    /// What `read` makes of an entry before its hard expiry; `None` from it counts as a miss. It gets the time
+    /// if the entry has an end.
+    #[inline]
+    fn read<Q, R>(&self, key: &Q, read: impl FnOnce(&T, &Life, Option<Timestamp>) -> Option<R>) -> Option<R>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let (hash, now) = (self.hash(key), self.clock.coarse());
+        let hash = self.hash(key);
         // Declared before the guard, so dropped after it.
         let _gone;
         let mut shard = self.shard(hash);
-        let Some(index) = shard.find(hash, key) else {
-            shard.counts.misses += 1;
+        let Some(Held { slot, mark, value }) = shard.look_up(hash, key) else {
+            shard.misses += 1;
             return None;
         };
-        let held = shard.held(index)?;
-        if has_come(&self.clock, now, held.life.hard) {
-            shard.counts.expired += 1;
-            shard.counts.misses += 1;
-            _gone = self.take(&mut shard, index);
-            return None;
-        }
-        let result = read(&held.value, &held.life, now);
-        if result.is_some() {
-            shard.counts.hits += 1;
-            shard.touch(index);
+        let result = if mark & LIFE == 0 {
+            read(value, &Life::ENDLESS, None)
         } else {
-            shard.counts.misses += 1;
+            let (life, now) = (shard.life(slot), self.clock.coarse());
+            if has_come(&self.clock, now, life.hard) {
+                shard.counts.expired += 1;
+                shard.misses += 1;
+                _gone = self.take(&mut shard, slot);
+                return None;
+            }
+            read(value, &life, Some(now))
+        };
+        if result.is_some() {
+            shard.hits += 1;
+            shard.touch(slot, mark);
+        } else {
+            shard.misses += 1;
         }
         result
     }
@@ -415,15 +426,20 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     /// Stores if `right` still stands. The right is looked at, and others are revoked, in the same step as
     /// the value changes.
     pub(crate) fn store(&self, key: K, value: T, life: Life, right: Right) -> Commit {
+        // Without an end there is no need for the time.
+        let now = if life.is_endless() { Timestamp::default() } else { self.clock.coarse() };
+        self.store_at(now, key, value, life, right)
+    }
+
+    fn store_at(&self, mut now: Timestamp, key: K, value: T, life: Life, right: Right) -> Commit {
         let (hash, weight) = (self.hash(&key), self.weigh.of(&key, &value));
         // All three are dropped after the guard.
         let mut entry = (key, value);
-        let mut garbage = Vec::new();
+        let mut garbage = Garbage::new();
         let mut _old = None;
-        loop {
-            let now = self.clock.coarse();
+        let due = loop {
             let mut shard = self.shard(hash);
-            let index = shard.find(hash, &entry.0);
+            let slot = shard.find(hash, &entry.0);
             if !self.allows(&shard, hash, &right) {
                 shard.counts.revoked += 1;
                 return Commit::Revoked;
@@ -432,64 +448,79 @@ impl<K: Hash + Eq, T> Memory<K, T> {
             if heavy || has_come(&self.clock, now, life.hard) {
                 shard.counts.rejected += u64::from(heavy);
                 right.revoke_others(&mut shard.fences, hash);
-                garbage.extend(index.and_then(|index| self.take(&mut shard, index)));
+                garbage.extend(slot.and_then(|slot| self.take(&mut shard, slot)));
                 return Commit::Rejected;
             }
-            match self.place(&mut shard, index, hash, weight, life, entry) {
+            match self.place(&mut shard, slot, New { hash, weight, life, now, entry }, &mut garbage) {
                 Ok(old) => {
                     right.revoke_others(&mut shard.fences, hash);
                     _old = old;
-                    break;
+                    break is_due(&shard);
                 }
                 Err(back) => entry = back,
             }
-            self.make_room(shard, hash, index, &mut garbage);
+            self.make_room(shard, hash, &mut garbage);
+            if !life.is_endless() {
+                now = self.clock.coarse();
+            }
+        };
+        if due {
+            self.pay();
         }
-        self.pay(&mut garbage);
         Commit::Stored
     }
 
-    /// Publishes an entry if its weight can be reserved; hands it back if not. What it replaces, or the key
-    /// it did not need, is handed out to be dropped.
+    /// Publishes an entry if its weight can be reserved, if need be at the cost of others in this shard; hands
+    /// it back if another shard has to give. What it replaces, or the key it did not need, is handed out to be
+    /// dropped.
     fn place(
         &self,
         shard: &mut Shard<K, T>,
-        index: Option<u32>,
-        hash: u64,
-        weight: u64,
-        life: Life,
-        (key, value): (K, T),
+        slot: Option<Slot>,
+        new: New<K, T>,
+        garbage: &mut Garbage<K, T>,
     ) -> Result<Option<(K, T)>, (K, T)> {
-        if let Some(index) = index {
-            let before = shard.held(index).map_or(0, |held| held.weight);
-            if !self.budget.exchange(before, weight) {
-                return Err((key, value));
-            }
-            return Ok(shard.replace(index, value, life, weight).map(|old| (key, old)));
+        let before = slot.map_or(0, |slot| shard.weight_of(slot));
+        // What is held of the reservations: that of the replaced, and those of victims.
+        let mut credit = before;
+        while shard.is_full() && slot.is_none() || !self.budget.exchange(credit, new.weight) {
+            let now = (!new.life.is_endless()).then_some(new.now);
+            let victim = if self.has_its_part(shard, slot) { self.evict(shard, slot, now) } else { None };
+            let Some(gone) = victim else {
+                self.budget.release(credit - before);
+                return Err(new.entry);
+            };
+            credit += gone.weight;
+            garbage.extend(Some(gone.entry));
         }
-        if shard.is_full() || !self.budget.exchange(0, weight) {
-            return Err((key, value));
+        let New { hash, weight, life, now, entry } = new;
+        if !life.is_endless() && !self.any_timed.load(Ordering::Relaxed) {
+            self.any_timed.store(true, Ordering::Relaxed);
         }
-        shard.add(Held { key, value, life, weight, hash });
-        Ok(None)
+        let Some(slot) = slot else {
+            return shard.add(hash, weight, life, now, entry).map(|()| None);
+        };
+        let (key, value) = entry;
+        Ok(shard.replace(slot, weight, life, now, value).map(|old| (key, old)))
     }
 
-    /// Takes one entry out, never the one to be `replaced`: it may hold the right to replace it. One of this
-    /// shard if it holds its part of the weight, else one of another. Never waits for a lock while it holds
-    /// one.
-    fn make_room(
-        &self,
-        mut shard: MutexGuard<'_, Shard<K, T>>,
-        hash: u64,
-        replaced: Option<u32>,
-        garbage: &mut Vec<Held<K, T>>,
-    ) {
-        let part = self.budget.used() / self.shards.len() as u64;
+    /// Whether a shard is the one to give: it has something besides the slot to be `replaced`, which may hold
+    /// the right to replace it, and no less than its part of the weight.
+    fn has_its_part(&self, shard: &Shard<K, T>, replaced: Option<Slot>) -> bool {
         let has_others = shard.len() > usize::from(replaced.is_some());
-        if has_others && (shard.weight() >= part || shard.is_full()) {
-            return garbage.extend(self.evict(&mut shard, replaced));
-        }
+        has_others && (shard.weight() >= self.part() || shard.is_full())
+    }
+
+    /// A shard's part of the weight.
+    fn part(&self) -> u64 {
+        // The number of shards is a power of two.
+        self.budget.used() >> self.shards.len().trailing_zeros()
+    }
+
+    /// Takes one entry out of another shard than that of `hash`. Never waits for a lock while it holds one.
+    fn make_room(&self, shard: Guard<'_, Shard<K, T>>, hash: u64, garbage: &mut Garbage<K, T>) {
         drop(shard);
+        let part = self.part();
         let start = self.evict_at.fetch_add(1, Ordering::Relaxed);
         for least in [part.max(1), 1] {
             for step in 0..self.shards.len() {
@@ -499,7 +530,11 @@ impl<K: Hash + Eq, T> Memory<K, T> {
                 }
                 let mut other = self.nth(at).lock();
                 if other.weight() >= least {
-                    return garbage.extend(self.evict(&mut other, None));
+                    let Some(gone) = self.evict(&mut other, None, None) else {
+                        return;
+                    };
+                    self.budget.release(gone.weight);
+                    return garbage.extend(Some(gone.entry));
                 }
             }
         }
@@ -507,35 +542,44 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         std::thread::yield_now();
     }
 
-    fn evict(&self, shard: &mut Shard<K, T>, spared: Option<u32>) -> Option<Held<K, T>> {
-        let held = shard.evict(self.clock.coarse(), spared)?;
-        self.budget.release(held.weight);
-        Some(held)
+    /// The weight stays reserved. `now`: the time, if it is known.
+    fn evict(
+        &self,
+        shard: &mut Shard<K, T>,
+        spared: Option<Slot>,
+        now: Option<Timestamp>,
+    ) -> Option<Gone<K, T>> {
+        shard.evict(|| now.unwrap_or_else(|| self.clock.coarse()), spared)
     }
 
-    fn take(&self, shard: &mut Shard<K, T>, index: u32) -> Option<Held<K, T>> {
-        let held = shard.take(index)?;
-        self.budget.release(held.weight);
-        Some(held)
+    fn take(&self, shard: &mut Shard<K, T>, slot: Slot) -> Option<(K, T)> {
+        let gone = shard.take(slot)?;
+        self.budget.release(gone.weight);
+        Some(gone.entry)
     }
 
     /// A write's part in collecting expired entries: a bounded walk every few writes, shard after shard.
-    fn pay(&self, garbage: &mut Vec<Held<K, T>>) {
-        if self.writes.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY != 0 {
+    #[cold]
+    fn pay(&self) {
+        if !self.any_timed.load(Ordering::Relaxed) {
             return;
         }
         let (now, mut steps) = (self.clock.coarse(), SWEEP_STEPS);
+        // Dropped after the guard.
+        let mut garbage = Vec::new();
         for _ in 0..self.shards.len() {
             let at = self.sweep_at.load(Ordering::Relaxed);
             let mut shard = self.nth(at).lock();
             let collected = garbage.len();
-            let done = shard.sweep(now, &mut steps, garbage);
-            let weight = garbage[collected..].iter().map(|held| held.weight).sum();
+            let done = shard.sweep(now, &mut steps, &mut garbage);
+            let weight = garbage[collected..].iter().map(|gone| gone.weight).sum();
             self.budget.release(weight);
-            if !done {
+            if done {
+                self.sweep_at.store(at.wrapping_add(1), Ordering::Relaxed);
+            }
+            if steps == 0 {
                 break;
             }
-            self.sweep_at.store(at.wrapping_add(1), Ordering::Relaxed);
         }
     }
 
@@ -555,7 +599,8 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         self.hasher.hash_one(key)
     }
 
-    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<K, T>> {
+    #[inline]
+    fn shard(&self, hash: u64) -> Guard<'_, Shard<K, T>> {
         self.nth(self.shard_index(hash)).lock()
     }
 
@@ -570,15 +615,49 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     }
 }
 
-/// Bits that choose neither the shard nor, in tables of usual size, the place within it.
+/// An entry to be published, and the time if it has an end.
+struct New<K, T> {
+    hash: u64,
+    weight: u64,
+    life: Life,
+    now: Timestamp,
+    entry: (K, T),
+}
+
+/// What is to be dropped after all locks are released. The first one needs no allocation.
+struct Garbage<K, T> {
+    first: Option<(K, T)>,
+    more: Vec<(K, T)>,
+}
+
+impl<K, T> Garbage<K, T> {
+    fn new() -> Self {
+        Self { first: None, more: Vec::new() }
+    }
+
+    fn extend(&mut self, entry: Option<(K, T)>) {
+        if self.first.is_none() {
+            self.first = entry;
+        } else {
+            self.more.extend(entry);
+        }
+    }
+}
+
+/// Bits that choose neither the shard nor the place within it.
 fn stripe(hash: u64) -> usize {
     (hash >> 34) as usize % STRIPES
 }
 
-/// Every so many writes one walk over so many slots: four a write, so all slots are seen while a quarter as
+/// Whether a write to this shard is one that pays.
+fn is_due<K, T>(shard: &Shard<K, T>) -> bool {
+    shard.counts.inserts % SWEEP_EVERY == 0
+}
+
+/// Every so many writes one walk over so many cells: eight a write, so all cells are seen while a seventh as
 /// many entries are written.
-const SWEEP_EVERY: usize = 8;
-const SWEEP_STEPS: usize = 32;
+const SWEEP_EVERY: u64 = 8;
+const SWEEP_STEPS: usize = 4 * WAYS;
 
 impl<K, T> fmt::Debug for Memory<K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

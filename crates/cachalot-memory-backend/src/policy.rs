@@ -1,4 +1,4 @@
-//! What to evict: S3-FIFO over indices.
+//! What to evict: S3-FIFO over the slots of a shard.
 //!
 //! New entries pass a small queue, about a tenth of the weight; those read meanwhile move on to the main
 //! queue, which gives every read entry another round. What leaves the small queue unread is remembered by
@@ -6,136 +6,25 @@
 //!
 //! Source: Yang et al., "FIFO Queues are All You Need for Cache Eviction", SOSP 2023.
 
-/// Orders the entries of one shard, which it knows by their index in the shard's slots.
+use crate::slots::{Slot, Slots};
+
+/// Orders the entries of one shard. What it knows of one of them are four bits of the slot's mark and a link.
 #[derive(Default)]
 pub(crate) struct Policy {
-    nodes: Vec<Node>,
     small: Queue,
     main: Queue,
     ghost: Ghost,
-    len: usize,
 }
 
-impl Policy {
-    /// An entry now stands at `index`, which was free.
-    pub(crate) fn insert(&mut self, index: u32, hash: u64, weight: u64) {
-        let at = index as usize;
-        if self.nodes.len() <= at {
-            self.nodes.resize(at + 1, Node::default());
-        }
-        self.len += 1;
-        self.ghost.grow_to(self.len);
-        let place = if self.ghost.recall(hash) { Place::Main } else { Place::Small };
-        self.nodes[at] = Node { weight, ..Node::default() };
-        self.push(place, index);
-    }
+/// How often read: two bits, as in the paper.
+const READS: u8 = 0b0011;
+/// In the main queue; without it, in the small one.
+const MAIN: u8 = 0b0100;
+/// In a queue. A slot that is emptied stays in, and its next entry takes over the place.
+const QUEUED: u8 = 0b1000;
 
-    /// The entry at `index` was read or written.
-    pub(crate) fn touch(&mut self, index: u32) {
-        let node = &mut self.nodes[index as usize];
-        node.reads = (node.reads + 1).min(MAX_READS);
-    }
-
-    /// The entry at `index` weighs `weight` from now on.
-    pub(crate) fn reweigh(&mut self, index: u32, weight: u64) {
-        let node = &mut self.nodes[index as usize];
-        let before = std::mem::replace(&mut node.weight, weight);
-        let place = node.place;
-        let queue = self.queue(place);
-        queue.weight = queue.weight - before + weight;
-    }
-
-    /// The weight of all entries.
-    pub(crate) fn weight(&self) -> u64 {
-        self.small.weight.saturating_add(self.main.weight)
-    }
-
-    /// The entry at `index` is gone for a reason of its own.
-    pub(crate) fn remove(&mut self, index: u32) {
-        self.unlink(index);
-        self.len -= 1;
-    }
-
-    /// Chooses an entry to evict, never `spared`, and forgets it, apart from a trace of `hash_of` it. `None`
-    /// if there is none.
-    pub(crate) fn evict(&mut self, spared: Option<u32>, hash_of: impl FnOnce(u32) -> u64) -> Option<u32> {
-        if let Some(spared) = spared {
-            self.unlink(spared);
-        }
-        let victim = self.choose();
-        if let Some(spared) = spared {
-            let place = self.nodes[spared as usize].place;
-            self.push(place, spared);
-        }
-        let victim = victim?;
-        if self.nodes[victim as usize].place == Place::Small {
-            self.ghost.remember(hash_of(victim));
-        }
-        self.remove(victim);
-        Some(victim)
-    }
-
-    fn choose(&mut self) -> Option<u32> {
-        for _ in 0..MAX_STEPS {
-            let place = self.next_place();
-            let candidate = self.queue(place).tail.index()?;
-            let node = &mut self.nodes[candidate as usize];
-            if node.reads == 0 {
-                return Some(candidate);
-            }
-            node.reads = if place == Place::Small { 0 } else { node.reads - 1 };
-            self.unlink(candidate);
-            self.push(Place::Main, candidate);
-        }
-        let place = self.next_place();
-        self.queue(place).tail.index()
-    }
-
-    /// The small queue gives as long as it has more than its share.
-    fn next_place(&self) -> Place {
-        let over = self.small.weight > self.weight() / SMALL_SHARE;
-        if over || self.main.tail == Link::NONE { Place::Small } else { Place::Main }
-    }
-
-    fn queue(&mut self, place: Place) -> &mut Queue {
-        match place {
-            Place::Small => &mut self.small,
-            Place::Main => &mut self.main,
-        }
-    }
-
-    /// Puts `index`, which is in no queue, at the head of one.
-    fn push(&mut self, place: Place, index: u32) {
-        let weight = self.nodes[index as usize].weight;
-        let queue = self.queue(place);
-        queue.weight += weight;
-        let older = std::mem::replace(&mut queue.head, Link(index));
-        match older.index() {
-            Some(older) => self.nodes[older as usize].newer = Link(index),
-            None => self.queue(place).tail = Link(index),
-        }
-        let node = &mut self.nodes[index as usize];
-        node.place = place;
-        node.older = older;
-        node.newer = Link::NONE;
-    }
-
-    fn unlink(&mut self, index: u32) {
-        let Node { newer, older, place, weight, .. } = self.nodes[index as usize];
-        self.queue(place).weight -= weight;
-        match newer.index() {
-            Some(newer) => self.nodes[newer as usize].older = older,
-            None => self.queue(place).head = older,
-        }
-        match older.index() {
-            Some(older) => self.nodes[older as usize].newer = newer,
-            None => self.queue(place).tail = newer,
-        }
-    }
-}
-
-/// Reads that are remembered: two bits, as in the paper.
-const MAX_READS: u8 = 3;
+/// The bits of a mark that belong to the policy.
+pub(crate) const POLICY: u8 = READS | MAIN | QUEUED;
 
 /// The small queue's share of the weight is one in this many.
 const SMALL_SHARE: u64 = 10;
@@ -143,70 +32,171 @@ const SMALL_SHARE: u64 = 10;
 /// Entries given another round by one eviction. Bounds its cost; the next one goes on from there.
 const MAX_STEPS: usize = 64;
 
-#[derive(Clone, Copy, Default)]
-struct Node {
-    weight: u64,
-    newer: Link,
-    older: Link,
-    place: Place,
-    reads: u8,
+impl Policy {
+    /// An entry was put into `slot`.
+    pub(crate) fn insert<K, T>(&mut self, slots: &mut Slots<K, T>, slot: Slot) {
+        self.ghost.grow_to(slots.len());
+        let returned = self.ghost.recall(slots.hash(slot));
+        let (mark, weight) = (slots.mark(slot), slots.weight(slot));
+        if mark & QUEUED == 0 {
+            return self.push(slots, slot, if returned { MAIN } else { 0 });
+        }
+        slots.set_mark(slot, mark & (MAIN | QUEUED) | u8::from(returned));
+        self.queue(mark).weight += weight;
+    }
+
+    /// The entry in `slot`, whose mark is `mark`, was read or written.
+    #[inline]
+    pub(crate) fn touch<K, T>(&mut self, slots: &mut Slots<K, T>, slot: Slot, mark: u8) {
+        if mark & READS != READS {
+            slots.set_mark(slot, mark + 1);
+        }
+    }
+
+    /// The entry in `slot` weighs `weight` from now on.
+    pub(crate) fn reweigh<K, T>(&mut self, slots: &mut Slots<K, T>, slot: Slot, weight: u64) {
+        let before = slots.weight(slot);
+        let queue = self.queue(slots.mark(slot));
+        queue.weight = queue.weight - before + weight;
+        slots.set_weight(slot, weight);
+    }
+
+    /// The weight of all entries.
+    pub(crate) fn weight(&self) -> u64 {
+        self.small.weight.saturating_add(self.main.weight)
+    }
+
+    /// The entry in `slot` is about to be taken out for a reason of its own.
+    pub(crate) fn remove<K, T>(&mut self, slots: &mut Slots<K, T>, slot: Slot) {
+        let mark = slots.mark(slot);
+        self.queue(mark).weight -= slots.weight(slot);
+        slots.set_mark(slot, mark & (MAIN | QUEUED));
+    }
+
+    /// Chooses an entry to evict, never `spared`, and forgets it, apart from a trace of its hash. `None` if
+    /// there is no other. The caller takes it out.
+    pub(crate) fn evict<K, T>(&mut self, slots: &mut Slots<K, T>, spared: Option<Slot>) -> Option<Slot> {
+        let (mut steps, mut aside) = (MAX_STEPS, None);
+        let victim = loop {
+            let place = self.next_place();
+            let Some(slot) = self.pop(slots, place) else {
+                break None;
+            };
+            let mark = slots.mark(slot);
+            if Some(slot) == spared {
+                aside = Some(mark);
+            } else if mark & READS == 0 || steps == 0 {
+                break Some(slot);
+            } else {
+                steps -= 1;
+                let left = if place == MAIN { (mark & READS) - 1 } else { 0 };
+                self.push(slots, slot, MAIN | left);
+            }
+        };
+        if let (Some(spared), Some(mark)) = (spared, aside) {
+            self.push(slots, spared, mark);
+        }
+        if slots.mark(victim?) & MAIN == 0 {
+            self.ghost.remember(slots.hash(victim?));
+        }
+        // Most evictions wait for memory; the next one need not.
+        for queue in [&self.small, &self.main] {
+            if let Some((oldest, _)) = queue.ends {
+                slots.warm(oldest);
+            }
+        }
+        victim
+    }
+
+    /// Forgets all places and hands them out: the slots of entries, in an order in which they may be told to
+    /// [`Policy::moved`].
+    pub(crate) fn unqueue<K, T>(&mut self, slots: &mut Slots<K, T>) -> Vec<Slot> {
+        let mut order = Vec::with_capacity(slots.len());
+        for place in [0, MAIN] {
+            while let Some(slot) = self.pop(slots, place) {
+                order.push(slot);
+            }
+        }
+        order
+    }
+
+    /// An entry that was marked with `mark` now lies in `slot` of another table.
+    pub(crate) fn moved<K, T>(&mut self, slots: &mut Slots<K, T>, slot: Slot, mark: u8) {
+        self.push(slots, slot, mark & (READS | MAIN));
+    }
+
+    /// The small queue gives as long as it has more than its share.
+    fn next_place(&self) -> u8 {
+        let over = self.small.weight > self.weight() / SMALL_SHARE;
+        if over || self.main.weight == 0 { 0 } else { MAIN }
+    }
+
+    fn queue(&mut self, mark: u8) -> &mut Queue {
+        if mark & MAIN == 0 { &mut self.small } else { &mut self.main }
+    }
+
+    /// Puts the entry in `slot`, which is in no queue, at the young end of that which `mark` names.
+    fn push<K, T>(&mut self, slots: &mut Slots<K, T>, slot: Slot, mark: u8) {
+        slots.set_mark(slot, slots.mark(slot) & !POLICY | mark | QUEUED);
+        let weight = slots.weight(slot);
+        let queue = self.queue(mark);
+        queue.weight += weight;
+        queue.ends = Some(match queue.ends {
+            None => (slot, slot),
+            Some((oldest, youngest)) => {
+                slots.set_link(youngest, slot);
+                (oldest, slot)
+            }
+        });
+    }
+
+    /// Takes the oldest entry out of a queue, and the empty slots before it.
+    fn pop<K, T>(&mut self, slots: &mut Slots<K, T>, place: u8) -> Option<Slot> {
+        let queue = self.queue(place);
+        while let Some((oldest, youngest)) = queue.ends {
+            queue.ends = (oldest != youngest).then(|| (slots.link(oldest), youngest));
+            slots.set_mark(oldest, slots.mark(oldest) & !QUEUED);
+            if slots.holds(oldest) {
+                queue.weight -= slots.weight(oldest);
+                return Some(oldest);
+            }
+        }
+        None
+    }
 }
 
-#[derive(Clone, Copy, Default, PartialEq)]
-enum Place {
-    #[default]
-    Small,
-    Main,
-}
-
+/// A queue of slots, each linked to the next younger one.
 #[derive(Default)]
 struct Queue {
-    head: Link,
-    tail: Link,
+    /// The oldest and the youngest.
+    ends: Option<(Slot, Slot)>,
+    /// The weight of the entries in it.
     weight: u64,
-}
-
-/// An index, or none.
-#[derive(Clone, Copy, PartialEq)]
-struct Link(u32);
-
-impl Link {
-    const NONE: Self = Self(u32::MAX);
-
-    fn index(self) -> Option<u32> {
-        (self != Self::NONE).then_some(self.0)
-    }
-}
-
-impl Default for Link {
-    fn default() -> Self {
-        Self::NONE
-    }
 }
 
 /// Hashes of entries evicted unread: one cell per hash value, the newest wins. Forgets when it grows.
 #[derive(Default)]
 struct Ghost {
-    cells: Vec<u32>,
+    cells: Box<[u16]>,
 }
 
 impl Ghost {
     fn grow_to(&mut self, entries: usize) {
         if self.cells.len() < entries {
-            self.cells = vec![0; entries.next_power_of_two()];
+            self.cells = vec![0; entries.next_power_of_two()].into_boxed_slice();
         }
     }
 
-    fn remember(&mut self, hash: u64) {
+    fn remember(&mut self, hash: u32) {
         if let Some(cell) = self.cell(hash) {
-            *cell = mark(hash);
+            *cell = print(hash);
         }
     }
 
     /// Whether `hash` was remembered; forgets it.
-    fn recall(&mut self, hash: u64) -> bool {
+    fn recall(&mut self, hash: u32) -> bool {
         match self.cell(hash) {
-            Some(cell) if *cell == mark(hash) => {
+            Some(cell) if *cell == print(hash) => {
                 *cell = 0;
                 true
             }
@@ -214,15 +204,15 @@ impl Ghost {
         }
     }
 
-    fn cell(&mut self, hash: u64) -> Option<&mut u32> {
+    fn cell(&mut self, hash: u32) -> Option<&mut u16> {
         let mask = self.cells.len().checked_sub(1)?;
         self.cells.get_mut(hash as usize & mask)
     }
 }
 
-/// Other bits than those that choose the cell. Zero means empty.
-fn mark(hash: u64) -> u32 {
-    (hash >> 32) as u32 | 1
+/// Other bits than those that choose the cell, unless there are very many. Zero means empty.
+fn print(hash: u32) -> u16 {
+    (hash.wrapping_mul(0x9e37_79b1) >> 16) as u16 | 1
 }
 
 #[cfg(test)]
@@ -233,47 +223,92 @@ mod tests {
     use super::*;
 
     /// A hash that spreads small numbers over all bits.
-    fn hash(key: u64) -> u64 {
-        key.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    fn hash(key: u64) -> u32 {
+        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 29) as u32
     }
 
-    /// A cache of `capacity` unit entries over one policy; keys are their own values.
-    struct Cache {
+    /// A policy over slots whose keys are numbers, as a shard joins them.
+    struct Queues {
         policy: Policy,
-        keys: Vec<Option<u64>>,
+        slots: Slots<u64, ()>,
+    }
+
+    impl Queues {
+        fn new() -> Self {
+            let slots = Slots::new(None).with_sets(200);
+            Self { policy: Policy::default(), slots }
+        }
+
+        fn slot(&self, key: u64) -> Option<Slot> {
+            self.slots.find(hash(key), |held| *held == key).map(|found| found.slot)
+        }
+
+        fn insert(&mut self, key: u64, weight: u64) -> Slot {
+            let slot = self.slots.put(hash(key), weight, (key, ())).unwrap();
+            self.policy.insert(&mut self.slots, slot);
+            slot
+        }
+
+        fn touch(&mut self, key: u64) {
+            let slot = self.slot(key).unwrap();
+            let mark = self.slots.mark(slot);
+            self.policy.touch(&mut self.slots, slot, mark);
+        }
+
+        fn remove(&mut self, key: u64) {
+            let slot = self.slot(key).unwrap();
+            self.policy.remove(&mut self.slots, slot);
+            self.slots.take(slot).unwrap();
+        }
+
+        fn evict(&mut self, spared: Option<u64>) -> Option<u64> {
+            let spared = spared.map(|key| self.slot(key).unwrap());
+            let victim = self.policy.evict(&mut self.slots, spared)?;
+            self.slots.take(victim).map(|(key, ())| key)
+        }
+
+        /// Reads left, and whether in the main queue.
+        fn state(&self, key: u64) -> (u8, bool) {
+            let mark = self.slots.mark(self.slot(key).unwrap());
+            (mark & READS, mark & MAIN != 0)
+        }
+    }
+
+    /// A cache of `capacity` unit entries over one policy.
+    struct Cache {
+        queues: Queues,
+        capacity: usize,
         hits: usize,
     }
 
     impl Cache {
         fn new(capacity: usize) -> Self {
-            Self { policy: Policy::default(), keys: vec![None; capacity], hits: 0 }
+            Self { queues: Queues::new(), capacity, hits: 0 }
         }
 
         fn holds(&self, key: u64) -> bool {
-            self.keys.contains(&Some(key))
+            self.queues.slot(key).is_some()
         }
 
         fn access(&mut self, key: u64) {
-            if let Some(index) = self.keys.iter().position(|held| *held == Some(key)) {
+            if self.holds(key) {
                 self.hits += 1;
-                return self.policy.touch(index as u32);
+                return self.queues.touch(key);
             }
-            let index = match self.keys.iter().position(Option::is_none) {
-                Some(free) => free as u32,
-                None => self.policy.evict(None, |index| hash(self.keys[index as usize].unwrap())).unwrap(),
-            };
-            self.keys[index as usize] = Some(key);
-            self.policy.insert(index, hash(key), 1);
+            if self.queues.slots.len() == self.capacity {
+                self.queues.evict(None).unwrap();
+            }
+            self.queues.insert(key, 1);
         }
     }
 
     #[test]
     fn unread_entries_leave_in_the_order_they_came() {
-        let mut policy = Policy::default();
-        for index in 0..4 {
-            policy.insert(index, hash(u64::from(index)), 1);
+        let mut queues = Queues::new();
+        for key in 0..4 {
+            queues.insert(key, 1);
         }
-        let order: Vec<u32> = iter::from_fn(|| policy.evict(None, |i| hash(u64::from(i)))).collect();
+        let order: Vec<u64> = iter::from_fn(|| queues.evict(None)).collect();
         assert_eq!(order, [0, 1, 2, 3]);
     }
 
@@ -299,75 +334,89 @@ mod tests {
 
     #[test]
     fn removed_entries_are_never_chosen() {
-        let mut policy = Policy::default();
-        for index in 0..8 {
-            policy.insert(index, hash(u64::from(index)), 1);
+        let mut queues = Queues::new();
+        for key in 0..8 {
+            queues.insert(key, 1);
         }
-        for index in [0, 3, 7] {
-            policy.remove(index);
+        for key in [0, 3, 7] {
+            queues.remove(key);
         }
-        let order: Vec<u32> = iter::from_fn(|| policy.evict(None, |i| hash(u64::from(i)))).collect();
+        let order: Vec<u64> = iter::from_fn(|| queues.evict(None)).collect();
         assert_eq!(order, [1, 2, 4, 5, 6]);
-        policy.insert(0, hash(0), 1);
-        assert!(policy.evict(None, |_| 0).is_some());
-        assert_eq!(policy.evict(None, |_| 0), None);
+        queues.insert(0, 1);
+        assert_eq!(queues.evict(None), Some(0));
+        assert_eq!(queues.evict(None), None);
+    }
+
+    #[test]
+    fn an_entry_in_a_slot_that_waits_is_in_one_queue_once() {
+        let mut queues = Queues::new();
+        for key in 0..4 {
+            queues.insert(key, 1);
+        }
+        for _ in 0..10 {
+            let slot = queues.slot(1).unwrap();
+            queues.remove(1);
+            assert_eq!(queues.insert(1, 1), slot);
+        }
+        let order: Vec<u64> = iter::from_fn(|| queues.evict(None)).collect();
+        assert_eq!(order, [0, 1, 2, 3]);
+        assert_eq!((queues.policy.small.ends, queues.policy.weight()), (None, 0));
     }
 
     #[test]
     fn the_spared_entry_is_never_chosen() {
         for spared in 0..4 {
-            let mut policy = Policy::default();
-            for index in 0..4 {
-                policy.insert(index, hash(u64::from(index)), 1);
+            let mut queues = Queues::new();
+            for key in 0..4 {
+                queues.insert(key, 1);
             }
-            let evicted = iter::from_fn(|| policy.evict(Some(spared), |i| hash(u64::from(i))));
-            let mut others: Vec<u32> = evicted.collect();
+            let mut others: Vec<u64> = iter::from_fn(|| queues.evict(Some(spared))).collect();
             others.push(spared);
             others.sort_unstable();
             assert_eq!(others, [0, 1, 2, 3]);
-            assert_eq!(policy.evict(None, |i| hash(u64::from(i))), Some(spared));
+            assert_eq!(queues.evict(None), Some(spared));
         }
     }
 
     #[test]
     fn reads_are_used_up_one_round_at_a_time() {
-        let mut policy = Policy::default();
-        policy.insert(0, hash(0), 1);
-        (0..5).for_each(|_| policy.touch(0));
-        policy.insert(1, hash(1), 1);
-        assert_eq!(policy.evict(None, |_| hash(1)), Some(1));
-        let node = policy.nodes[0];
-        assert!(node.place == Place::Main && node.reads == 0, "moved on, and starts anew");
-        (0..2).for_each(|_| policy.touch(0));
-        policy.insert(2, hash(2), 1);
-        policy.touch(2);
-        assert_eq!(policy.evict(None, |_| hash(2)), Some(2));
-        assert_eq!(policy.nodes[0].reads, 1, "one round in the main queue");
+        let mut queues = Queues::new();
+        queues.insert(0, 1);
+        (0..5).for_each(|_| queues.touch(0));
+        queues.insert(1, 1);
+        assert_eq!(queues.evict(None), Some(1));
+        assert_eq!(queues.state(0), (0, true), "moved on, and starts anew");
+        (0..2).for_each(|_| queues.touch(0));
+        queues.insert(2, 1);
+        queues.touch(2);
+        assert_eq!(queues.evict(None), Some(2));
+        assert_eq!(queues.state(0), (1, true), "one round in the main queue");
     }
 
     #[test]
     fn everything_read_often_still_gives_a_victim() {
-        let mut policy = Policy::default();
-        for index in 0..1000 {
-            policy.insert(index, hash(u64::from(index)), 1);
-            (0..5).for_each(|_| policy.touch(index));
+        let mut queues = Queues::new();
+        for key in 0..1000 {
+            queues.insert(key, 1);
+            (0..5).for_each(|_| queues.touch(key));
         }
-        let evicted = iter::from_fn(|| policy.evict(None, |i| hash(u64::from(i)))).count();
+        let evicted = iter::from_fn(|| queues.evict(None)).count();
         assert_eq!(evicted, 1000);
-        assert_eq!((policy.small.weight, policy.main.weight, policy.len), (0, 0, 0));
+        assert_eq!((queues.policy.small.weight, queues.policy.main.weight, queues.slots.len()), (0, 0, 0));
     }
 
     #[test]
     fn weights_follow_their_entries_through_the_queues() {
-        let mut policy = Policy::default();
-        policy.insert(0, hash(0), u64::MAX / 2);
-        policy.insert(1, hash(1), 5);
-        policy.reweigh(0, 7);
-        policy.touch(0);
-        assert_eq!(policy.evict(None, |_| hash(1)), Some(1));
-        assert_eq!((policy.small.weight, policy.main.weight), (0, 7));
-        policy.remove(0);
-        assert_eq!(policy.main.weight, 0);
+        let mut queues = Queues::new();
+        let slot = queues.insert(0, u64::MAX / 2);
+        queues.insert(1, 5);
+        queues.policy.reweigh(&mut queues.slots, slot, 7);
+        queues.touch(0);
+        assert_eq!(queues.evict(None), Some(1));
+        assert_eq!((queues.policy.small.weight, queues.policy.main.weight), (0, 7));
+        queues.remove(0);
+        assert_eq!(queues.policy.main.weight, 0);
     }
 
     #[test]

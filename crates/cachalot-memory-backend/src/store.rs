@@ -9,8 +9,8 @@ use cachalot_core::{Clock, Commit, Entry, Fence, Hit, Result, Store, StoreStats}
 use equivalent::Equivalent;
 
 use crate::builder::Weigh;
+use crate::life::Life;
 use crate::memory::Right;
-use crate::shard::Life;
 use crate::{Memory, MemoryBuilder};
 
 /// The L1 of a cache. Without a weigher the entry behind the `Arc` is counted at its own size; what the

@@ -370,7 +370,7 @@ impl<S: L1> World<S> {
             .stale_while_revalidate(millis(100))
             .stale_if_error(60 * MINUTE)
             .hard_timeout(millis(1_000))
-            .lease_term(millis(300))
+            .lease_term(millis(1_000))
             .hold_term(millis(200))
             .build()
             .unwrap()

@@ -9,9 +9,12 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cachalot::{Cache, LoaderError, Memory, Redis};
+use cachalot::{Cache, LoaderError, Memory};
+use integration_tests::{counted, patient};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -24,24 +27,30 @@ async fn main() {
     let [url, journal, callers, lease_term] = args.as_slice() else {
         panic!("fleet-node URL JOURNAL CALLERS LEASE_TERM_MS");
     };
-    let callers: u64 = callers.parse().unwrap();
+    let callers: usize = callers.parse().unwrap();
+    let lease_term = Duration::from_millis(lease_term.parse().unwrap());
     let cache: Cache<u64, String> = Cache::builder("fleet")
         .memory(Memory::entries(100))
-        .backend(Redis::connect(url).await.expect("a server"))
-        .lease_term(Duration::from_millis(lease_term.parse().unwrap()))
+        .backend(patient(url).connect().await.expect("a server"))
+        .hard_timeout(lease_term)
+        .lease_term(lease_term)
         .build()
         .unwrap();
     let heard = listen();
     say("ready");
     wait_for(&heard, "go").await;
 
+    let joined = Arc::new(AtomicUsize::new(0));
     let tasks: Vec<_> = (0..callers)
         .map(|_| {
             let (cache, heard, journal) = (cache.clone(), heard.clone(), journal.clone());
-            tokio::spawn(async move { cache.get_or_load(&1, |_| load(journal, heard)).await })
+            let joined = joined.clone();
+            tokio::spawn(
+                async move { counted(&joined, cache.get_or_load(&1, |_| load(journal, heard))).await },
+            )
         })
         .collect();
-    while cache.stats().coalesced + 1 < callers {
+    while joined.load(Ordering::SeqCst) < callers {
         sleep(Duration::from_millis(1)).await;
     }
     say("waiting");

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use cachalot::{Clock, Entry, Memory, MemoryBackend, Redis};
+use cachalot::{Clock, Entry, Memory, MemoryBackend};
 use cachalot_core::Backend;
 use cachalot_testkit::broken::{BrokenBackend, Defect};
 use cachalot_testkit::{ModelBackend, RedisServer, block_on, block_on_paused, tokio_clock};
 use tokio::task::JoinSet;
 
-use integration_tests::{Cell, L1, Lapse, Lapsed, Order, Probe, Stage, Step, Unfenced};
+use integration_tests::{Cell, L1, Lapse, Lapsed, Order, Probe, Stage, Step, Unfenced, connect};
 
 type Engine = Memory<u64, Arc<Entry<String>>>;
 
@@ -103,8 +103,7 @@ fn over_memory() -> Stage {
 }
 
 async fn over_redis(server: &RedisServer) -> Stage {
-    let redis = Redis::connect(server.url()).await.unwrap();
-    Stage::over(Arc::new(redis), Clock::system())
+    Stage::over(Arc::new(connect(server).await), Clock::system())
 }
 
 #[test]

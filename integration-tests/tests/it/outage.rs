@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cachalot::{Cache, Inserted, Memory, Redis, Removal, Tier};
+use cachalot::{Cache, Inserted, Memory, RedisBuilder, Removal, Tier};
 use cachalot_testkit::{CountingSource, RedisServer};
+use integration_tests::{connect, patient};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -23,10 +24,20 @@ struct World {
 }
 
 impl World {
-    async fn new() -> Self {
+    /// For servers that refuse at once, or are there.
+    fn new() -> Self {
+        Self::over(patient)
+    }
+
+    /// For a server that is stopped: a short deadline, which a command may miss on a busy machine too.
+    fn hasty() -> Self {
+        Self::over(|url| patient(url).deadline(Duration::from_millis(250)))
+    }
+
+    fn over(settings: fn(String) -> RedisBuilder) -> Self {
         let server = RedisServer::start_with(["--appendonly", "yes", "--appendfsync", "always"]);
         let source = CountingSource::with((1..=20).map(|id| (id, "old".to_owned())));
-        let cache = node(&server).await;
+        let cache = builder().backend(settings(server.url()).connect_lazy().unwrap()).build().unwrap();
         Self { server, source, cache }
     }
 
@@ -45,9 +56,7 @@ impl World {
 
     /// Reads past this process's memory, as another process does.
     async fn below(&self, key: u64) -> Option<String> {
-        let stranger = Redis::builder(self.server.url()).deadline(AGES).connect().await.unwrap();
-        let fresh: Users = builder().backend(stranger).build().unwrap();
-        fresh.get(&key).await.map(|value| value.to_string())
+        node(&self.server).await.get(&key).await.map(|value| value.to_string())
     }
 
     /// Loads user 1 until the shared tier has it: until the connection has recovered.
@@ -83,12 +92,12 @@ impl World {
 }
 
 fn builder() -> cachalot::CacheBuilder<u64, String> {
-    Cache::builder("users").memory(Memory::entries(100)).lease_term(Duration::from_millis(500))
+    let term = Duration::from_secs(5);
+    Cache::builder("users").memory(Memory::entries(100)).hard_timeout(term).lease_term(term)
 }
 
 async fn node(server: &RedisServer) -> Users {
-    let redis = Redis::builder(server.url()).deadline(Duration::from_millis(250)).connect_lazy().unwrap();
-    builder().backend(redis).build().unwrap()
+    builder().backend(connect(server).await).build().unwrap()
 }
 
 async fn load(cache: &Users, source: &CountingSource<u64, String>, key: u64) -> String {
@@ -99,7 +108,7 @@ async fn load(cache: &Users, source: &CountingSource<u64, String>, key: u64) -> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_killed_during_a_load_fails_no_read() {
-    let world = World::new().await;
+    let world = World::new();
     let (gate, standing) = world.standing_load().await;
     world.server.kill();
     gate.open();
@@ -114,7 +123,7 @@ async fn a_server_killed_during_a_load_fails_no_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_stopped_during_a_load_fails_no_read() {
-    let world = World::new().await;
+    let world = World::hasty();
     let (gate, standing) = world.standing_load().await;
     world.server.pause();
     gate.open();
@@ -129,7 +138,7 @@ async fn a_server_stopped_during_a_load_fails_no_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_restarted_during_a_load_forgets_the_lease_and_the_load_is_not_stored() {
-    let world = World::new().await;
+    let world = World::new();
     let (gate, standing) = world.standing_load().await;
     world.source.set(1, "new".into());
     // As another process does: it removes, and the server, coming back, knows of neither lease nor value.
@@ -146,7 +155,7 @@ async fn a_server_restarted_during_a_load_forgets_the_lease_and_the_load_is_not_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removal_while_the_server_is_dead_is_replayed_when_it_is_back_with_the_old_value() {
-    let world = World::new().await;
+    let world = World::new();
     assert_eq!(world.load(1).await, "old");
     world.source.set(1, "new".into());
     world.server.kill();
@@ -163,7 +172,7 @@ async fn a_removal_while_the_server_is_dead_is_replayed_when_it_is_back_with_the
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removal_while_the_server_stands_still_is_deferred_and_done() {
-    let world = World::new().await;
+    let world = World::hasty();
     assert_eq!(world.load(1).await, "old");
     world.source.set(1, "new".into());
     world.server.pause();
@@ -177,7 +186,7 @@ async fn a_removal_while_the_server_stands_still_is_deferred_and_done() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_insert_while_the_server_is_dead_leaves_no_older_value() {
-    let world = World::new().await;
+    let world = World::new();
     assert_eq!(world.load(1).await, "old");
     world.source.set(1, "new".into());
     world.server.kill();
@@ -191,7 +200,7 @@ async fn an_insert_while_the_server_is_dead_leaves_no_older_value() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_and_writers_go_on_through_kills_stops_and_restarts() {
-    let world = Arc::new(World::new().await);
+    let world = Arc::new(World::hasty());
     let over = Arc::new(AtomicBool::new(false));
     let reads = Arc::new(AtomicUsize::new(0));
     let workers: Vec<_> = (0..8)

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use cachalot::{Cache, Memory, Redis, Tier};
+use cachalot::{Cache, Memory, Tier};
 use cachalot_testkit::RedisServer;
+use integration_tests::connect;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -40,7 +41,7 @@ async fn release<V>(server: &RedisServer, schema: u32) -> Cache<u64, V>
 where
     V: Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    let redis = Redis::connect(server.url()).await.unwrap();
+    let redis = connect(server).await;
     let builder = Cache::builder("users").memory(Memory::entries(100)).backend(redis);
     builder.schema(schema).memory_ttl(MEMORY_TTL).build().unwrap()
 }

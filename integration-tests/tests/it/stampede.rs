@@ -1,34 +1,42 @@
 //! Ten thousand callers of one cold key over Redis.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cachalot::{Cache, Memory, Redis};
+use cachalot::{Cache, Memory};
 use cachalot_testkit::{CountingSource, RedisServer};
+use integration_tests::{connect, counted};
 use tokio::time::sleep;
+
+/// Longer than anything here can take on a busy machine.
+const AGES: Duration = Duration::from_secs(300);
 
 type Users = Cache<u64, String>;
 
 async fn node(server: &RedisServer) -> Users {
-    let redis = Redis::connect(server.url()).await.unwrap();
-    Cache::builder("users").memory(Memory::entries(100)).backend(redis).build().unwrap()
+    let redis = connect(server).await;
+    Cache::builder("users").memory(Memory::entries(100)).backend(redis).hard_timeout(AGES).build().unwrap()
 }
 
 /// Lets `callers` come to each of `nodes` at once. How often the source was asked.
 async fn storm(nodes: &[Users], callers: usize) -> usize {
     let source = CountingSource::with([(1, "Ada".to_owned())]);
     let gate = source.stop_after_reading();
+    let waiting = Arc::new(AtomicUsize::new(0));
     let tasks: Vec<_> = nodes
         .iter()
         .flat_map(|node| (0..callers).map(|_| node.clone()))
         .map(|node| {
-            let source = source.clone();
+            let (source, waiting) = (source.clone(), waiting.clone());
             tokio::spawn(async move {
-                node.get_or_load(&1, |load| async move { Ok(source.fetch(load.key()).await?) }).await
+                let read = node.get_or_load(&1, |load| async move { Ok(source.fetch(load.key()).await?) });
+                counted(&waiting, read).await
             })
         })
         .collect();
     gate.reached(1).await;
-    while nodes.iter().any(|node| node.stats().coalesced + 1 < callers as u64) {
+    while waiting.load(Ordering::SeqCst) < nodes.len() * callers {
         sleep(Duration::from_millis(1)).await;
     }
     gate.open();

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cachalot::{Cached, Clock, Entry, Inserted, Memory, MemoryBackend, Redis};
+use cachalot::{Cached, Clock, Entry, Inserted, Memory, MemoryBackend};
 use cachalot_core::Backend;
 use cachalot_testkit::broken::{BrokenBackend, Defect};
 use cachalot_testkit::{ModelBackend, RedisServer, block_on, block_on_paused, tokio_clock};
-use integration_tests::{Actor, HOLD_TERM, L1, Lapse, Lapsed, Node, Place, Script, Stage};
+use integration_tests::{Actor, HOLD_TERM, L1, Lapse, Lapsed, Node, Place, Script, Stage, connect};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -192,8 +192,7 @@ fn two_writers_at_every_step_agree_over_a_shared_memory() {
 fn two_writers_at_every_step_agree_over_redis() {
     let server = RedisServer::start();
     let stops = block_on(async {
-        let redis = Redis::connect(server.url()).await.unwrap();
-        all_duels::<Engine>(&Stage::over(Arc::new(redis), Clock::system())).await
+        all_duels::<Engine>(&Stage::over(Arc::new(connect(&server).await), Clock::system())).await
     });
     assert_eq!(stops.unwrap_or_else(|trace| panic!("{trace}")), STOPS);
 }

@@ -1,5 +1,9 @@
 //! Parts that the benchmarks share: keys, values, and threads that hammer a cache.
 
+pub mod contender;
+pub mod policy;
+pub mod trace;
+
 use std::panic::resume_unwind;
 use std::sync::{Arc, Barrier};
 use std::thread;

@@ -3,6 +3,7 @@
 //! Single figures wander between runs; contenders measured in one round share its weather, so the
 //! ratio of each round is what counts, and the median of these ratios is what gets reported.
 
+mod hit_ratio;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,9 @@ const ROUNDS: usize = 9;
 pub(crate) fn main(args: &[String]) -> Result<()> {
     let options = Options::parse(args)?;
     let metadata = workspace::metadata()?;
+    if options.suite.as_deref() == Some(hit_ratio::SUITE) {
+        return hit_ratio::main(&metadata);
+    }
     let suites = build(&metadata, options.suite.as_deref())?;
     let home = metadata.target_directory.join("bench").into_std_path_buf();
     let mut report = Report::default();
@@ -41,8 +45,13 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         report.add(&suite.name, &rounds.measure()?, &baselines);
     }
     print!("\n{}", report.table());
+    write(&home, &report.json(&metadata)?)
+}
+
+/// Writes the report for programs and says where it is.
+fn write(home: &Path, report: &str) -> Result<()> {
     let file = home.join("report.json");
-    std::fs::write(&file, report.json(&metadata)?)?;
+    std::fs::write(&file, report)?;
     println!("\nreport: {}", file.display());
     Ok(())
 }
@@ -96,7 +105,7 @@ fn build(metadata: &Metadata, only: Option<&str>) -> Result<Vec<Suite>> {
     let targets = &benches(metadata)?.targets;
     let names: Vec<&str> = targets.iter().filter(|t| t.is_bench()).map(|t| t.name.as_str()).collect();
     if let Some(only) = only.filter(|only| !names.contains(only)) {
-        bail!("no suite {only:?}; there are {}", names.join(", "));
+        bail!("no suite {only:?}; there are {}, {}", names.join(", "), hit_ratio::SUITE);
     }
     let mut command = cargo(&["bench", "--package", "benches", "--features", "peers", "--no-run"]);
     command.arg("--message-format=json-render-diagnostics");

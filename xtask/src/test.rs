@@ -65,6 +65,7 @@ pub(crate) fn run_all(install_servers: bool) -> Result<Counts> {
     let mut runs = Runs::default();
     runs.suite(cargo(&["test", "--lib", "--bins", "--tests"]).args(EVERYTHING))?;
     runs.suite(cargo(&["test", "--doc"]).args(EVERYTHING))?;
+    runs.suite(&mut cargo(&["test", "--package", "benches", "--lib", "--no-fail-fast"]))?;
     runs.suite(&mut portable()?)?;
     runs.suite(&mut schedules()?)?;
     for mut example in examples()? {

@@ -120,10 +120,14 @@ impl Report {
 
     /// The same for programs, with the machine and the versions it was measured on.
     pub(super) fn json(&self, metadata: &Metadata) -> Result<String> {
-        let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
-        let report = json!({ "results": rows, "machine": machine(), "versions": versions(metadata)? });
-        Ok(serde_json::to_string_pretty(&report)?)
+        json_of(self.rows.iter().map(Row::json).collect(), metadata)
     }
+}
+
+/// Rows as one document, with the machine and the versions they were measured on.
+pub(super) fn json_of(rows: Vec<Value>, metadata: &Metadata) -> Result<String> {
+    let report = json!({ "results": rows, "machine": machine(), "versions": versions(metadata)? });
+    Ok(serde_json::to_string_pretty(&report)?)
 }
 
 impl Row {

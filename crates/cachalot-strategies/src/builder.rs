@@ -29,9 +29,10 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     codec: Option<Arc<dyn Codec<V>>>,
     schema: Option<u32>,
     memory_ttl: Option<Duration>,
-    lease_term: Option<Duration>,
     options: EntryOptions,
-    times: Times,
+    hard_timeout: Duration,
+    lease_term: Option<Duration>,
+    hold_term: Duration,
     clock: Clock,
     entropy: Entropy,
     spawn: Arc<dyn Spawn>,
@@ -59,9 +60,10 @@ where
             codec: None,
             schema: None,
             memory_ttl: None,
-            lease_term: None,
             options: EntryOptions::default(),
-            times: Times { hard_timeout: seconds(30), lease_term: seconds(30), hold_term: seconds(5) },
+            hard_timeout: seconds(30),
+            lease_term: None,
+            hold_term: seconds(5),
             clock: Clock::system(),
             entropy: Entropy::thread(),
             spawn: Arc::new(TokioSpawn),
@@ -146,7 +148,7 @@ where
     /// A caller may wait longer: while another process has the lease, up to twice
     /// [`lease_term`](CacheBuilder::lease_term) before the load starts here.
     pub fn hard_timeout(mut self, timeout: Duration) -> Self {
-        self.times.hard_timeout = timeout;
+        self.hard_timeout = timeout;
         self
     }
 
@@ -161,7 +163,7 @@ where
     /// How long an insert may keep others from storing the key, should it die midway or meet another insert
     /// of the same key. Default: 5 s.
     pub fn hold_term(mut self, term: Duration) -> Self {
-        self.times.hold_term = term;
+        self.hold_term = term;
         self
     }
 
@@ -206,7 +208,11 @@ where
         {
             return refuse("`codec`, `schema` and `memory_ttl` speak of a shared tier: call `backend`");
         }
-        let times = Times { lease_term: self.lease_term.unwrap_or(self.times.hard_timeout), ..self.times };
+        let times = Times {
+            hard_timeout: self.hard_timeout,
+            lease_term: self.lease_term.unwrap_or(self.hard_timeout),
+            hold_term: self.hold_term,
+        };
         if times.lease_term < times.hard_timeout {
             return refuse("`lease_term` is below `hard_timeout`: a load would outlive its lease");
         }

@@ -160,12 +160,8 @@ where
     where
         Q: ToOwned<Owned = K> + ?Sized,
     {
-        let keep = self.engine.options.stale_if_error;
-        let key = key.to_owned();
-        if keep.is_zero() {
-            return self.engine.detached("expire", self.engine.clone().remove(key)).await;
-        }
-        self.engine.detached("expire", self.engine.clone().expire(key, keep)).await
+        let work = self.engine.clone().expire(key.to_owned());
+        self.engine.detached("expire", work).await
     }
 
     /// The same cache with other options for the calls made through the view.

@@ -254,15 +254,15 @@ where
                 lead.land(Ok(made.found));
             }
             Err(error) => {
-                let mut stale = stale;
-                if let (Some(_), Some(token), Some((shared, key))) = (&stale, unused, &shared) {
-                    // A lease that is no longer ours was revoked by an invalidation, and so was the value.
-                    unused = None;
-                    if !engine.release(shared, key, token).await {
-                        stale = None;
+                // A lease that is no longer ours was revoked by an invalidation, and so was the value.
+                let still_good = match (&stale, unused, &shared) {
+                    (Some(_), Some(token), Some((shared, key))) => {
+                        unused = None;
+                        engine.release(shared, key, token).await
                     }
-                }
-                let stale = stale.filter(|_| !lead.is_void());
+                    _ => true,
+                };
+                let stale = stale.filter(|_| still_good && !lead.is_void());
                 lead.land(Err(Failed { error, stale }));
             }
         }

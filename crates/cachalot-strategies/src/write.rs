@@ -63,8 +63,13 @@ where
         }
     }
 
-    /// Marks `key` as invalidated everywhere, to be served only if a load fails, for `keep` at most.
-    pub(crate) async fn expire(self: Arc<Self>, key: K, keep: Duration) -> Removal {
+    /// Marks `key` as invalidated everywhere, to be served only if a load fails, within the window for that;
+    /// without one it is forgotten.
+    pub(crate) async fn expire(self: Arc<Self>, key: K) -> Removal {
+        let keep = self.options.stale_if_error;
+        if keep.is_zero() {
+            return self.remove(key).await;
+        }
         if let Some((shared, shared_key)) = self.shared_key(&key) {
             if let Err(error) = shared.backend.expire(&shared_key, keep).await {
                 self.defer(shared_key, key, &error);

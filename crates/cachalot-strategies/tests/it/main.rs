@@ -5,7 +5,6 @@
 mod loads;
 mod order;
 mod outage;
-mod plug;
 mod shared_tier;
 mod stale;
 mod world;

@@ -1,11 +1,12 @@
 //! Stale values: when they are served, to whom, and when never.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{Freshness, Tier};
 use cachalot_strategies::StaleReason;
+use cachalot_testkit::{Fault, Faulty, Operation};
 
-use crate::plug::Plug;
 use crate::world::{UsersBuilder, World, pass, secs, settle};
 
 #[tokio::test(start_paused = true)]
@@ -190,22 +191,23 @@ async fn a_strict_caller_is_not_content_with_another_callers_stale_value() {
 #[tokio::test(start_paused = true)]
 async fn a_value_removed_elsewhere_while_the_lease_is_asked_for_is_not_served_as_stale() {
     let world = World::new();
-    let plug = Plug::new(world.shared.clone());
-    let before_lease = plug.before_lease.clone();
+    let tier = Arc::new(Faulty::new(world.shared.clone()));
     let build = |builder: UsersBuilder| {
         let builder = builder.ttl(secs(60)).memory_ttl(secs(1));
         builder.stale_while_revalidate(secs(3600)).stale_if_error(secs(3600)).build().unwrap()
     };
     let (reader, remover) =
-        (build(world.builder().backend(plug)), build(world.builder().backend(world.shared.clone())));
+        (build(world.builder().backend(tier.clone())), build(world.builder().backend(world.shared.clone())));
     world.load(&remover, 1).await.unwrap();
     pass(secs(70)).await;
 
-    *before_lease.lock().unwrap() = Some(Box::pin(async move {
-        remover.remove(&1).await.unwrap();
-    }));
+    tier.next_of(Operation::GetOrLease, Fault::Delay(secs(1)));
     world.source.fail_next(1);
-    assert!(world.load(&reader, 1).await.is_err(), "the stale value it had read is gone for good");
+    let load = world.spawn_load(&reader, 1);
+    settle().await;
+    assert_eq!(tier.calls_of(Operation::GetOrLease), 1, "it has read the stale value and asks for the lease");
+    remover.remove(&1).await.unwrap();
+    assert!(load.await.unwrap().is_err(), "the stale value it had read is gone for good");
 }
 
 #[tokio::test(start_paused = true)]

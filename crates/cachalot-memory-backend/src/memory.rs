@@ -12,6 +12,7 @@ use crate::budget::Budget;
 use crate::builder::{MemoryBuilder, Weigh};
 use crate::life::{Life, has_come};
 use crate::policy::Slot;
+use crate::read::Standing;
 use crate::readers::Readers;
 use crate::shard::{Around, STRIPES, Shard, Writing};
 use crate::stats::Stats;
@@ -205,6 +206,7 @@ impl<K, T> Memory<K, T> {
 
 impl<K: Hash + Eq, T> Memory<K, T> {
     /// A copy of the fresh value under `key`.
+    #[inline]
     pub fn get<Q>(&self, key: &Q) -> Option<T>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -215,33 +217,24 @@ impl<K: Hash + Eq, T> Memory<K, T> {
 
     /// What `read` makes of the fresh value under `key`, without a copy. `read` runs under the lock of a
     /// shard: it must be quick, and it must not use this memory, or it waits for itself.
+    #[inline]
     pub fn get_with<Q, R>(&self, key: &Q, read: impl FnOnce(&T) -> R) -> Option<R>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.read(key, |value, life, at| {
-            // Without an end there is no time, and no need for one.
-            let fresh = at.is_none_or(|at| !life.invalidated && !has_come(&self.clock, at, life.soft));
-            fresh.then(|| read(value))
-        })
+        self.read(key, |value, standing| (standing.freshness == Freshness::Fresh).then(|| read(value)))
     }
 
     /// A copy of the value under `key`, fresh or not, unless it is past its hard expiry.
+    #[inline]
     pub fn find<Q>(&self, key: &Q) -> Option<Found<T>>
     where
         Q: Hash + Equivalent<K> + ?Sized,
         T: Clone,
     {
-        self.read(key, |value, life, at| {
+        self.read(key, |value, Standing { freshness, stale_for, at }| {
             let at = at.unwrap_or_else(|| self.clock.coarse());
-            let freshness = if life.invalidated {
-                Freshness::Invalidated
-            } else if has_come(&self.clock, at, life.soft) {
-                Freshness::Stale
-            } else {
-                Freshness::Fresh
-            };
-            Some(Found { value: value.clone(), freshness, stale_for: at.since(life.soft), at })
+            Some(Found { value: value.clone(), freshness, stale_for, at })
         })
     }
 

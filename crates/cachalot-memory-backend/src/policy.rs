@@ -67,6 +67,9 @@ const WINDOW: usize = 2;
 /// Sets, the key's own first, in which the oldest kept entry is looked for.
 const KEPT_WINDOW: usize = 2;
 
+/// The ages of one set are looked after every so many misses: of all sets in a few hundred epochs.
+const AGING: u64 = 16;
+
 /// What is known of the sets of one shard as a whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
@@ -76,6 +79,7 @@ pub(crate) struct Policy {
     kept: usize,
     trial_hand: usize,
     kept_hand: usize,
+    age_hand: usize,
     /// The age at which entries on trial were evicted lately.
     victim_age: f32,
     ghost: Ghost,
@@ -100,6 +104,7 @@ impl Policy {
             kept: 0,
             trial_hand: 0,
             kept_hand: 0,
+            age_hand: 0,
             victim_age: 0.0,
             ghost: Ghost::default(),
             misses: 0,
@@ -122,8 +127,8 @@ impl Policy {
         self.capacity
     }
 
-    /// Counts a miss, and tells whether the new key deserves to be kept: it was seen more recently than a kept
-    /// entry. `pressed`: there is hardly room left. `hash` must not depend on the set.
+    /// Counts a miss, and tells the state of the new entry. It is kept if its key was seen more recently than a
+    /// kept entry. `pressed`: there is hardly room left. `hash` must not depend on the set.
     pub(crate) fn admit(
         &mut self,
         sets: &mut impl Sets,
@@ -131,12 +136,21 @@ impl Policy {
         hash: u64,
         pressed: bool,
         config: Config,
-    ) -> bool {
-        self.advance();
+    ) -> State {
+        self.advance(sets);
         let room = self.kept < config.kept_max(self.capacity);
-        if !pressed {
-            return room;
-        }
+        let keep = if pressed { self.proves_itself(sets, own, hash, room, config) } else { room };
+        if keep { State::Kept } else { State::Trial }
+    }
+
+    fn proves_itself(
+        &mut self,
+        sets: &mut impl Sets,
+        own: usize,
+        hash: u64,
+        room: bool,
+        config: Config,
+    ) -> bool {
         let now = self.ghost_now();
         self.ghost.sweep(now);
         match self.ghost.take(hash, now) {
@@ -148,15 +162,22 @@ impl Policy {
         }
     }
 
-    /// An entry was put into `slot`.
-    pub(crate) fn placed(&mut self, sets: &mut impl Sets, slot: Slot, keep: bool, config: Config) {
-        let state = if keep { State::Kept } else { State::Trial };
-        let now = self.now;
-        sets.with(slot.set, |ways| ways.place(slot.way, state, now));
+    /// An entry was put into the set `own`, in such a state.
+    pub(crate) fn placed(&mut self, sets: &mut impl Sets, own: usize, state: State, config: Config) {
         self.held += 1;
-        if keep {
-            self.count_kept(sets, slot.set, config);
+        if state == State::Kept {
+            self.count_kept(sets, own, config);
         }
+    }
+
+    /// Asks for what the next miss of a key will look at, and the set of the next victim.
+    pub(crate) fn warm(&self, hash: u64) {
+        self.ghost.warm(hash);
+    }
+
+    /// The set in which the next victim is looked for, if not in that of the new key.
+    pub(crate) fn hand(&self) -> usize {
+        self.trial_hand
     }
 
     /// The entry in `slot`, which was in `state`, has been taken out or moved elsewhere.
@@ -215,8 +236,13 @@ impl Policy {
         any.and_then(|(slot, _)| usual(slot))
     }
 
-    fn advance(&mut self) {
+    fn advance(&mut self, sets: &mut impl Sets) {
         self.misses += 1;
+        if self.misses.is_multiple_of(AGING) {
+            self.age_hand = (self.age_hand + 1) % sets.count();
+            let now = self.now;
+            sets.with(self.age_hand, |ways| ways.cap_ages(now));
+        }
         self.part += GHOST_EPOCHS * usize::from(FINE);
         if self.part >= self.capacity {
             self.now = self.now.wrapping_add((self.part / self.capacity) as u16);
@@ -307,12 +333,12 @@ impl Policy {
         for step in 0..window {
             let set = (first + step) % sets.count();
             let (now, spared) = (self.now, way_in(set, spared));
-            while let Some((way, age, reads)) = sets.with(set, |ways| ways.oldest_on_trial(now, spared)) {
+            while let Some((way, age, read)) = sets.with(set, |ways| ways.oldest_on_trial(now, spared)) {
                 if best.is_some_and(|(_, most)| most >= age) {
                     break;
                 }
                 let slot = Slot { set, way };
-                if reads == 0 {
+                if !read {
                     best = Some((slot, age));
                     break;
                 }

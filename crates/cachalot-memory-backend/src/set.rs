@@ -92,6 +92,14 @@ impl<K, T> Set<K, T> {
         }
     }
 
+    /// As [`Set::lock`], but not if that would have to wait, or if the entry with the tag may be hot.
+    #[inline]
+    pub(crate) fn lock_if_calm(&self, tag: u8) -> Option<SetGuard<'_, K, T>> {
+        let calm = !self.may_be_hot(tag) && self.lock.try_lock();
+        // Only then: a guard unlocks when it is dropped.
+        calm.then(|| SetGuard { set: self, contended: false })
+    }
+
     /// The way of an entry, for the one who has the hold.
     pub(crate) fn find(&self, _hold: &Hold, tag: u8, mut same: impl FnMut(&K) -> bool) -> Option<usize> {
         // SAFETY: tags and cells change under the hold only.
@@ -132,28 +140,23 @@ impl<K, T> Set<K, T> {
         self.displaced.load(Ordering::Relaxed) & bit(way) != 0
     }
 
+    /// Whether an entry with the tag may be read without the lock.
+    #[inline]
+    pub(crate) fn may_be_hot(&self, tag: u8) -> bool {
+        let hot = self.hot.load(Ordering::Relaxed);
+        hot != 0 && hot & self.tagged(tag) != 0
+    }
+
     /// Looks for a hot entry, without the lock.
     #[inline]
     pub(crate) fn read_hot<'a>(
         &'a self,
         visit: &'a Visit<'_>,
         tag: u8,
-        same: impl FnMut(&K) -> bool,
-    ) -> Option<Hot<'a, K, T>> {
-        if self.hot.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        self.read_hot_way(visit, tag, same)
-    }
-
-    fn read_hot_way<'a>(
-        &'a self,
-        visit: &'a Visit<'_>,
-        tag: u8,
         mut same: impl FnMut(&K) -> bool,
     ) -> Option<Hot<'a, K, T>> {
         let reading = visit.read(self.address());
-        let mut ways = self.hot.load(Ordering::Acquire) & self.racing(tag);
+        let mut ways = self.hot.load(Ordering::Acquire) & self.tagged(tag);
         while ways != 0 {
             let way = ways.trailing_zeros() as usize;
             // SAFETY: the way was hot after this thread had said that it reads the set, so its entry stays
@@ -175,10 +178,12 @@ impl<K, T> Set<K, T> {
         self.base.load(Ordering::Relaxed)
     }
 
-    /// Asks for the lines of the set that a search looks at first.
+    /// Asks for what the policy will look at.
     #[inline]
     pub(crate) fn warm(&self) {
-        prefetch(self.tags.as_ptr());
+        prefetch(&self.tags);
+        prefetch(&self.ways);
+        prefetch(&self.ends);
     }
 
     pub(crate) fn address(&self) -> usize {
@@ -201,36 +206,39 @@ impl<K, T> Set<K, T> {
         None
     }
 
-    /// The ways whose tag is `tag`; nobody else changes tags meanwhile.
+    /// The ways whose tag is `tag`.
     #[inline]
     fn tagged(&self, tag: u8) -> u32 {
-        #[cfg(all(target_arch = "x86_64", not(any(cachalot_portable, cachalot_loom))))]
-        {
-            use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_load_si128, _mm_movemask_epi8, _mm_set1_epi8};
-            let tags = self.tags.as_ptr().cast();
-            // SAFETY: every x86-64 processor has SSE2. The tags are 32 bytes at the head of a set, which is
-            // aligned to 64, and nobody writes to them meanwhile, by the contract of this function.
-            unsafe {
-                let tag = _mm_set1_epi8(tag as i8);
-                let low = _mm_cmpeq_epi8(_mm_load_si128(tags), tag);
-                let high = _mm_cmpeq_epi8(_mm_load_si128(tags.add(1)), tag);
-                (_mm_movemask_epi8(low) as u32) | (_mm_movemask_epi8(high) as u32) << 16
-            }
-        }
-        #[cfg(not(all(target_arch = "x86_64", not(any(cachalot_portable, cachalot_loom)))))]
-        self.racing(tag)
+        let [a, b, c, d] = &self.tags;
+        let pairs = [(a, b), (c, d)].map(|(low, high)| {
+            equal(low.load(Ordering::Relaxed), high.load(Ordering::Relaxed), tag)
+        });
+        pairs[0] | pairs[1] << 16
     }
+}
 
-    /// As [`Set::tagged`], whoever changes tags meanwhile.
-    fn racing(&self, tag: u8) -> u32 {
-        let mut ways = 0;
-        for (eighth, tags) in self.tags.iter().enumerate() {
-            for (byte, other) in tags.load(Ordering::Relaxed).to_le_bytes().into_iter().enumerate() {
-                ways |= u32::from(other == tag) << (8 * eighth + byte);
-            }
-        }
-        ways
+/// A bit for each byte, of sixteen, that equals `byte`.
+#[cfg(all(target_arch = "x86_64", not(cachalot_portable)))]
+#[inline]
+fn equal(low: u64, high: u64, byte: u8) -> u32 {
+    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
+    // SAFETY: every x86-64 processor has SSE2.
+    unsafe {
+        let bytes = _mm_set_epi64x(high as i64, low as i64);
+        _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte as i8))) as u32
     }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(cachalot_portable))))]
+#[inline]
+fn equal(low: u64, high: u64, byte: u8) -> u32 {
+    equal_anywhere(low, high, byte)
+}
+
+#[cfg(any(test, not(all(target_arch = "x86_64", not(cachalot_portable)))))]
+fn equal_anywhere(low: u64, high: u64, byte: u8) -> u32 {
+    let bytes = low.to_le_bytes().into_iter().chain(high.to_le_bytes());
+    bytes.enumerate().fold(0, |equal, (at, other)| equal | u32::from(other == byte) << at)
 }
 
 /// An entry that is read without a lock.
@@ -263,6 +271,14 @@ impl<'a, K, T> SetGuard<'a, K, T> {
     pub(crate) fn find(&self, tag: u8, mut same: impl FnMut(&K) -> bool) -> Option<usize> {
         // SAFETY: tags and cells change under the lock only.
         unsafe { self.set.search(self.set.tagged(tag), |key, _| same(key)) }
+    }
+
+    /// As [`SetGuard::find`], with the value.
+    #[inline]
+    pub(crate) fn find_value(&self, tag: u8, same: impl FnMut(&K) -> bool) -> Option<(usize, &T)> {
+        let way = self.find(tag, same)?;
+        // SAFETY: the way was just found, so its cell is initialised; entries change under the lock only.
+        Some((way, unsafe { &(*self.set.cells[way].get()).assume_init_ref().1 }))
     }
 
     /// The value in a way that [`SetGuard::find`] gave.
@@ -325,8 +341,8 @@ impl<'a, K, T> SetGuard<'a, K, T> {
             return;
         }
         let heat = set.heat.load(Ordering::Relaxed).saturating_add(1);
-        let needed = 1u32 << set.cool.load(Ordering::Relaxed).min(COOL_MAX);
-        if u32::from(heat) < needed {
+        let needed = HEAT << set.cool.load(Ordering::Relaxed).min(COOL_MAX);
+        if u32::from(heat) < needed.min(u32::from(u8::MAX)) {
             return set.heat.store(heat, Ordering::Relaxed);
         }
         set.heat.store(0, Ordering::Relaxed);
@@ -453,8 +469,9 @@ impl<K, T> Set<K, T> {
     }
 }
 
-/// So many doublings of the contention that is needed.
-const COOL_MAX: u8 = 7;
+/// So many reads must have fought for the lock before a way becomes hot, and so often may that be doubled.
+const HEAT: u32 = 8;
+const COOL_MAX: u8 = 5;
 
 fn bit(way: usize) -> u32 {
     1 << (way % WAYS)
@@ -467,12 +484,12 @@ fn top_bits(bytes: u64) -> u32 {
 
 /// Changes nothing but the time of the next access.
 #[inline]
-fn prefetch<P>(place: *const P) {
+pub(crate) fn prefetch<P>(place: &P) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: every x86-64 processor has SSE, and a prefetch neither reads nor faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = place;

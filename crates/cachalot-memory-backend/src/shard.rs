@@ -16,7 +16,7 @@ use crate::readers::{Readers, Visit};
 use crate::set::Owner;
 use crate::sync::atomic::{AtomicU16, Ordering};
 use crate::sync::{Guard, Lock};
-use crate::table::{Known, Ruled, Table};
+use crate::table::{Begin, Known, New, Ruled, Table};
 
 /// What readers need lies apart from what writers keep.
 #[repr(align(128))]
@@ -170,56 +170,55 @@ impl<K, T> Writing<'_, K, T> {
     }
 
     pub(crate) fn set_life(&mut self, slot: Slot, life: Life, now: Timestamp) {
-        let was_timed = self.table().known(slot).is_some_and(|known| known.is_timed);
-        if !was_timed && life.is_endless() {
-            return;
-        }
         let kept = &mut *self.kept;
-        kept.timed = kept.timed + usize::from(!life.is_endless()) - usize::from(was_timed);
         let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
-        table.set_life(hold, self.around.readers, slot, life, now);
+        let Some(mut guard) = table.set(slot.set).lock() else { return };
+        let was_timed = !table.life(&guard, slot).is_endless();
+        table.set_life(hold, self.around.readers, &mut guard, slot, life, now);
+        kept.timed = kept.timed + usize::from(!life.is_endless()) - usize::from(was_timed);
     }
 
     /// Puts a new value in the place of an old one, which is handed back. The caller has reserved the
     /// difference of the weights.
-    pub(crate) fn replace(
-        &mut self,
-        slot: Slot,
-        &New { weight, life, now, .. }: &New,
-        value: T,
-    ) -> Option<T> {
+    pub(crate) fn replace(&mut self, slot: Slot, new: &New, value: T) -> Option<T> {
         let kept = &mut *self.kept;
         let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
+        kept.weight = kept.weight - table.weight(slot) + new.weight;
         let epoch = kept.policy.now();
-        let mut guard = table.set(slot.set).lock()?;
-        let old = guard.replace(hold, self.around.readers, slot.way, value)?;
-        guard.ways_mut().touch(slot.way, epoch);
-        drop(guard);
-        kept.weight = kept.weight - table.weight(slot) + weight;
-        table.set_weight(hold, slot, weight);
+        let (old, known) = table.replace(hold, self.around.readers, slot, new, epoch, value)?;
+        kept.timed = kept.timed + usize::from(!new.life.is_endless()) - usize::from(known.is_timed());
         kept.counts.inserts += 1;
-        self.set_life(slot, life, now);
         Some(old)
     }
 
     /// Takes out the entry of a key that hashes to `hash`. The caller releases its weight.
     pub(crate) fn take(&mut self, slot: Slot, hash: u64) -> Option<Gone<K, T>> {
-        let known = self.table().known(slot)?;
-        let gone = self.lift(slot, hash, known)?;
+        let (gone, known) = self.lift(slot, hash)?;
         self.kept.policy.removed(known.state);
         Some(gone)
     }
 
     /// Takes an entry out, apart from what the policy counts.
-    fn lift(&mut self, slot: Slot, hash: u64, known: Known) -> Option<Gone<K, T>> {
+    fn lift(&mut self, slot: Slot, hash: u64) -> Option<(Gone<K, T>, Known)> {
         let kept = &mut *self.kept;
         let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
         let weight = table.weight(slot);
-        let entry = table.take(hold, self.around.readers, slot, hash)?;
+        let (entry, known) = table.take(hold, self.around.readers, slot, hash)?;
         kept.len -= 1;
         kept.weight -= weight;
-        kept.timed -= usize::from(known.is_timed);
-        Some(Gone { entry, weight })
+        kept.timed -= usize::from(known.is_timed());
+        Some((Gone { entry, weight }, known))
+    }
+
+    /// Asks for what a miss of a key that hashes to `hash` will look at.
+    pub(crate) fn warm(&self, hash: u64) {
+        let table = self.table();
+        if table.sets() == 0 {
+            return;
+        }
+        table.set(table.home(hash)).warm();
+        table.set(self.kept.policy.hand() % table.sets()).warm();
+        self.kept.policy.warm(ghost_hash(hash));
     }
 
     /// Hands out everything. The caller releases the weight.
@@ -244,7 +243,7 @@ impl<K: Hash, T> Writing<'_, K, T> {
     /// shard is full. `pressed`: there is hardly any weight left in the memory.
     pub(crate) fn add(
         &mut self,
-        &New { hash, weight, life, now }: &New,
+        new: &New,
         entry: (K, T),
         pressed: bool,
         config: Config,
@@ -257,15 +256,19 @@ impl<K: Hash, T> Writing<'_, K, T> {
         if kept.part.is_none() && kept.len >= kept.policy.capacity() {
             kept.policy.resize(kept.len + 1);
         }
-        let mut sets = Ruled { table, now: kept.policy.now() };
-        let keep = kept.policy.admit(&mut sets, table.home(hash), ghost_hash(hash), pressed, config);
-        let slot = table.put(hold, hash, weight, entry)?;
-        kept.policy.placed(&mut sets, slot, keep, config);
+        let (policy, home) = (&mut kept.policy, table.home(new.hash));
+        let mut sets = Ruled::new(table, policy.now());
+        let state = policy.admit(&mut sets, home, ghost_hash(new.hash), pressed, config);
+        sets.let_go();
+        let begins = Begin { state, epoch: policy.now() };
+        table.put(hold, self.around.readers, new, begins, entry)?;
+        policy.placed(&mut sets, home, state, config);
+        drop(sets);
         kept.len += 1;
-        kept.weight += weight;
+        kept.weight += new.weight;
+        kept.timed += usize::from(!new.life.is_endless());
         kept.counts.inserts += 1;
         self.shard.now.store(kept.policy.now(), Ordering::Relaxed);
-        self.set_life(slot, life, now);
         Ok(())
     }
 
@@ -286,8 +289,9 @@ impl<K: Hash, T> Writing<'_, K, T> {
             kept.policy.resize(kept.len);
         }
         let table = self.shard.table.held(&kept.owner).0;
-        let mut sets = Ruled { table, now: kept.policy.now() };
+        let mut sets = Ruled::new(table, kept.policy.now());
         let victim = kept.policy.victim(&mut sets, table.home(hash), spared, config)?;
+        drop(sets);
         let hash = self.hash_at(victim.slot)?;
         let over = self.is_over(victim.slot, now);
         self.evict_victim(&victim, hash, over)
@@ -319,13 +323,13 @@ impl<K: Hash, T> Writing<'_, K, T> {
     }
 
     fn is_over(&self, slot: Slot, now: impl FnOnce() -> Timestamp) -> bool {
-        let life = self.life(slot);
+        // Most memories either have no times at all or times everywhere.
+        let life = if self.kept.timed == 0 { Life::ENDLESS } else { self.life(slot) };
         !life.is_endless() && life.is_over(now())
     }
 
     fn evict_victim(&mut self, victim: &Victim, hash: u64, over: bool) -> Option<Gone<K, T>> {
-        let known = self.table().known(victim.slot)?;
-        let gone = self.lift(victim.slot, hash, known)?;
+        let (gone, known) = self.lift(victim.slot, hash)?;
         let kept = &mut *self.kept;
         kept.policy.evicted(victim, known.state, known.epoch, ghost_hash(hash));
         let counter = if over { &mut kept.counts.expired } else { &mut kept.counts.evicted };
@@ -376,14 +380,6 @@ impl<K: Hash, T> Writing<'_, K, T> {
         }
         slots
     }
-}
-
-/// What is known of an entry to be published, and the time if it has an end.
-pub(crate) struct New {
-    pub(crate) hash: u64,
-    pub(crate) weight: u64,
-    pub(crate) life: Life,
-    pub(crate) now: Timestamp,
 }
 
 /// What the ghost knows a key by; other bits than those that choose its set.

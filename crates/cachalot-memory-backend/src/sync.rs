@@ -88,10 +88,12 @@ pub(crate) enum Locked {
 impl SetLock {
     #[inline]
     pub(crate) fn lock(&self) -> Locked {
-        if self.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-            return Locked::AtOnce;
-        }
-        self.wait()
+        if self.try_lock() { Locked::AtOnce } else { self.wait() }
+    }
+
+    #[inline]
+    pub(crate) fn try_lock(&self) -> bool {
+        self.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[inline]

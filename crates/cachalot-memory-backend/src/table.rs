@@ -30,10 +30,31 @@ enum Weights {
     Own(Box<[AtomicU64]>),
 }
 
-/// What is known of an entry besides its life.
+/// What was known of an entry.
 #[derive(Clone, Copy)]
 pub(crate) struct Known {
-    pub(crate) is_timed: bool,
+    mark: u8,
+    pub(crate) state: State,
+    pub(crate) epoch: u16,
+}
+
+impl Known {
+    pub(crate) fn is_timed(self) -> bool {
+        self.mark & LIFE != 0
+    }
+}
+
+/// What is known of an entry to be published, and the time if it has an end.
+pub(crate) struct New {
+    pub(crate) hash: u64,
+    pub(crate) weight: u64,
+    pub(crate) life: Life,
+    pub(crate) now: Timestamp,
+}
+
+/// What the policy begins with.
+#[derive(Clone, Copy)]
+pub(crate) struct Begin {
     pub(crate) state: State,
     pub(crate) epoch: u16,
 }
@@ -100,6 +121,13 @@ impl<K, T> Table<K, T> {
         if set + 1 == self.sets.len() { 0 } else { set + 1 }
     }
 
+    /// The set in which a search begins, if there is any, and its number.
+    #[inline]
+    pub(crate) fn home_set(&self, hash: u64) -> Option<(usize, &Set<K, T>)> {
+        let home = self.home(hash);
+        Some((home, self.sets.get(home)?))
+    }
+
     /// Looks for an entry on behalf of a reader, who has said that it is here or keeps the table where it is.
     #[inline]
     pub(crate) fn seek<'a>(
@@ -111,7 +139,9 @@ impl<K, T> Table<K, T> {
         let mut at = self.home(hash);
         for _ in 0..self.sets.len() {
             let set = &self.sets[at];
-            if let Some(hot) = visit.and_then(|visit| set.read_hot(visit, tag(hash), &mut same)) {
+            if set.may_be_hot(tag(hash))
+                && let Some(hot) = visit.and_then(|visit| set.read_hot(visit, tag(hash), &mut same))
+            {
                 return Seek::Hot(hot);
             }
             let Some(guard) = set.lock() else {
@@ -152,18 +182,23 @@ impl<K, T> Table<K, T> {
     pub(crate) fn put(
         &self,
         hold: &mut Hold,
-        hash: u64,
-        weight: u64,
+        readers: &Readers,
+        new: &New,
+        begins: Begin,
         mut entry: (K, T),
     ) -> Result<Slot, (K, T)> {
-        let home = self.home(hash);
+        let home = self.home(new.hash);
         let mut at = home;
         for _ in 0..self.sets.len() {
             let Some(mut guard) = self.sets[at].lock() else { return Err(entry) };
-            match guard.put(hold, tag(hash), at != home, entry) {
+            match guard.put(hold, tag(new.hash), at != home, entry) {
                 Ok(way) => {
                     let slot = Slot { set: at, way };
-                    self.set_weight(hold, slot, weight);
+                    guard.ways_mut().place(way, begins.state, begins.epoch);
+                    self.set_weight(slot, new.weight);
+                    if !new.life.is_endless() {
+                        self.set_life(hold, readers, &mut guard, slot, new.life, new.now);
+                    }
                     return Ok(slot);
                 }
                 Err(back) => entry = back,
@@ -177,27 +212,49 @@ impl<K, T> Table<K, T> {
     }
 
     /// Takes an entry out, whose hash is known, and forgets its life.
-    pub(crate) fn take(&self, hold: &mut Hold, readers: &Readers, slot: Slot, hash: u64) -> Option<(K, T)> {
-        let set = &self.sets[slot.set];
-        if set.is_displaced(slot.way) {
+    pub(crate) fn take(
+        &self,
+        hold: &mut Hold,
+        readers: &Readers,
+        slot: Slot,
+        hash: u64,
+    ) -> Option<((K, T), Known)> {
+        let mut guard = self.sets[slot.set].lock()?;
+        if guard.set().is_displaced(slot.way) {
             let mut at = self.home(hash);
             while at != slot.set {
                 self.sets[at].sub_past(hold);
                 at = self.after(at);
             }
         }
-        let mut guard = set.lock()?;
-        if is_odd(guard.ways().mark(slot.way)) {
+        let (ways, way) = (guard.ways(), slot.way);
+        let known = Known { mark: ways.mark(way), state: ways.state(way), epoch: ways.epoch(way) };
+        if is_odd(known.mark) {
             self.odd().remove(&cell(slot));
         }
-        guard.take(hold, readers, slot.way)
+        Some((guard.take(hold, readers, slot.way)?, known))
     }
 
-    /// What is known of an entry besides its life.
-    pub(crate) fn known(&self, slot: Slot) -> Option<Known> {
-        let guard = self.sets[slot.set].lock()?;
-        let (ways, way) = (guard.ways(), slot.way);
-        Some(Known { is_timed: ways.mark(way) & LIFE != 0, state: ways.state(way), epoch: ways.epoch(way) })
+    /// Puts a value in the place of another one.
+    pub(crate) fn replace(
+        &self,
+        hold: &mut Hold,
+        readers: &Readers,
+        slot: Slot,
+        new: &New,
+        epoch: u16,
+        value: T,
+    ) -> Option<(T, Known)> {
+        let mut guard = self.sets[slot.set].lock()?;
+        let old = guard.replace(hold, readers, slot.way, value)?;
+        let (ways, way) = (guard.ways_mut(), slot.way);
+        let known = Known { mark: ways.mark(way), state: ways.state(way), epoch: ways.epoch(way) };
+        ways.touch(way, epoch);
+        if known.is_timed() || !new.life.is_endless() {
+            self.set_life(hold, readers, &mut guard, slot, new.life, new.now);
+        }
+        self.set_weight(slot, new.weight);
+        Some((old, known))
     }
 
     /// Moves the entries of a set, whose hashes are known, into another table, and retires the set.
@@ -215,8 +272,10 @@ impl<K, T> Table<K, T> {
         for &(slot, hash) in entries {
             let (life, ways) = (self.life(&guard, slot), *guard.ways());
             let Some(entry) = guard.take(hold, readers, slot.way) else { continue };
+            let new = New { hash, weight: self.weight(slot), life: Life::ENDLESS, now: Timestamp::default() };
+            let begins = Begin { state: ways.state(slot.way), epoch: ways.epoch(slot.way) };
             // The other table is larger, so there is room.
-            let Ok(new) = next.put(next_hold, hash, self.weight(slot), entry) else { continue };
+            let Ok(new) = next.put(next_hold, readers, &new, begins, entry) else { continue };
             let Some(mut other) = next.sets[new.set].lock() else { continue };
             other.ways_mut().copy(new.way, &ways, slot.way);
             if other.base() == 0 {
@@ -246,7 +305,7 @@ impl<K, T> Table<K, T> {
     }
 
     /// Where all weigh the same, nothing else is asked for.
-    pub(crate) fn set_weight(&self, _hold: &mut Hold, slot: Slot, weight: u64) {
+    fn set_weight(&self, slot: Slot, weight: u64) {
         match &self.weights {
             Weights::Each(each) => debug_assert_eq!(*each, weight),
             Weights::Own(weights) => weights[cell(slot)].store(weight, Ordering::Relaxed),
@@ -267,13 +326,21 @@ impl<K, T> Table<K, T> {
         Coded::life(guard.base(), mark, guard.end(slot.way), second)
     }
 
-    pub(crate) fn set_life(&self, hold: &mut Hold, readers: &Readers, slot: Slot, life: Life, now: Timestamp) {
-        let Some(mut guard) = self.sets[slot.set].lock() else { return };
+    /// Gives an entry of a locked set another life.
+    pub(crate) fn set_life(
+        &self,
+        hold: &mut Hold,
+        readers: &Readers,
+        guard: &mut SetGuard<'_, K, T>,
+        slot: Slot,
+        life: Life,
+        now: Timestamp,
+    ) {
         if !life.is_endless() && is_old(guard.base(), now) {
-            self.write_life(hold, readers, &mut guard, slot, Life::ENDLESS);
-            self.rebase(hold, readers, &mut guard, slot.set, now);
+            self.write_life(hold, readers, guard, slot, Life::ENDLESS);
+            self.rebase(hold, readers, guard, slot.set, now);
         }
-        self.write_life(hold, readers, &mut guard, slot, life);
+        self.write_life(hold, readers, guard, slot, life);
     }
 
     /// Gives all lives of a set a base near `now`.
@@ -378,10 +445,23 @@ impl<K, T> Drop for Rest<'_, K, T> {
     }
 }
 
-/// The sets of a table as the policy sees them, at an epoch.
+/// The sets of a table as the policy sees them, at an epoch. One of them is locked, the last that was looked
+/// at: the next look is often at the same.
 pub(crate) struct Ruled<'a, K, T> {
-    pub(crate) table: &'a Table<K, T>,
-    pub(crate) now: u16,
+    table: &'a Table<K, T>,
+    now: u16,
+    last: Option<(usize, SetGuard<'a, K, T>)>,
+}
+
+impl<'a, K, T> Ruled<'a, K, T> {
+    pub(crate) fn new(table: &'a Table<K, T>, now: u16) -> Self {
+        Self { table, now, last: None }
+    }
+
+    /// Lets go of the set that was looked at last.
+    pub(crate) fn let_go(&mut self) {
+        self.last = None;
+    }
 }
 
 impl<K, T> Sets for Ruled<'_, K, T> {
@@ -389,11 +469,21 @@ impl<K, T> Sets for Ruled<'_, K, T> {
         self.table.sets()
     }
 
+    #[inline]
     fn with<R>(&mut self, set: usize, look: impl FnOnce(&mut Ways) -> R) -> R {
+        if let Some((last, guard)) = &mut self.last
+            && *last == set
+        {
+            return look(guard.ways_mut());
+        }
+        // First the one, then the other: nobody holds two.
+        self.last = None;
         match self.table.set(set).lock() {
             Some(mut guard) => {
                 guard.absorb(self.now);
-                look(guard.ways_mut())
+                let seen = look(guard.ways_mut());
+                self.last = Some((set, guard));
+                seen
             }
             // Not while the one who could retire it looks at it.
             None => look(&mut Ways::default()),

@@ -8,7 +8,8 @@ use crate::budget::Budget;
 use crate::life::{Life, has_come};
 use crate::memory::{Memory, stripe};
 use crate::policy::{Slot, WAYS};
-use crate::shard::{Fences, Gone, New, Writing};
+use crate::shard::{Fences, Gone, Writing};
+use crate::table::New;
 use crate::sync::atomic::Ordering;
 
 /// By what right a value is stored, and whose rights end with it.
@@ -101,6 +102,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         let mut garbage = Garbage::new();
         let due = loop {
             let mut shard = self.write(self.shard_index(hash));
+            shard.warm(hash);
             let slot = entry.as_ref().and_then(|(key, _)| shard.find(hash, key));
             if !self.allows(&mut shard, hash, &right) {
                 shard.counts_mut().revoked += 1;

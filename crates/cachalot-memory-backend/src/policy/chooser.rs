@@ -97,12 +97,13 @@ impl Shadow {
             return true;
         }
         let pressed = self.held >= self.capacity - self.capacity / 16;
-        let keep = self.policy.admit(&mut self.sets, set, ghost_hash(hash), pressed, self.config);
+        let state = self.policy.admit(&mut self.sets, set, ghost_hash(hash), pressed, self.config);
         if self.held >= self.capacity || self.sets.with(set, |ways| ways.is_full()) {
             self.evict(set);
         }
         if let Some(slot) = self.sets.put(set, hash) {
-            self.policy.placed(&mut self.sets, slot, keep, self.config);
+            self.sets.with(set, |ways| ways.place(slot.way, state, self.policy.now()));
+            self.policy.placed(&mut self.sets, set, state, self.config);
             self.held += 1;
         }
         false

@@ -1,5 +1,7 @@
 //! Who was evicted, and when it was last read: two bytes a key.
 
+use crate::set::prefetch;
+
 /// Slots that are looked at together: sixteen bytes, one load.
 const BUCKET: usize = 8;
 
@@ -69,9 +71,20 @@ impl Ghost {
         }
     }
 
-    fn bucket(&mut self, hash: u64) -> &mut [u16] {
+    /// Asks for the bucket of a key.
+    pub(super) fn warm(&self, hash: u64) {
+        if let Some(slot) = self.slots.get(self.place(hash)) {
+            prefetch(slot);
+        }
+    }
+
+    fn place(&self, hash: u64) -> usize {
         let buckets = (self.slots.len() / BUCKET) as u128;
-        let at = ((u128::from(hash) * buckets) >> 64) as usize * BUCKET;
+        ((u128::from(hash) * buckets) >> 64) as usize * BUCKET
+    }
+
+    fn bucket(&mut self, hash: u64) -> &mut [u16] {
+        let at = self.place(hash);
         self.slots.get_mut(at..at + BUCKET).unwrap_or_default()
     }
 }

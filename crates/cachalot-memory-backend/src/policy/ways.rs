@@ -34,7 +34,7 @@ pub(crate) const FLAGS: u8 = !(STATE | READS);
 /// Reads of a kept entry beyond this many are not counted. Each counted one is a reprieve.
 const READS_MAX: u8 = 4 * READ;
 
-/// Epochs wrap. A look at a set makes its older entries this old, long before they would look young.
+/// Ages beyond this are cut to it, long before they would look young.
 const AGE_MAX: u16 = 60_000;
 
 /// So many reprieves are taken back at one look; the next one goes on from there.
@@ -116,7 +116,6 @@ impl Ways {
 
     /// The oldest of the kept ones that has no reprieve left, and its age.
     pub(crate) fn oldest_kept(&mut self, now: u16, spared: Option<usize>) -> Option<(usize, u16)> {
-        self.cap_ages(now);
         for _ in 0..STEPS_MAX {
             let (way, age) = self.oldest(true, now, spared)?;
             if self.marks[way] & READS == 0 {
@@ -129,30 +128,29 @@ impl Ways {
     }
 
     /// The oldest on trial, its age, and whether it was read.
-    pub(crate) fn oldest_on_trial(&mut self, now: u16, spared: Option<usize>) -> Option<(usize, u16, u8)> {
-        self.cap_ages(now);
+    pub(crate) fn oldest_on_trial(&self, now: u16, spared: Option<usize>) -> Option<(usize, u16, bool)> {
         let (way, age) = self.oldest(false, now, spared)?;
-        Some((way, age, self.marks[way] & READS))
+        Some((way, age, self.marks[way] & READS != 0))
     }
 
-    /// The oldest, among the kept or among those on trial, and its age.
+    /// The oldest, among the kept or among those on trial, and its age. Of two equally old the first.
+    #[inline]
     pub(crate) fn oldest(&self, kept: bool, now: u16, spared: Option<usize>) -> Option<(usize, u16)> {
-        // Without branches, so that it is done eight at a time.
-        let mut scores = [0u16; WAYS];
-        for ((score, &mark), &epoch) in scores.iter_mut().zip(&self.marks).zip(&self.epochs) {
+        let spared = spared.unwrap_or(WAYS);
+        // Age and way in one number and no branches, so that it is done several at a time.
+        let mut most = 0i32;
+        for (way, (&mark, &epoch)) in self.marks.iter().zip(&self.epochs).enumerate() {
             let state = mark & STATE;
-            let asked = (state != 0) & ((state == State::Kept as u8) == kept);
-            *score = now.wrapping_sub(epoch).saturating_add(1) & 0u16.wrapping_sub(u16::from(asked));
+            let asked = (state != 0) & ((state == State::Kept as u8) == kept) & (way != spared);
+            let score = (i32::from(now.wrapping_sub(epoch)) + 1) * WAYS as i32 + (WAYS - 1 - way) as i32;
+            most = most.max(if asked { score } else { 0 });
         }
-        if let Some(spared) = spared {
-            scores[spared % WAYS] = 0;
-        }
-        let most = scores.iter().fold(0, |most, &score| if score > most { score } else { most });
-        let way = scores.iter().position(|&score| score == most)?;
-        (most > 0).then(|| (way, most - 1))
+        let (age, way) = (most / WAYS as i32 - 1, WAYS - 1 - most as usize % WAYS);
+        (most > 0).then_some((way, age as u16))
     }
 
-    fn cap_ages(&mut self, now: u16) {
+    /// Makes what is very old look a little younger, so that it never looks new: epochs wrap.
+    pub(crate) fn cap_ages(&mut self, now: u16) {
         for epoch in &mut self.epochs {
             let age = now.wrapping_sub(*epoch);
             *epoch = now.wrapping_sub(if age < AGE_MAX { age } else { AGE_MAX });
@@ -208,7 +206,7 @@ mod tests {
         ways.place(3, State::Trial, 5);
         ways.touch(3, 9);
         ways.touch(3, 9);
-        assert_eq!(ways.oldest_on_trial(9, None), Some((3, 4, READ)));
+        assert_eq!(ways.oldest_on_trial(9, None), Some((3, 4, true)));
     }
 
     #[test]
@@ -217,6 +215,7 @@ mod tests {
         ways.place(0, State::Trial, 0);
         for now in (0..=u16::MAX).step_by(1000).chain((0..=u16::MAX).step_by(1000)) {
             ways.place(1, State::Trial, now);
+            ways.cap_ages(now);
             let oldest = ways.oldest_on_trial(now, None).map(|(way, ..)| way);
             assert!(oldest == Some(0) || now == 0);
         }

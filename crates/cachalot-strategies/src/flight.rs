@@ -7,7 +7,7 @@ use std::time::Duration;
 use cachalot_core::{
     BoxFuture, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Holder, Key, LeaseBackend,
     LeaseReply, LoadError, LoadOutcome, LoaderError, Meta, Nonce, Put, PutReply, Record, Result, Store, Tier,
-    Token,
+    Token, Ttl,
 };
 use cachalot_invalidation::Backoff;
 use cachalot_stampede::{Failure, Lead, guard, loading};
@@ -64,7 +64,7 @@ pub(crate) struct Loader<V> {
 }
 
 /// What may be stored once the load has ended.
-enum Right {
+pub(crate) enum Right {
     /// Only in memory, under the fence: there is no shared tier to ask, or it did not answer. A lease may
     /// have been granted without our knowing.
     Memory { ghost: Option<Token> },
@@ -86,17 +86,37 @@ impl Right {
 }
 
 /// What the shared tier answered.
-enum Asked<V> {
+pub(crate) enum Asked<V> {
     Found(Found<V>),
     /// Somebody else loads; this will do meanwhile.
     Stale(Found<V>),
     MayLoad(Right),
 }
 
+/// What came of asking once for the value or the lease.
+pub(crate) enum Tried<V> {
+    Answered(Asked<V>),
+    /// A value under this nonce that is of no use here.
+    Refused(Nonce),
+    /// Somebody else has the right to store, for this much longer at most.
+    Busy {
+        holder: Holder,
+        remaining: Duration,
+    },
+}
+
+/// What the loader gave for one key.
+pub(crate) struct Loaded<V> {
+    pub(crate) result: std::result::Result<Option<V>, LoadError>,
+    /// The TTL it asked for.
+    pub(crate) ttl: Option<Ttl>,
+    pub(crate) took: Duration,
+}
+
 /// How long a reader waits for a writer before it loads without storing.
 const WRITER_PATIENCE: Duration = Duration::from_millis(50);
 /// How often a value is refused that somebody keeps refreshing, before it is loaded without the tier.
-const REFUSALS: usize = 8;
+pub(crate) const REFUSALS: usize = 8;
 
 impl<K, V, S> Flight<K, V, S>
 where
@@ -162,48 +182,68 @@ where
         let mut patience = Patience::new();
         let mut refusals = 0;
         loop {
-            let term = self.engine.times.lease_term;
-            match leases.get_or_lease(key, token, term, refuse).await {
-                Ok(LeaseReply::Hit(record)) => match self.answer(shared, key, &record, stale) {
-                    Ok(answer) => return answer,
-                    Err(nonce) => {
-                        refuse = Some(nonce);
-                        refusals += 1;
-                    }
-                },
-                Ok(LeaseReply::Lease { stale: candidate }) => {
-                    // Replaced, not kept: what was there before may have been removed in between.
-                    *stale = candidate.and_then(|record| self.stale(shared, key, &record));
-                    if let Some(found) = stale.as_ref().filter(|found| may_revalidate(&self.options, found)) {
-                        self.lead.offer(Ok(found.clone()));
-                    }
-                    return Asked::MayLoad(Right::Lease(token));
-                }
-                Ok(LeaseReply::Busy { remaining, holder, stale: candidate }) => {
-                    *stale = None;
-                    let found = candidate.and_then(|record| self.stale(shared, key, &record));
-                    if let Some(found) = found.filter(|found| may_revalidate(&self.options, found)) {
-                        return Asked::Stale(found);
-                    }
-                    if !patience.wait(&self.engine, holder, remaining).await {
+            match self.try_lease(leases, shared, key, token, refuse, stale).await {
+                Tried::Answered(answer) => return answer,
+                Tried::Refused(nonce) => {
+                    refuse = Some(nonce);
+                    refusals += 1;
+                    if refusals == REFUSALS {
+                        *stale = None;
                         return Asked::MayLoad(Right::Nothing);
                     }
                 }
-                Err(error) => {
-                    *stale = None;
-                    self.engine.backend_failed(&error);
-                    return Asked::MayLoad(Right::Memory { ghost: Some(token) });
+                Tried::Busy { holder, remaining } => {
+                    let left = patience.left(&self.engine, holder);
+                    if left.is_zero() {
+                        return Asked::MayLoad(Right::Nothing);
+                    }
+                    patience.wait(&self.engine, left.min(until_free(remaining))).await;
                 }
             }
-            if refusals == REFUSALS {
+        }
+    }
+
+    /// Asks once for the value, or for the lease under `token`.
+    pub(crate) async fn try_lease(
+        &self,
+        leases: &dyn LeaseBackend,
+        shared: &Shared<K, V>,
+        key: &Key,
+        token: Token,
+        refuse: Option<Nonce>,
+        stale: &mut Option<Found<V>>,
+    ) -> Tried<V> {
+        match leases.get_or_lease(key, token, self.engine.times.lease_term, refuse).await {
+            Ok(LeaseReply::Hit(record)) => match self.answer(shared, key, &record, stale) {
+                Ok(answer) => Tried::Answered(answer),
+                Err(nonce) => Tried::Refused(nonce),
+            },
+            Ok(LeaseReply::Lease { stale: candidate }) => {
+                // Replaced, not kept: what was there before may have been removed in between.
+                *stale = candidate.and_then(|record| self.stale(shared, key, &record));
+                if let Some(found) = stale.as_ref().filter(|found| may_revalidate(&self.options, found)) {
+                    self.lead.offer(Ok(found.clone()));
+                }
+                Tried::Answered(Asked::MayLoad(Right::Lease(token)))
+            }
+            Ok(LeaseReply::Busy { remaining, holder, stale: candidate }) => {
                 *stale = None;
-                return Asked::MayLoad(Right::Nothing);
+                let found = candidate.and_then(|record| self.stale(shared, key, &record));
+                match found.filter(|found| may_revalidate(&self.options, found)) {
+                    Some(found) => Tried::Answered(Asked::Stale(found)),
+                    None => Tried::Busy { holder, remaining },
+                }
+            }
+            Err(error) => {
+                *stale = None;
+                self.engine.backend_failed(&error);
+                Tried::Answered(Asked::MayLoad(Right::Memory { ghost: Some(token) }))
             }
         }
     }
 
     /// What `record` answers; its nonce, if it is to be refused.
-    fn answer(
+    pub(crate) fn answer(
         &self,
         shared: &Shared<K, V>,
         key: &Key,
@@ -237,19 +277,31 @@ where
         right: Right,
         stale: Option<Found<V>>,
     ) {
-        let Self { engine, lead, fence, options, .. } = self;
+        let engine = self.engine.clone();
         let started = engine.clock.monotonic();
-        let result = loading(lead.id(), guard(load, engine.times.hard_timeout)).await;
+        let result = loading(self.lead.id(), guard(load, engine.times.hard_timeout)).await;
         let took = engine.clock.monotonic().saturating_sub(started);
+        let loaded = Loaded { result: engine.loaded(result, took), ttl: wishes.ttl(), took };
+        self.settle(loaded, shared, right, stale).await;
+    }
 
+    /// Stores what was loaded as far as `right` reaches, and lands. `stale` is what was found on the way.
+    pub(crate) async fn settle(
+        self,
+        loaded: Loaded<V>,
+        shared: Option<(&Shared<K, V>, Key)>,
+        right: Right,
+        stale: Option<Found<V>>,
+    ) {
+        let Self { engine, lead, fence, options, .. } = self;
         let mut unused = right.token();
-        match engine.loaded(result, took) {
+        match loaded.result {
             Ok(value) => {
-                let options = match wishes.ttl() {
+                let options = match loaded.ttl {
                     Some(ttl) => options.ttl(ttl),
                     None => options,
                 };
-                let made = engine.make(value, &options, took);
+                let made = engine.make(value, &options, loaded.took);
                 unused = engine.keep(fence, lead.key(), &made, shared.as_ref(), right).await;
                 lead.land(Ok(made.found));
             }
@@ -317,11 +369,12 @@ where
         }
     }
 
-    fn loaded(
+    /// What a run of the loader gave, counted.
+    pub(crate) fn loaded<T>(
         &self,
-        result: std::result::Result<std::result::Result<Option<V>, LoaderError>, Failure>,
+        result: std::result::Result<std::result::Result<T, LoaderError>, Failure>,
         took: Duration,
-    ) -> std::result::Result<Option<V>, LoadError> {
+    ) -> std::result::Result<T, LoadError> {
         let (outcome, result) = match result {
             Ok(Ok(value)) => (LoadOutcome::Ok, Ok(value)),
             Ok(Err(error)) => (LoadOutcome::Error, Err(LoadError::Loader(error))),
@@ -451,33 +504,38 @@ pub(crate) fn failure(failure: Failure, hard_timeout: Duration) -> LoadError {
 }
 
 /// How long a flight still waits for whoever has the right to store.
-struct Patience {
+pub(crate) struct Patience {
     waited: Duration,
     backoff: Backoff,
 }
 
 impl Patience {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             waited: Duration::ZERO,
             backoff: Backoff::new(Duration::from_millis(4), Duration::from_millis(200)),
         }
     }
 
-    /// Pauses before the next try. `false`: long enough; a lease's holder is outwaited for more than a whole
-    /// term, so that an own load never starts while the first may still be running within it.
-    async fn wait<K, V, S>(&mut self, engine: &Engine<K, V, S>, holder: Holder, remaining: Duration) -> bool {
+    /// How much longer to wait for `holder`. A lease's holder is outwaited for more than a whole term, so
+    /// that an own load never starts while the first may still be running within it.
+    pub(crate) fn left<K, V, S>(&self, engine: &Engine<K, V, S>, holder: Holder) -> Duration {
         let bound = match holder {
             Holder::Writer => WRITER_PATIENCE,
             Holder::Reader => engine.times.lease_term.saturating_mul(2),
         };
-        if self.waited >= bound {
-            return false;
-        }
-        let until_free = remaining + Duration::from_millis(1);
-        let pause = self.backoff.next(&engine.entropy).min(until_free).min(bound - self.waited);
+        bound.saturating_sub(self.waited)
+    }
+
+    /// Pauses before the next try, at most for `at_most`.
+    pub(crate) async fn wait<K, V, S>(&mut self, engine: &Engine<K, V, S>, at_most: Duration) {
+        let pause = self.backoff.next(&engine.entropy).min(at_most);
         self.waited += pause;
         tokio::time::sleep(pause).await;
-        true
     }
+}
+
+/// When somebody's right that ends in `remaining` is sure to have ended.
+pub(crate) fn until_free(remaining: Duration) -> Duration {
+    remaining + Duration::from_millis(1)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cachalot_core::{
     Clock, Commit, Entropy, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Key, Observer, Result,
-    Spawn, Store, Tier,
+    Spawn, Store, Tier, mutant,
 };
 use cachalot_invalidation::Deferred;
 use cachalot_stampede::{Flights, guard};
@@ -67,11 +67,14 @@ where
     {
         // The old value may run its own `Drop`; no lock is held.
         drop(self.store.invalidate(key));
-        self.flights.void(key);
+        if !mutant!(LeavesFlightsOpen) {
+            self.flights.void(key);
+        }
     }
 
     /// Stores what was found below or loaded, if nothing was invalidated meanwhile.
     pub(crate) fn fill_memory(&self, fence: Fence, key: K, found: &Found<V>) {
+        let fence = if mutant!(FillsMemoryUnfenced) { self.store.begin(&key) } else { fence };
         if self.store.commit(fence, key, found.entry.clone()) == Commit::Revoked {
             self.emit(&Event::Fenced { tier: Tier::Memory });
         }
@@ -141,6 +144,9 @@ where
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
         let task = self.admit(operation)?;
+        if mutant!(DropsInsteadOfDetaching) {
+            return Ok(work.await);
+        }
         let (give, take) = oneshot::channel();
         self.detach(task, async move {
             // Nobody waits any more: the work was done all the same.

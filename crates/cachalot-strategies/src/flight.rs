@@ -7,7 +7,7 @@ use std::time::Duration;
 use cachalot_core::{
     BoxFuture, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Holder, Key, LeaseBackend,
     LeaseReply, LoadError, LoadOutcome, LoaderError, Meta, Nonce, Put, PutReply, Record, Result, Store, Tier,
-    Token, Ttl,
+    Token, Ttl, mutant,
 };
 use cachalot_invalidation::Backoff;
 use cachalot_stampede::{Failure, Lead, guard, loading};
@@ -134,13 +134,14 @@ where
         let Some((shared, shared_key)) = engine.shared_key(&key) else {
             return self.load(loader, None, Right::Memory { ghost: None }, None).await;
         };
-        if engine.deferred.contains(&shared_key) {
+        if engine.deferred.contains(&shared_key) && !mutant!(TrustsWhatIsPending) {
             return self.load(loader, None, Right::Nothing, None).await;
         }
         let mut stale = None;
         match self.ask(shared, &shared_key, &mut stale).await {
             Asked::Found(found) => {
-                engine.fill_memory(self.fence, key, &found);
+                let late = mutant!(FencesAFlightLate).then(|| engine.store.begin(&key));
+                engine.fill_memory(late.unwrap_or(self.fence), key, &found);
                 self.lead.land(Ok(found));
             }
             Asked::Stale(found) => self.lead.land(Ok(found)),

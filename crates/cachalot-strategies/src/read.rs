@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cachalot_core::{
     EntryOptions, Error, ErrorKind, Event, Freshness, LoadError, LoadOutcome, LoaderError, Result, Store,
-    Tier,
+    Tier, mutant,
 };
 use cachalot_stampede::{Failure, Follow, Joined, Landing, Lead};
 
@@ -32,7 +32,7 @@ where
     async fn copy_shared(&self, key: &K) -> Option<Found<V>> {
         let (shared, shared_key) = self.shared_key(key)?;
         let fence = self.store.begin(key);
-        if self.deferred.contains(&shared_key) {
+        if self.deferred.contains(&shared_key) && !mutant!(TrustsWhatIsPending) {
             return None;
         }
         let record = match shared.backend.get(&shared_key).await {
@@ -45,6 +45,7 @@ where
         let Considered::Usable(found) = self.consider(shared, &shared_key, &record, Wanted::Value) else {
             return None;
         };
+        let fence = if mutant!(FencesACopyLate) { self.store.begin(key) } else { fence };
         self.fill_memory(fence, key.clone(), &found);
         Some(found)
     }
@@ -202,7 +203,8 @@ where
 
 /// Whether a value past its time may be served while it is refreshed. One that was invalidated never is.
 pub(crate) fn may_revalidate<V>(options: &EntryOptions, found: &Found<V>) -> bool {
-    found.freshness == Freshness::Stale && options.may_serve_while_revalidating(found.stale_for)
+    let is_fit = found.freshness == Freshness::Stale || mutant!(RevalidatesTheExpired);
+    is_fit && options.may_serve_while_revalidating(found.stale_for)
 }
 
 /// Whether an old value may be served because the load failed. How long ago an invalidated one was marked is

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachalot_core::envelope::{self, Header};
 use cachalot_core::{
-    Backend, Codec, Entry, Error, ErrorKind, Freshness, Key, Meta, Namespace, Record, Result, Tier, Timestamp,
+    Backend, Codec, Entry, Error, ErrorKind, Freshness, Key, Meta, Namespace, Record, Result, Tier,
+    Timestamp, mutant,
 };
 
 use crate::cached::Found;
@@ -53,7 +54,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
 
     /// The times of an entry as memory keeps it.
     pub(crate) fn in_memory(&self, meta: Meta, now: Timestamp) -> Meta {
-        meta.capped(now + self.memory_ttl)
+        if mutant!(KeepsCopiesTooLong) { meta } else { meta.capped(now + self.memory_ttl) }
     }
 
     /// Decodes `record` and places it in time: its age by the server's clock, its life from the envelope.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{
-    Backend, Commit, Entry, EntryOptions, Error, ErrorKind, Event, Held, Key, LeaseBackend, Meta, Put,
-    PutReply, Result, Store, Tier, Token,
+    Backend, Commit, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend, Meta, Put,
+    PutReply, Result, Store, Tier, Token, mutant,
 };
 use cachalot_invalidation::{Backoff, Item};
 
@@ -51,14 +51,19 @@ where
             self.forget(&key);
             return Removal::Removed;
         };
+        if mutant!(ForgetsMemoryFirst) {
+            self.forget(&key);
+        }
         match shared.backend.remove(&shared_key).await {
             Ok(_) => {
-                self.forget(&key);
+                if !mutant!(ForgetsMemoryFirst) {
+                    self.forget(&key);
+                }
                 Removal::Removed
             }
             Err(error) => {
                 self.defer(shared_key, key, &error);
-                Removal::Deferred
+                if mutant!(ReportsDeferredAsDone) { Removal::Removed } else { Removal::Deferred }
             }
         }
     }
@@ -76,7 +81,9 @@ where
                 return Removal::Deferred;
             }
         }
-        self.store.expire(&key, keep);
+        if !mutant!(ExpiresBelowOnly) {
+            self.store.expire(&key, keep);
+        }
         self.flights.void(&key);
         Removal::Removed
     }
@@ -104,9 +111,9 @@ where
         let fence = self.store.begin(&key);
         match self.put_over(leases, shared, &shared_key, put).await {
             Ok(true) => {
-                let kept = self.store.commit_write(fence, key.clone(), entry);
-                self.flights.void(&key);
-                if kept == Commit::Revoked {
+                let fence = if mutant!(FencesAnInsertLate) { self.store.begin(&key) } else { fence };
+                let kept = self.commit_write(fence, &key, entry);
+                if kept == Commit::Revoked && !mutant!(KeepsARivalsValue) {
                     // Another writer here came in between, and either value may be the last one below. Its
                     // right to store in memory ends too, lest memory keeps the other one.
                     self.forget(&key);
@@ -116,7 +123,9 @@ where
             }
             Ok(false) => {
                 self.emit(&Event::Fenced { tier: Tier::Backend });
-                self.forget(&key);
+                if !mutant!(KeepsMemoryAfterAnOverlap) {
+                    self.forget(&key);
+                }
                 Ok(Inserted::Dropped)
             }
             Err(PutOver::Refused(error)) => {
@@ -134,10 +143,21 @@ where
         self.forget(&key);
         let fence = self.store.begin(&key);
         let entry = Arc::new(Entry { value: Some(value), meta });
-        let kept = self.store.commit_write(fence, key.clone(), entry);
-        // A flight that was opened in between would hand out its older value to later callers.
-        self.flights.void(&key);
+        let kept = self.commit_write(fence, &key, entry);
         self.inserted(kept)
+    }
+
+    /// Stores what a writer brings. A flight that was opened since its fence would hand out its older value to
+    /// later callers.
+    fn commit_write(&self, fence: Fence, key: &K, entry: Arc<Entry<V>>) -> Commit {
+        let kept = match mutant!(InsertsAsAReader) {
+            true => self.store.commit(fence, key.clone(), entry),
+            false => self.store.commit_write(fence, key.clone(), entry),
+        };
+        if !mutant!(InsertsBesideAFlight) {
+            self.flights.void(key);
+        }
+        kept
     }
 
     fn inserted(&self, kept: Commit) -> Inserted {
@@ -194,6 +214,9 @@ where
     fn defer(self: &Arc<Self>, shared_key: Key, key: K, error: &Error) {
         self.backend_failed(error);
         self.emit(&Event::Deferred);
+        if mutant!(ForgetsTheDeferred) {
+            return self.forget(&key);
+        }
         let start = self.deferred.defer(shared_key, key.clone());
         self.forget(&key);
         if start {

@@ -34,7 +34,7 @@
 mod flight;
 pub use flight::{Flights, Follow, Joined, Landing, Lead};
 mod waits;
-pub use waits::{FlightId, Reentrant, loading};
+pub use waits::{FlightId, Reentrant, loading, loading_all};
 mod guard;
 pub use guard::{Failure, guard};
 mod sync;

@@ -25,7 +25,7 @@ use crate::write::{Inserted, Removal};
 /// A caller may leave at any await. A load goes on, bounded by
 /// [`hard_timeout`](CacheBuilder::hard_timeout), and fills the cache; an insert or an invalidation is done.
 pub struct Cache<K, V, S> {
-    engine: Arc<Engine<K, V, S>>,
+    pub(crate) engine: Arc<Engine<K, V, S>>,
 }
 
 impl<K, V, S> Cache<K, V, S>
@@ -240,8 +240,8 @@ impl std::error::Error for Unfinished {}
 
 /// A cache with other options, made by [`Cache::with`].
 pub struct View<'a, K, V, S> {
-    cache: &'a Cache<K, V, S>,
-    options: EntryOptions,
+    pub(crate) cache: &'a Cache<K, V, S>,
+    pub(crate) options: EntryOptions,
 }
 
 impl<K, V, S> View<'_, K, V, S>

@@ -49,6 +49,7 @@ mod load;
 pub use load::Load;
 mod write;
 pub use write::{Inserted, Removal};
+mod batch;
 mod stats;
 pub use stats::Stats;
 mod engine;

@@ -211,7 +211,7 @@ where
 
     /// Keeps an invalidation that the shared tier has not taken. Deferred first, then forgotten: a reader
     /// that begins after the second sees the first, one that began before has lost its fence.
-    fn defer(self: &Arc<Self>, shared_key: Key, key: K, error: &Error) {
+    pub(crate) fn defer(self: &Arc<Self>, shared_key: Key, key: K, error: &Error) {
         self.backend_failed(error);
         self.emit(&Event::Deferred);
         if mutant!(ForgetsTheDeferred) {

@@ -2,6 +2,7 @@
 //! backend; real servers are in the integration tests.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
+mod batch;
 mod loads;
 mod order;
 mod outage;

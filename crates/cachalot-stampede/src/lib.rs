@@ -39,6 +39,8 @@ mod xfetch;
 pub use xfetch::{XFetch, clamp_delta, should_refresh};
 mod budget;
 pub use budget::RefreshBudget;
+mod failures;
+pub use failures::{ErrorBackoff, Failures, Remembered};
 mod guard;
 pub use guard::{Failure, guard};
 mod sync;

@@ -11,6 +11,7 @@ use cachalot_core::{
 };
 
 use crate::cached::Found;
+use crate::early::Early;
 
 pub(crate) struct Shared<K, V> {
     pub(crate) backend: Arc<dyn Backend>,
@@ -20,6 +21,7 @@ pub(crate) struct Shared<K, V> {
     pub(crate) schema: u32,
     /// How long memory may keep a copy.
     pub(crate) memory_ttl: Duration,
+    pub(crate) early: Early,
 }
 
 /// What a record turned out to be.
@@ -54,6 +56,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
 
     /// The times of an entry as memory keeps it.
     pub(crate) fn in_memory(&self, meta: Meta, now: Timestamp) -> Meta {
+        let meta = self.early.mark(meta);
         if mutant!(KeepsCopiesTooLong) { meta } else { meta.capped(now + self.memory_ttl) }
     }
 

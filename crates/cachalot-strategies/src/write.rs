@@ -4,11 +4,13 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cachalot_core::{
-    Backend, Commit, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend, Meta, Put,
-    PutReply, Result, Store, Tier, Token, mutant,
+    Backend, Commit, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend, Meta,
+    Nonce, Put, PutReply, Result, Store, Tier, Token, mutant,
 };
 use cachalot_invalidation::{Backoff, Item};
+use cachalot_stampede::{Joined, Lead};
 
 use crate::engine::Engine;
 use crate::shared::Shared;
@@ -85,11 +87,13 @@ where
             self.store.expire(&key, keep);
         }
         self.flights.void(&key);
+        self.forget_failure(&key);
         Removal::Removed
     }
 
     /// Stores `value` in place of whatever is there.
     pub(crate) async fn insert(self: Arc<Self>, key: K, value: V, options: EntryOptions) -> Result<Inserted> {
+        let _turn = self.turn(&key).await;
         let now = self.clock.now();
         let Some(meta) = options.stamp(now, Duration::ZERO, &self.entropy) else {
             return Ok(match self.remove(key).await {
@@ -98,7 +102,7 @@ where
             });
         };
         let Some((shared, shared_key)) = self.shared_key(&key) else {
-            return Ok(self.insert_in_memory(key, value, meta));
+            return Ok(self.insert_in_memory(key, value, self.in_memory(meta, now)));
         };
         let Some(leases) = shared.backend.leases() else {
             return Err(Error::new(ErrorKind::Unsupported, "insert").detail("the shared tier has no leases"));
@@ -109,7 +113,7 @@ where
 
         self.forget(&key);
         let fence = self.store.begin(&key);
-        match self.put_over(leases, shared, &shared_key, put).await {
+        match self.put_over(leases, &shared_key, put).await {
             Ok(true) => {
                 let fence = if mutant!(FencesAnInsertLate) { self.store.begin(&key) } else { fence };
                 let kept = self.commit_write(fence, &key, entry);
@@ -139,6 +143,19 @@ where
         }
     }
 
+    /// Waits until no other insert of `key` runs in this process: two that overlap below would poison each
+    /// other's hold. Ends when it is dropped.
+    async fn turn(&self, key: &K) -> Option<Lead<K, ()>> {
+        self.shared.as_ref()?;
+        loop {
+            match self.inserts.join(key) {
+                Joined::Lead(lead, _) => return Some(lead),
+                // It can only be told not to wait inside of a loader, and this is a task of its own.
+                Joined::Follow(follow) => follow.wait().await.ok()?,
+            };
+        }
+    }
+
     fn insert_in_memory(&self, key: K, value: V, meta: Meta) -> Inserted {
         self.forget(&key);
         let fence = self.store.begin(&key);
@@ -157,6 +174,7 @@ where
         if !mutant!(InsertsBesideAFlight) {
             self.flights.void(key);
         }
+        self.forget_failure(key);
         kept
     }
 
@@ -177,7 +195,6 @@ where
     async fn put_over(
         &self,
         leases: &dyn LeaseBackend,
-        shared: &Shared<K, V>,
         key: &Key,
         put: Put,
     ) -> std::result::Result<bool, PutOver> {
@@ -191,8 +208,12 @@ where
         match leases.put_held(key, token, put).await {
             Ok(reply) => Ok(reply == PutReply::Stored),
             Err(error) if error.kind() == ErrorKind::Config => {
-                // Too large, say. Removing poisons our own hold; its term is short.
-                self.remove_quietly(&*shared.backend, key).await;
+                // Too large, say. A put of no life gives the hold back, or its term ends it.
+                let nothing =
+                    Put { payload: Bytes::new(), nonce: Nonce::draw(&self.entropy), ttl: Duration::ZERO };
+                if let Err(error) = leases.put_held(key, token, nothing).await {
+                    self.backend_failed(&error);
+                }
                 Err(PutOver::Refused(error))
             }
             Err(error) => {
@@ -200,12 +221,6 @@ where
                 self.backend_failed(&error);
                 Ok(false)
             }
-        }
-    }
-
-    async fn remove_quietly(&self, backend: &dyn Backend, key: &Key) {
-        if let Err(error) = backend.remove(key).await {
-            self.backend_failed(&error);
         }
     }
 

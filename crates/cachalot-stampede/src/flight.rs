@@ -229,27 +229,29 @@ impl<K, O> Lead<K, O> {
     }
 
     /// Lands first, then leaves the table: who joins in between gets the outcome at once.
-    fn end(&self, landing: Landing<O>) -> Vec<Arc<Cell<O>>> {
-        let Some((wakers, overtaken)) = self.cell.end(landing) else {
-            return Vec::new();
+    fn end(&self, landing: Landing<O>) {
+        let Some((wakers, hanging)) = self.cell.end(landing) else {
+            return;
         };
         let mut shard = lock(self.table.shard(self.hash));
         let flight = remove(&mut shard, self.hash, &self.cell);
         drop(shard);
         drop(flight);
         wakers.wake();
-        overtaken
+        drop(hanging);
     }
 }
 
 impl<K, O: Clone> Lead<K, O> {
     /// Hands `outcome` to all participants and ends the flight.
     pub fn land(self, outcome: O) {
-        for overtaken in self.end(Landing::Final(outcome.clone())) {
-            if let Some((wakers, _)) = overtaken.end(Landing::Final(outcome.clone())) {
+        let overtaken = mem::take(&mut lock(&self.cell.state).overtaken);
+        for hanging in overtaken {
+            if let Some((wakers, _)) = hanging.end(Landing::Final(outcome.clone())) {
                 wakers.wake();
             }
         }
+        self.end(Landing::Final(outcome));
     }
 }
 

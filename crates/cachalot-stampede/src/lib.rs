@@ -31,6 +31,8 @@
 //!   instead of hanging, provided the loader runs inside [`loading`] and stays in its task.
 //! - After the last flight has landed the table holds nothing.
 
+mod single_flight;
+pub use single_flight::{OnDeserted, SingleFlight, SingleFlightBuilder};
 mod flight;
 pub use flight::{Flights, Follow, Joined, Landing, Lead};
 mod waits;
@@ -43,4 +45,6 @@ mod failures;
 pub use failures::{ErrorBackoff, Failures, Remembered};
 mod guard;
 pub use guard::{Failure, guard};
+mod spawn;
+pub use spawn::TokioSpawn;
 mod sync;

@@ -146,14 +146,37 @@ fn places_of_followers_that_left_are_used_again() {
     assert_eq!(lock(&cell.state).wakers.places.len(), 1);
 }
 
-#[test]
-fn a_storm_leaves_nothing_behind() {
+/// Every end that a flight may have, over `keys` keys.
+fn storm(keys: u32) {
     let flights: Flights<u32, u32> = Flights::new();
-    for key in 0..100_000 {
-        let Joined::Lead(leader, _share) = flights.join(&key) else { panic!("a fresh key") };
-        if key % 3 == 0 { drop(leader) } else { leader.land(key) }
+    for key in 0..keys {
+        let Joined::Lead(leader, share) = flights.join_at(&key, at(0), AGE) else { panic!("a fresh key") };
+        match key % 5 {
+            0 => leader.land(key),
+            1 => drop(leader),
+            2 => {
+                drop(share);
+                let mut deserted = Box::pin(leader.deserted());
+                assert!(deserted.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+                continue;
+            }
+            3 => assert!(flights.void(&key)),
+            _ => {
+                let Joined::Lead(next, _) = flights.join_at(&key, at(11), AGE) else {
+                    panic!("it is too old")
+                };
+                next.land(key);
+            }
+        }
     }
     assert!(flights.is_empty());
+    let held: usize = flights.table.shards.iter().map(|shard| lock(shard).capacity()).sum();
+    assert!(held < 1_000, "room for {held} keys is kept");
+}
+
+#[test]
+fn a_storm_over_ten_million_keys_leaves_nothing_behind() {
+    storm(10_000_000);
 }
 
 #[tokio::test]

@@ -11,7 +11,9 @@ use crate::contender::{Contender, Failed, Loader};
 
 /// As it comes, but for the TTL.
 #[derive(Clone)]
-pub(crate) struct Cachalot(Cache<u64, [u8; 64], Memory<u64, Arc<Entry<[u8; 64]>>>>);
+pub(crate) struct Cachalot(Cache<u64, [u8; 64], Entries>);
+
+type Entries = Memory<u64, Arc<Entry<[u8; 64]>>>;
 
 impl Contender for Cachalot {
     type Given = Cached<[u8; 64]>;

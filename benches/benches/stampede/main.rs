@@ -52,6 +52,7 @@ impl Entrant {
 
 const ENTRANTS: &[Entrant] = &[
     Entrant::new::<ours::Cachalot>("cachalot"),
+    Entrant { hits: None, ..Entrant::new::<ours::Alone>("SingleFlight") },
     #[cfg(feature = "peers")]
     Entrant::new::<peers::Moka>("moka"),
     #[cfg(feature = "peers")]

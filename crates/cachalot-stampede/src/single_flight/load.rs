@@ -8,7 +8,7 @@ use std::task::Poll;
 
 use cachalot_core::{BoxFuture, LoadError, LoaderError};
 
-use super::builder::OnDeserted;
+use super::builder::{OnDeserted, Settings};
 use super::{Inner, Outcome, panicked, timeout};
 use crate::{Failure, Lead, guard, loading};
 
@@ -61,19 +61,15 @@ where
 
     /// Notes how the load ended, then lands it: who comes after the landing finds the note.
     pub(super) fn settle(&self, lead: Lead<K, Outcome<V>>, outcome: Outcome<V>) {
-        if let Some(failures) = self.failures.as_ref().filter(|_| !lead.is_void()) {
-            let key = lead.key();
+        if let Some(failures) = &self.failures {
             match &outcome {
+                Ok(_) if lead.is_void() => {}
                 Ok(_) => {
-                    failures.forget(key);
+                    failures.forget(lead.key());
                 }
                 Err(error) => {
-                    let settings = &self.settings;
-                    failures.record(key, error.clone(), settings.clock.now(), &settings.entropy);
-                    // Detached meanwhile: the one who did it may have looked before the note was there.
-                    if lead.is_void() {
-                        failures.forget(key);
-                    }
+                    let Settings { clock, entropy, .. } = &self.settings;
+                    failures.record_load(&lead, error.clone(), clock.now(), entropy);
                 }
             }
         }

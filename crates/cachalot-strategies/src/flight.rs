@@ -160,16 +160,29 @@ where
         Self { engine, lead, fence, options, wanted, purpose, opened, current: None }
     }
 
-    pub(crate) async fn run(mut self, loader: Loader<V>) {
+    pub(crate) async fn run(self, loader: Loader<V>) {
+        let Some(this) = self.land_from_memory() else { return };
+        this.run_below(loader).await;
+    }
+
+    /// Lands what memory has by now: another flight may have landed between the caller's look and its join.
+    pub(crate) fn land_from_memory(mut self) -> Option<Self> {
+        let found = self.engine.fresh_in_memory(self.lead.key()).filter(|found| self.wanted.accepts(found));
+        match found {
+            Some(found) if !self.is_to_be_replaced(&found) => {
+                self.lead.land(Ok(found));
+                None
+            }
+            found => {
+                self.current = found;
+                Some(self)
+            }
+        }
+    }
+
+    async fn run_below(self, loader: Loader<V>) {
         let engine = self.engine.clone();
         let key = self.lead.key().clone();
-        // Another flight may have landed between this caller's look into memory and its join.
-        if let Some(found) = engine.fresh_in_memory(&key).filter(|found| self.wanted.accepts(found)) {
-            if !self.is_to_be_replaced(&found) {
-                return self.lead.land(Ok(found));
-            }
-            self.current = Some(found);
-        }
         let Some((shared, shared_key)) = engine.shared_key(&key) else {
             return self.load(loader, None, Right::Memory { ghost: None }, None).await;
         };
@@ -196,11 +209,7 @@ where
     async fn ask(&self, shared: &Shared<K, V>, key: &Key, stale: &mut Option<Found<V>>) -> Asked<V> {
         let refuse = match shared.backend.get(key).await {
             Ok(None) => None,
-            Ok(Some(record)) => match self.answer(shared, key, &record, stale) {
-                Ok(Asked::Found(found)) if self.is_to_be_replaced(&found) => {
-                    self.offer(Some(&found));
-                    Some(record.nonce)
-                }
+            Ok(Some(record)) => match self.first_answer(shared, key, &record, stale) {
                 Ok(answer) => return answer,
                 Err(nonce) => Some(nonce),
             },
@@ -295,8 +304,25 @@ where
         }
     }
 
+    /// What the `record` of the first read answers; its nonce, if it is to be refused or replaced.
+    pub(crate) fn first_answer(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        record: &Record,
+        stale: &mut Option<Found<V>>,
+    ) -> std::result::Result<Asked<V>, Nonce> {
+        match self.answer(shared, key, record, stale)? {
+            Asked::Found(found) if self.is_to_be_replaced(&found) => {
+                self.offer(Some(&found));
+                Err(record.nonce)
+            }
+            answer => Ok(answer),
+        }
+    }
+
     /// What `record` answers; its nonce, if it is to be refused.
-    pub(crate) fn answer(
+    fn answer(
         &self,
         shared: &Shared<K, V>,
         key: &Key,
@@ -325,7 +351,7 @@ where
     }
 
     /// The value that is being refreshed, if it is still good.
-    fn still_fresh(&self) -> Option<Found<V>> {
+    pub(crate) fn still_fresh(&self) -> Option<Found<V>> {
         let now = self.engine.clock.now();
         self.current.clone().filter(|found| now < found.entry.meta.soft_expiry())
     }

@@ -12,5 +12,7 @@ mod outage;
 mod shared_tier;
 mod soft_and_hard;
 mod stale;
+mod steps;
+mod timelines;
 mod world;
 mod writes;

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::{env, fs, io};
 
 use allocation_counter::AllocationInfo;
+use benches::HOT_KEYS;
 
 use contender::Contender;
 use report::{Figure, Report};
@@ -31,7 +32,7 @@ const COUNTING_ROUNDS: usize = 3;
 struct Entrant {
     name: &'static str,
     /// `None`: it keeps nothing.
-    hits: Option<fn() -> Hits>,
+    hits: Option<fn(u64) -> Hits>,
     storm: fn() -> Storm,
     allocations: fn() -> AllocationInfo,
     failing: fn() -> Failure,
@@ -70,8 +71,10 @@ const ENTRANTS: &[Entrant] = &[
     Entrant::new::<peers::OnceCells>("once cells"),
 ];
 
-const HIT: Figure = lower("hit", "time", "ns/op");
-const HIT_CPU: Figure = lower("hit", "CPU", "ns/op");
+const HIT: Figure = lower("hit on 10,000 keys", "time", "ns/op");
+const HIT_CPU: Figure = lower(HIT.case, "CPU", "ns/op");
+const HIT_ON_ONE: Figure = lower("hit on one key", "time", "ns/op");
+const HIT_ON_ONE_CPU: Figure = lower(HIT_ON_ONE.case, "CPU", "ns/op");
 const STORM_CPU: Figure = lower("10,000 at a missing key", "CPU", "ms");
 
 const fn lower(case: &'static str, metric: &'static str, unit: &'static str) -> Figure {
@@ -88,8 +91,9 @@ fn main() -> io::Result<()> {
     let counting = options.rounds.min(COUNTING_ROUNDS);
     rounds(counting, &entrants, "a failing source", |one| add_failure(&mut report, one));
     rounds(counting, &entrants, "callers in a hurry", |one| add_hurry(&mut report, one));
-    report.compare(HIT, "quick_cache");
-    report.compare(HIT_CPU, "quick_cache");
+    for hit in [HIT, HIT_CPU, HIT_ON_ONE, HIT_ON_ONE_CPU] {
+        report.compare(hit, "quick_cache");
+    }
     report.compare(STORM_CPU, "foyer");
     print!("\n{}", report.table());
     match options.report {
@@ -148,9 +152,11 @@ fn rounds(count: usize, entrants: &[&Entrant], scene: &str, mut play: impl FnMut
 
 fn add_hits(report: &mut Report, one: &Entrant) {
     if let Some(hits) = one.hits {
-        let hits = hits();
-        report.add(HIT, one.name, hits.wall_ns);
-        report.add(HIT_CPU, one.name, hits.cpu_ns);
+        for (case, keys) in [(HIT.case, HOT_KEYS), (HIT_ON_ONE.case, 1)] {
+            let hits = hits(keys);
+            report.add(lower(case, "time", "ns/op"), one.name, hits.wall_ns);
+            report.add(lower(case, "CPU", "ns/op"), one.name, hits.cpu_ns);
+        }
     }
 }
 

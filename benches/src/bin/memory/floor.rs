@@ -19,9 +19,11 @@ const SHARDS: usize = 64;
 
 /// `RwLock<HashMap>`, 64 times; a key is hashed once for both.
 pub(crate) struct Map<K, V> {
-    shards: Vec<Padded<RwLock<HashTable<(K, V)>>>>,
+    shards: Vec<Shard<K, V>>,
     hasher: Hasher,
 }
+
+type Shard<K, V> = Padded<RwLock<HashTable<(K, V)>>>;
 
 #[repr(align(128))]
 struct Padded<T>(T);

@@ -129,19 +129,13 @@ pub(crate) fn of_sizes(shape: Shape, sizes: &[Size]) -> Vec<Target> {
 }
 
 pub(crate) fn of_peaks(peaks: &[Peak]) -> Vec<Target> {
-    let mut targets = Vec::new();
-    for peak in peaks.iter().filter(|peak| peak.kind == Kind::Ours) {
+    let ours = peaks.iter().filter(|peak| peak.kind == Kind::Ours);
+    let target = |peak: &Peak| {
         let deadline = if peak.name == TTL { ", deadlines" } else { "" };
-        let mut push = |what: &str, measured: f64| {
-            let (what, measured) = (format!("peak of a storm, {what}{deadline}"), Spread::single(measured));
-            targets.push(Target { what, bound: PEAK, unit: "× bound", measured, cpu: None });
-        };
-        push("values", peak.live);
-        if let Some(resident) = peak.resident {
-            push("resident", resident);
-        }
-    }
-    targets
+        let what = format!("values alive in a storm of writes{deadline}");
+        Target { what, bound: PEAK, unit: "× bound", measured: Spread::single(peak.live), cpu: None }
+    };
+    ours.map(target).collect()
 }
 
 /// The verdicts, missed ones first.

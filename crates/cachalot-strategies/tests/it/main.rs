@@ -4,7 +4,9 @@
 
 mod backoff;
 mod batch;
+mod batch_late;
 mod batch_load;
+mod batch_seeded;
 mod early;
 mod loads;
 mod order;

@@ -755,3 +755,30 @@ async fn a_refresh_that_another_process_makes_is_left_to_it() {
     settle().await;
     assert_eq!((world.source.calls(), world.source.loads()), (2, 4));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn threads_whose_batches_overlap_load_each_key_once_and_all_end() {
+    let world = world();
+    let caches = [world.alone(), world.node()];
+    for round in 0..20 {
+        for cache in &caches {
+            let loads = world.source.loads();
+            let callers: Vec<_> = (0..16u64)
+                .map(|caller| {
+                    let mut keys: Vec<u64> = (caller..caller + 30).collect();
+                    if caller % 2 == 0 {
+                        keys.reverse();
+                    }
+                    (keys.clone(), spawn_load(&world, cache, keys))
+                })
+                .collect();
+            for (keys, caller) in callers {
+                assert_rows(&caller.await.unwrap(), &keys);
+            }
+            let all: Vec<u64> = (0..45).collect();
+            assert_eq!(world.source.loads() - loads, all.len(), "round {round}");
+            cache.remove_many(&all).await.unwrap();
+        }
+    }
+    caches.iter().for_each(assert_nothing_runs);
+}

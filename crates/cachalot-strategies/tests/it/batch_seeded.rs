@@ -74,7 +74,7 @@ impl Call {
         }
     }
 
-    async fn as_one(self, cache: &Users, source: CountingSource<u64, String>) -> Vec<Said> {
+    async fn in_one_call(self, cache: &Users, source: CountingSource<u64, String>) -> Vec<Said> {
         match self {
             Self::Get(keys) => {
                 cache.get_many(&keys).await.into_iter().map(|found| said::<()>(Ok(found))).collect()
@@ -181,7 +181,7 @@ async fn both_ways(seed: u64) {
             }
             _ => {
                 let (call, node) = (Call::draw(&entropy), below(&entropy, 2) as usize);
-                let as_one = call.clone().as_one(&caches[0][node], worlds[0].source.clone()).await;
+                let as_one = call.clone().in_one_call(&caches[0][node], worlds[0].source.clone()).await;
                 let singly = call.clone().one_by_one(&caches[1][node], worlds[1].source.clone()).await;
                 assert_eq!(as_one, singly, "seed {seed}, step {step}: {call:?}");
             }

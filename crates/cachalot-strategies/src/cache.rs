@@ -23,9 +23,10 @@ use crate::write::{Inserted, Removal};
 /// # Dropping a future
 ///
 /// A caller may leave at any await. A load goes on, bounded by
-/// [`hard_timeout`](CacheBuilder::hard_timeout), and fills the cache; an insert or an invalidation is done.
+/// [`max_flight_age`](CacheBuilder::max_flight_age), and fills the cache, unless
+/// [`on_deserted`](CacheBuilder::on_deserted) says otherwise; an insert or an invalidation is done.
 pub struct Cache<K, V, S> {
-    engine: Arc<Engine<K, V, S>>,
+    pub(crate) engine: Arc<Engine<K, V, S>>,
 }
 
 impl<K, V, S> Cache<K, V, S>
@@ -55,9 +56,7 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let cached = Cached::fresh(self.engine.store.get(key)?)?;
-        self.engine.emit_memory_hit();
-        Some(cached)
+        self.engine.hit(key)
     }
 
     /// The fresh value in memory or in the shared tier. Never loads, never waits for a load. A fault of the
@@ -77,13 +76,20 @@ where
     /// The value, from memory, the shared tier, or `load`; at most one load per key runs in this process,
     /// and over a shared tier with leases, in all processes.
     ///
-    /// `load` is called only if memory has no fresh value and nobody else is loading; the future it gives
-    /// is run only if no tier has the value either. It runs in a task of its own.
+    /// `load` is called only if memory has no fresh value and nobody else is loading, or to refresh one that is
+    /// about to expire ([`xfetch`](CacheBuilder::xfetch)); the future it gives is run only if no tier has the
+    /// value either. It runs in a task of its own.
+    ///
+    /// A caller that joins a load gets the value with the life that the load gave it. It is not served from it
+    /// what its own options would not take from a tier: an absence where it asked for a value, or a stale value
+    /// beyond its bounds. It then waits for the next load, or begins it.
     ///
     /// # Errors
     /// [`LoadError::Loader`] with the loader's own error, shared by all who waited for this load.
     /// [`LoadError::Cache`] if it took longer than the hard timeout, panicked, asked for its own key, or the
-    /// cache is shut down. Faults of the shared tier are no errors: the load goes on without it.
+    /// cache is shut down. Either tells when the key is loaded again ([`LoadError::retry_at`]), if
+    /// [`error_backoff`](CacheBuilder::error_backoff) is set: until then callers get it without a load. Faults of
+    /// the shared tier are no errors: the load goes on without it.
     ///
     /// # Dropping the future
     /// Only this caller leaves; the load goes on.
@@ -92,10 +98,11 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
-        if let Some(hit) = self.get_local(key) {
-            return Ok(hit);
-        }
-        Box::pin(self.engine.load_value(key, &self.engine.options, load)).await
+        let cold = match self.engine.hit_or_load_value(key, &self.engine.options, load) {
+            Ok(hit) => return Ok(hit),
+            Err(cold) => cold,
+        };
+        cold.await
     }
 
     /// As [`get_or_load`](Cache::get_or_load) for values that may be absent. Absence is cached only if
@@ -108,10 +115,11 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
     {
-        if let Some(hit) = self.get_local(key) {
-            return Ok(Some(hit));
-        }
-        Box::pin(self.engine.load_option(key, &self.engine.options, load)).await
+        let cold = match self.engine.hit_or_load_option(key, &self.engine.options, load) {
+            Ok(hit) => return Ok(Some(hit)),
+            Err(cold) => cold,
+        };
+        cold.await
     }
 
     /// Stores `value` under `key` in every tier, in place of what is there.
@@ -122,7 +130,7 @@ where
     /// # Errors
     /// [`Encode`](cachalot_core::ErrorKind::Encode): the value has no bytes; nothing has changed.
     /// [`Config`](cachalot_core::ErrorKind::Config): the shared tier can never hold it; the old value is
-    /// gone, and for [`hold_term`](CacheBuilder::hold_term) nothing is stored there under this key.
+    /// gone.
     /// [`Unsupported`](cachalot_core::ErrorKind::Unsupported): the shared tier has no leases; nothing has
     /// changed. [`Closed`](cachalot_core::ErrorKind::Closed), and
     /// [`Panicked`](cachalot_core::ErrorKind::Panicked) if a `Drop` or codec of yours did.
@@ -164,7 +172,9 @@ where
         self.engine.detached("expire", work).await
     }
 
-    /// The same cache with other options for the calls made through the view.
+    /// The same cache with other options for the calls made through the view. The TTLs say how what the call
+    /// itself loads or inserts is kept; how stale a value may be, and how long to wait for a fresh one, holds
+    /// for whatever the call finds.
     ///
     /// ```
     /// # use cachalot_core::{Entry, Ttl};
@@ -240,8 +250,8 @@ impl std::error::Error for Unfinished {}
 
 /// A cache with other options, made by [`Cache::with`].
 pub struct View<'a, K, V, S> {
-    cache: &'a Cache<K, V, S>,
-    options: EntryOptions,
+    pub(crate) cache: &'a Cache<K, V, S>,
+    pub(crate) options: EntryOptions,
 }
 
 impl<K, V, S> View<'_, K, V, S>
@@ -259,10 +269,11 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
-        if let Some(hit) = self.cache.get_local(key) {
-            return Ok(hit);
-        }
-        Box::pin(self.cache.engine.load_value(key, &self.options, load)).await
+        let cold = match self.cache.engine.hit_or_load_value(key, &self.options, load) {
+            Ok(hit) => return Ok(hit),
+            Err(cold) => cold,
+        };
+        cold.await
     }
 
     /// [`Cache::get_or_load_opt`] with these options.
@@ -274,10 +285,11 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
     {
-        if let Some(hit) = self.cache.get_local(key) {
-            return Ok(Some(hit));
-        }
-        Box::pin(self.cache.engine.load_option(key, &self.options, load)).await
+        let cold = match self.cache.engine.hit_or_load_option(key, &self.options, load) {
+            Ok(hit) => return Ok(Some(hit)),
+            Err(cold) => cold,
+        };
+        cold.await
     }
 
     /// [`Cache::insert`] with these options.

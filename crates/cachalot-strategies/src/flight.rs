@@ -1,22 +1,30 @@
 //! One load of one key: through the shared tier to the loader and back.
 
+use std::future::poll_fn;
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use cachalot_core::{
-    BoxFuture, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Holder, Key, LeaseBackend,
-    LeaseReply, LoadError, LoadOutcome, LoaderError, Meta, Nonce, Put, PutReply, Record, Result, Store, Tier,
-    Token,
+    BoxFuture, EntryOptions, Error, ErrorKind, Event, Fence, Key, LoadError, LoadOutcome, LoaderError, Store,
+    Timestamp, Token, Ttl, mutant,
 };
-use cachalot_invalidation::Backoff;
 use cachalot_stampede::{Failure, Lead, guard, loading};
+use tokio::time::sleep;
 
 use crate::cached::Found;
-use crate::engine::Engine;
+use crate::engine::{Engine, OnDeserted};
 use crate::load::Wishes;
-use crate::read::may_revalidate;
-use crate::shared::{Judged, Shared};
+use crate::shared::Shared;
+
+mod ask;
+pub(crate) use ask::{Asked, Considered, Patience, REFUSALS, Tried, until_free};
+mod keep;
+
+/// What came of running a loader.
+type Ran<V> = std::result::Result<std::result::Result<Option<V>, LoaderError>, Failure>;
 
 /// What a flight lands, for each of its participants.
 pub(crate) type Outcome<V> = std::result::Result<Found<V>, Failed<V>>;
@@ -55,6 +63,22 @@ pub(crate) struct Flight<K, V, S> {
     pub(crate) fence: Fence,
     pub(crate) options: EntryOptions,
     pub(crate) wanted: Wanted,
+    purpose: Purpose,
+    opened: Timestamp,
+    /// In a refresh, the value in memory that is to be replaced. Read when the flight was open: were it removed
+    /// since, who comes later would not join.
+    current: Option<Found<V>>,
+}
+
+/// What a flight is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To answer callers that have nothing.
+    Answer,
+    /// To replace a value that is stale and may serve meanwhile.
+    Renew,
+    /// To replace a value that is fresh, by one that is not about to expire.
+    Refresh,
 }
 
 /// The loader's future, not yet run, and where it leaves its wishes.
@@ -64,7 +88,7 @@ pub(crate) struct Loader<V> {
 }
 
 /// What may be stored once the load has ended.
-enum Right {
+pub(crate) enum Right {
     /// Only in memory, under the fence: there is no shared tier to ask, or it did not answer. A lease may
     /// have been granted without our knowing.
     Memory { ghost: Option<Token> },
@@ -76,7 +100,7 @@ enum Right {
 
 impl Right {
     /// The token to give back if nothing is stored under it.
-    fn token(&self) -> Option<Token> {
+    pub(crate) fn token(&self) -> Option<Token> {
         match *self {
             Self::Lease(token) => Some(token),
             Self::Memory { ghost } => ghost,
@@ -85,18 +109,13 @@ impl Right {
     }
 }
 
-/// What the shared tier answered.
-enum Asked<V> {
-    Found(Found<V>),
-    /// Somebody else loads; this will do meanwhile.
-    Stale(Found<V>),
-    MayLoad(Right),
+/// What the loader gave for one key.
+pub(crate) struct Loaded<V> {
+    pub(crate) result: std::result::Result<Option<V>, LoadError>,
+    /// The TTL it asked for.
+    pub(crate) ttl: Option<Ttl>,
+    pub(crate) took: Duration,
 }
-
-/// How long a reader waits for a writer before it loads without storing.
-const WRITER_PATIENCE: Duration = Duration::from_millis(50);
-/// How often a value is refused that somebody keeps refreshing, before it is loaded without the tier.
-const REFUSALS: usize = 8;
 
 impl<K, V, S> Flight<K, V, S>
 where
@@ -104,129 +123,78 @@ where
     V: Send + Sync + 'static,
     S: Store<K, V>,
 {
+    /// A flight that is about to start. Takes the fence.
+    pub(crate) fn new(
+        engine: Arc<Engine<K, V, S>>,
+        lead: Lead<K, Outcome<V>>,
+        options: EntryOptions,
+        wanted: Wanted,
+        purpose: Purpose,
+    ) -> Self {
+        let fence = engine.store.begin(lead.key());
+        let opened = engine.clock.now();
+        Self { engine, lead, fence, options, wanted, purpose, opened, current: None }
+    }
+
     pub(crate) async fn run(self, loader: Loader<V>) {
-        let key = self.lead.key().clone();
-        // Another flight may have landed between this caller's look into memory and its join.
-        if let Some(found) = self.engine.fresh_in_memory(&key).filter(|found| self.wanted.accepts(found)) {
-            return self.lead.land(Ok(found));
+        let Some(this) = self.land_from_memory() else { return };
+        this.run_below(loader).await;
+    }
+
+    /// Lands what memory has by now: another flight may have landed between the caller's look and its join.
+    pub(crate) fn land_from_memory(mut self) -> Option<Self> {
+        let found = self.engine.fresh_in_memory(self.lead.key()).filter(|found| self.wanted.accepts(found));
+        match found {
+            Some(found) if !self.is_to_be_replaced(&found) => {
+                self.lead.land(Ok(found));
+                None
+            }
+            found => {
+                self.current = found;
+                Some(self)
+            }
         }
+    }
+
+    async fn run_below(self, loader: Loader<V>) {
         let engine = self.engine.clone();
+        let key = self.lead.key().clone();
         let Some((shared, shared_key)) = engine.shared_key(&key) else {
             return self.load(loader, None, Right::Memory { ghost: None }, None).await;
         };
-        if engine.deferred.contains(&shared_key) {
+        if engine.deferred.contains(&shared_key) && !mutant!(TrustsWhatIsPending) {
             return self.load(loader, None, Right::Nothing, None).await;
         }
         let mut stale = None;
         match self.ask(shared, &shared_key, &mut stale).await {
             Asked::Found(found) => {
-                engine.fill_memory(self.fence, key, &found);
-                self.lead.land(Ok(found));
+                let late = mutant!(FencesAFlightLate).then(|| engine.store.begin(&key));
+                engine.fill_memory(late.unwrap_or(self.fence), key.clone(), &found);
+                self.lead.land(Ok(found.clone()));
+                if engine.is_due(&key, &found.entry.meta, found.at) {
+                    engine.refresh_found(&key, self.options, self.wanted, loader);
+                }
             }
             Asked::Stale(found) => self.lead.land(Ok(found)),
             Asked::MayLoad(right) => self.load(loader, Some((shared, shared_key)), right, stale).await,
         }
     }
 
-    /// Asks the shared tier for the value, or for the right to load it. What is found but not fresh is left
-    /// in `stale`, under a lease only: an invalidation from anywhere revokes both.
-    async fn ask(&self, shared: &Shared<K, V>, key: &Key, stale: &mut Option<Found<V>>) -> Asked<V> {
-        let refuse = match shared.backend.get(key).await {
-            Ok(None) => None,
-            Ok(Some(record)) => match self.answer(shared, key, &record, stale) {
-                Ok(answer) => return answer,
-                Err(nonce) => Some(nonce),
-            },
-            Err(error) => {
-                self.engine.backend_failed(&error);
-                return Asked::MayLoad(Right::Memory { ghost: None });
-            }
-        };
-        match shared.backend.leases() {
-            Some(leases) => self.contend(leases, shared, key, refuse, stale).await,
-            None => Asked::MayLoad(Right::Memory { ghost: None }),
-        }
+    /// Whether its callers have nothing but it.
+    pub(crate) fn answers_callers(&self) -> bool {
+        self.purpose == Purpose::Answer
     }
 
-    /// Asks for the value or the lease until one of them comes, or patience ends. `refuse` is the value that
-    /// was seen and found unfit.
-    async fn contend(
-        &self,
-        leases: &dyn LeaseBackend,
-        shared: &Shared<K, V>,
-        key: &Key,
-        mut refuse: Option<Nonce>,
-        stale: &mut Option<Found<V>>,
-    ) -> Asked<V> {
-        let token = Token::draw(&self.engine.entropy);
-        let mut patience = Patience::new();
-        let mut refusals = 0;
-        loop {
-            let term = self.engine.times.lease_term;
-            match leases.get_or_lease(key, token, term, refuse).await {
-                Ok(LeaseReply::Hit(record)) => match self.answer(shared, key, &record, stale) {
-                    Ok(answer) => return answer,
-                    Err(nonce) => {
-                        refuse = Some(nonce);
-                        refusals += 1;
-                    }
-                },
-                Ok(LeaseReply::Lease { stale: candidate }) => {
-                    // Replaced, not kept: what was there before may have been removed in between.
-                    *stale = candidate.and_then(|record| self.stale(shared, key, &record));
-                    if let Some(found) = stale.as_ref().filter(|found| may_revalidate(&self.options, found)) {
-                        self.lead.offer(Ok(found.clone()));
-                    }
-                    return Asked::MayLoad(Right::Lease(token));
-                }
-                Ok(LeaseReply::Busy { remaining, holder, stale: candidate }) => {
-                    *stale = None;
-                    let found = candidate.and_then(|record| self.stale(shared, key, &record));
-                    if let Some(found) = found.filter(|found| may_revalidate(&self.options, found)) {
-                        return Asked::Stale(found);
-                    }
-                    if !patience.wait(&self.engine, holder, remaining).await {
-                        return Asked::MayLoad(Right::Nothing);
-                    }
-                }
-                Err(error) => {
-                    *stale = None;
-                    self.engine.backend_failed(&error);
-                    return Asked::MayLoad(Right::Memory { ghost: Some(token) });
-                }
-            }
-            if refusals == REFUSALS {
-                *stale = None;
-                return Asked::MayLoad(Right::Nothing);
-            }
-        }
+    /// The value that is being refreshed, if it is still good.
+    pub(crate) fn still_fresh(&self) -> Option<Found<V>> {
+        let now = self.engine.clock.now();
+        self.current.clone().filter(|found| now < found.entry.meta.soft_expiry())
     }
 
-    /// What `record` answers; its nonce, if it is to be refused.
-    fn answer(
-        &self,
-        shared: &Shared<K, V>,
-        key: &Key,
-        record: &Record,
-        stale: &mut Option<Found<V>>,
-    ) -> std::result::Result<Asked<V>, Nonce> {
-        match self.engine.consider(shared, key, record, self.wanted) {
-            Considered::Usable(found) => Ok(Asked::Found(found)),
-            Considered::Newer => Ok(Asked::MayLoad(Right::Memory { ghost: None })),
-            Considered::Unfit(candidate) => {
-                *stale = candidate;
-                Err(record.nonce)
-            }
-        }
-    }
-
-    /// What `record` is worth as a stale candidate.
-    fn stale(&self, shared: &Shared<K, V>, key: &Key, record: &Record) -> Option<Found<V>> {
-        match self.engine.consider(shared, key, record, self.wanted) {
-            Considered::Usable(found) => Some(found),
-            Considered::Unfit(candidate) => candidate,
-            Considered::Newer => None,
-        }
+    /// Whether this flight is so old that another took the key over: it seemed to hang, and now it comes back.
+    fn was_overtaken(&self) -> bool {
+        let age = self.engine.clock.now().since(self.opened);
+        age > self.engine.times.overtaken_after && self.lead.is_void()
     }
 
     /// Runs the loader, stores what it gives as far as `right` reaches, and lands.
@@ -237,56 +205,50 @@ where
         right: Right,
         stale: Option<Found<V>>,
     ) {
-        let Self { engine, lead, fence, options, .. } = self;
+        let engine = self.engine.clone();
+        if let (Right::Nothing, Some(found)) = (&right, self.still_fresh()) {
+            return self.lead.land(Ok(found));
+        }
         let started = engine.clock.monotonic();
-        let result = loading(lead.id(), guard(load, engine.times.hard_timeout)).await;
+        let ran = self.run_loader(load, stale.is_some()).await;
         let took = engine.clock.monotonic().saturating_sub(started);
-
-        let mut unused = right.token();
-        match engine.loaded(result, took) {
-            Ok(value) => {
-                let options = match wishes.ttl() {
-                    Some(ttl) => options.ttl(ttl),
-                    None => options,
-                };
-                let made = engine.make(value, &options, took);
-                unused = engine.keep(fence, lead.key(), &made, shared.as_ref(), right).await;
-                lead.land(Ok(made.found));
+        let Some(result) = ran else {
+            engine.emit(&Event::Load { outcome: LoadOutcome::Cancelled, took });
+            drop(self);
+            if let (Some(token), Some((shared, key))) = (right.token(), &shared) {
+                engine.release(shared, key, token).await;
             }
-            Err(error) => {
-                // A lease that is no longer ours was revoked by an invalidation, and so was the value.
-                let still_good = match (&stale, unused, &shared) {
-                    (Some(_), Some(token), Some((shared, key))) => {
-                        unused = None;
-                        engine.release(shared, key, token).await
-                    }
-                    _ => true,
-                };
-                let stale = stale.filter(|_| still_good && !lead.is_void());
-                lead.land(Err(Failed { error, stale }));
-            }
-        }
-        // After landing: nobody waits for a courtesy.
-        if let (Some(token), Some((shared, key))) = (unused, &shared) {
-            engine.release(shared, key, token).await;
-        }
+            return;
+        };
+        let loaded = Loaded { result: engine.loaded(result, took), ttl: wishes.ttl(), took };
+        self.settle(loaded, shared, right, stale).await;
     }
-}
 
-/// A value just loaded, with its times.
-struct Made<V> {
-    found: Found<V>,
-    /// `None`: its TTL says not to store it.
-    meta: Option<Meta>,
-}
-
-/// How a record answers a flight.
-pub(crate) enum Considered<V> {
-    Usable(Found<V>),
-    /// Not fresh, not decodable or not what is wanted; perhaps good to be served as stale.
-    Unfit(Option<Found<V>>),
-    /// Of a newer schema.
-    Newer,
+    /// Runs the loader to its end, at most for the flight's age. After the hard timeout its callers are sent
+    /// away. `None`: it was dropped because nobody waits any more.
+    async fn run_loader(&self, load: LoadFuture<V>, at_hand: bool) -> Option<Ran<V>> {
+        let times = &self.engine.times;
+        let mut run = pin!(loading(self.lead.id(), guard(load, times.max_flight_age)));
+        let give_up = times.on_deserted == OnDeserted::Cancel && self.purpose == Purpose::Answer && !at_hand;
+        let mut deserted = give_up.then(|| Box::pin(self.lead.deserted()));
+        let mut overdue =
+            (times.hard_timeout < times.max_flight_age).then(|| Box::pin(sleep(times.hard_timeout)));
+        poll_fn(|cx| {
+            if deserted.as_mut().is_some_and(|deserted| deserted.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(ran) = run.as_mut().poll(cx) {
+                return Poll::Ready(Some(ran));
+            }
+            if overdue.as_mut().is_some_and(|overdue| overdue.as_mut().poll(cx).is_ready()) {
+                overdue = None;
+                let error = failure(Failure::Timeout, times.hard_timeout);
+                self.lead.offer(Err(Failed { error, stale: None }));
+            }
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 impl<K, V, S> Engine<K, V, S>
@@ -295,33 +257,12 @@ where
     V: Send + Sync + 'static,
     S: Store<K, V>,
 {
-    /// Judges `record` for a reader who wants `wanted`.
-    pub(crate) fn consider(
+    /// What a run of the loader gave, counted.
+    pub(crate) fn loaded<T>(
         &self,
-        shared: &Shared<K, V>,
-        key: &Key,
-        record: &Record,
-        wanted: Wanted,
-    ) -> Considered<V> {
-        match shared.judge(key, record, self.clock.now()) {
-            Judged::Fresh(found) if wanted.accepts(&found) => Considered::Usable(found),
-            Judged::Stale(found) if wanted.accepts(&found) => Considered::Unfit(Some(found)),
-            Judged::Fresh(_) | Judged::Stale(_) => Considered::Unfit(None),
-            Judged::Newer => Considered::Newer,
-            Judged::Unusable(error) => {
-                if let Some(error) = &error {
-                    self.emit(&Event::Undecodable { error });
-                }
-                Considered::Unfit(None)
-            }
-        }
-    }
-
-    fn loaded(
-        &self,
-        result: std::result::Result<std::result::Result<Option<V>, LoaderError>, Failure>,
+        result: std::result::Result<std::result::Result<T, LoaderError>, Failure>,
         took: Duration,
-    ) -> std::result::Result<Option<V>, LoadError> {
+    ) -> std::result::Result<T, LoadError> {
         let (outcome, result) = match result {
             Ok(Ok(value)) => (LoadOutcome::Ok, Ok(value)),
             Ok(Err(error)) => (LoadOutcome::Error, Err(LoadError::Loader(error))),
@@ -330,114 +271,11 @@ where
                     Failure::Timeout => LoadOutcome::Timeout,
                     Failure::Panicked(_) => LoadOutcome::Panicked,
                 };
-                (outcome, Err(failure(why, self.times.hard_timeout)))
+                (outcome, Err(failure(why, self.times.max_flight_age)))
             }
         };
         self.emit(&Event::Load { outcome, took });
         result
-    }
-
-    fn make(&self, value: Option<V>, options: &EntryOptions, took: Duration) -> Made<V> {
-        let now = self.clock.now();
-        let meta = match &value {
-            Some(_) => options.stamp(now, took, &self.entropy),
-            None => options.stamp_negative(now, took, &self.entropy),
-        };
-        let shown = meta.unwrap_or(Meta::new(now, Duration::ZERO, Duration::ZERO, took));
-        let shown = self.shared.as_ref().map_or(shown, |shared| shared.in_memory(shown, now));
-        let entry = Arc::new(Entry { value, meta: shown });
-        let found = Found {
-            entry,
-            tier: Tier::Loader,
-            freshness: Freshness::Fresh,
-            stale_for: Duration::ZERO,
-            at: now,
-        };
-        Made { found, meta }
-    }
-
-    /// Stores what was loaded as far as `right` reaches: the shared tier first, memory only if that did not
-    /// refuse. Gives back a token that is still outstanding.
-    async fn keep(
-        &self,
-        fence: Fence,
-        key: &K,
-        made: &Made<V>,
-        shared: Option<&(&Shared<K, V>, Key)>,
-        right: Right,
-    ) -> Option<Token> {
-        let Some(meta) = &made.meta else {
-            return right.token();
-        };
-        let (in_memory, unused) = match (right, shared) {
-            (Right::Nothing, _) => (false, None),
-            (Right::Memory { ghost }, _) => (true, ghost),
-            (Right::Lease(_), None) => (true, None),
-            (Right::Lease(token), Some((shared, shared_key))) => {
-                self.put_leased(shared, shared_key, token, made, meta).await
-            }
-        };
-        if in_memory {
-            self.fill_memory(fence, key.clone(), &made.found);
-        }
-        unused
-    }
-
-    /// Stores in the shared tier. Whether memory may follow, and the token if it is unused.
-    async fn put_leased(
-        &self,
-        shared: &Shared<K, V>,
-        key: &Key,
-        token: Token,
-        made: &Made<V>,
-        meta: &Meta,
-    ) -> (bool, Option<Token>) {
-        let reply = match self.put(shared, key, made.found.entry.value.as_ref(), meta) {
-            Ok(put) => match shared.backend.leases() {
-                Some(leases) => leases.put_leased(key, token, put).await,
-                None => return (true, None),
-            },
-            Err(error) => Err(error),
-        };
-        match reply {
-            Ok(PutReply::Stored) => (true, None),
-            Ok(PutReply::Lost | PutReply::Absent) => {
-                self.emit(&Event::Fenced { tier: Tier::Backend });
-                (false, None)
-            }
-            // Refused before anything was sent: the value will never fit there. Whether it is still good to
-            // be kept here, only the lease can tell.
-            Err(error) if matches!(error.kind(), ErrorKind::Encode | ErrorKind::Config) => {
-                self.emit(&Event::Unstorable { error: &error });
-                (self.release(shared, key, token).await, None)
-            }
-            Err(error) => {
-                self.backend_failed(&error);
-                (false, Some(token))
-            }
-        }
-    }
-
-    /// What to send for `value`.
-    pub(crate) fn put(
-        &self,
-        shared: &Shared<K, V>,
-        key: &Key,
-        value: Option<&V>,
-        meta: &Meta,
-    ) -> Result<Put> {
-        let payload = shared.encode(key, value, meta)?;
-        let ttl = meta.kept_for();
-        Ok(Put { payload, nonce: Nonce::draw(&self.entropy), ttl })
-    }
-
-    /// Gives a lease back so that waiters go on; if that fails, its term ends it. Whether it was still ours.
-    async fn release(&self, shared: &Shared<K, V>, key: &Key, token: Token) -> bool {
-        let Some(leases) = shared.backend.leases() else { return false };
-        leases.release(key, token).await.unwrap_or_else(|error| {
-            self.backend_failed(&error);
-            false
-        })
     }
 }
 
@@ -448,36 +286,4 @@ pub(crate) fn failure(failure: Failure, hard_timeout: Duration) -> LoadError {
         Failure::Panicked(message) => (ErrorKind::Panicked, format!("the loader panicked: {message}")),
     };
     Error::new(kind, "load").detail(detail).into()
-}
-
-/// How long a flight still waits for whoever has the right to store.
-struct Patience {
-    waited: Duration,
-    backoff: Backoff,
-}
-
-impl Patience {
-    fn new() -> Self {
-        Self {
-            waited: Duration::ZERO,
-            backoff: Backoff::new(Duration::from_millis(4), Duration::from_millis(200)),
-        }
-    }
-
-    /// Pauses before the next try. `false`: long enough; a lease's holder is outwaited for more than a whole
-    /// term, so that an own load never starts while the first may still be running within it.
-    async fn wait<K, V, S>(&mut self, engine: &Engine<K, V, S>, holder: Holder, remaining: Duration) -> bool {
-        let bound = match holder {
-            Holder::Writer => WRITER_PATIENCE,
-            Holder::Reader => engine.times.lease_term.saturating_mul(2),
-        };
-        if self.waited >= bound {
-            return false;
-        }
-        let until_free = remaining + Duration::from_millis(1);
-        let pause = self.backoff.next(&engine.entropy).min(until_free).min(bound - self.waited);
-        self.waited += pause;
-        tokio::time::sleep(pause).await;
-        true
-    }
 }

@@ -2,10 +2,19 @@
 //! backend; real servers are in the integration tests.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
+mod backoff;
+mod batch;
+mod batch_late;
+mod batch_load;
+mod batch_seeded;
+mod early;
 mod loads;
 mod order;
 mod outage;
 mod shared_tier;
+mod soft_and_hard;
 mod stale;
+mod steps;
+mod timelines;
 mod world;
 mod writes;

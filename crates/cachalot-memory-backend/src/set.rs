@@ -494,3 +494,38 @@ pub(crate) fn prefetch<P>(place: &P) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = place;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_compared_alike_with_and_without_the_processors_help() {
+        let mut state = 7u64;
+        for _ in 0..1000 {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let (low, high) = (state, state.rotate_left(29) & 0x0f0f_0f0f_0f0f_0f0f);
+            for byte in low.to_le_bytes() {
+                assert_eq!(equal(low, high, byte), equal_anywhere(low, high, byte));
+                assert_ne!(equal(low, high, byte), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn the_top_bits_are_gathered_in_order() {
+        assert_eq!(top_bits(u64::MAX), 0xff);
+        for byte in 0..8 {
+            assert_eq!(top_bits(0x80 << (8 * byte)), 1 << byte);
+            assert_eq!(top_bits(0x7f << (8 * byte)), 0);
+        }
+    }
+
+    #[test]
+    fn what_a_search_looks_at_first_is_one_line() {
+        let set: Set<u64, u64> = Set::new();
+        let ways = std::ptr::from_ref(&set.ways).addr();
+        assert!(ways - set.address() <= 64, "{}", ways - set.address());
+        assert_eq!(size_of::<Set<u64, u64>>(), 832);
+    }
+}

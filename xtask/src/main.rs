@@ -28,6 +28,8 @@ cargo xtask <command>
                              benchmarks in interleaved rounds; report in target/bench/report.json
   bench memory [--rounds N] [--only TEXT]
                              the memory engine beside its peers: times, bytes, bounds, expiry
+  bench stampede [--rounds N]
+                             a crowd at a missing key, a failing source, callers in a hurry, and hits
   bench hit-ratio [--only TEXT]
                              hit ratios on generated workloads and the traces under CACHALOT_TRACES
   tidy [--fix]               the project's own rules: layers, effects, feature table, small builds, files

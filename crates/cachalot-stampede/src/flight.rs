@@ -4,14 +4,17 @@ use std::fmt;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::mem;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cachalot_core::Timestamp;
 use hashbrown::HashTable;
 
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{Arc, Mutex, Ordering, lock};
 use crate::waits::{FlightId, Reentrant, Wait};
+
+mod cell;
+use cell::Cell;
 
 /// The loads in progress, by key. Clones share one table.
 ///
@@ -352,110 +355,6 @@ struct Flight<K, O> {
 /// Takes the flight of `cell` out, unless another has its place by now.
 fn remove<K, O>(shard: &mut HashTable<Flight<K, O>>, hash: u64, cell: &Arc<Cell<O>>) -> Option<Flight<K, O>> {
     shard.find_entry(hash, |flight| Arc::ptr_eq(&flight.cell, cell)).ok().map(|found| found.remove().0)
-}
-
-/// What participants share; without the key, so that a follower's type does not name it.
-struct Cell<O> {
-    id: FlightId,
-    opened: Timestamp,
-    /// How many shares there are. Grows only under the shard's lock.
-    waiting: AtomicUsize,
-    state: Mutex<State<O>>,
-}
-
-struct State<O> {
-    landing: Option<Landing<O>>,
-    interim: Option<O>,
-    void: bool,
-    wakers: Wakers,
-    /// The leader's, while it waits for its callers to leave.
-    deserted: Option<Waker>,
-    /// The flights of this key that hang. In one list, not a chain: dropping it does not recurse.
-    overtaken: Vec<Arc<Cell<O>>>,
-}
-
-impl<O> Cell<O> {
-    fn new(opened: Timestamp) -> Self {
-        let state = State {
-            landing: None,
-            interim: None,
-            void: false,
-            wakers: Wakers::default(),
-            deserted: None,
-            overtaken: Vec::new(),
-        };
-        Self { id: FlightId::next(), opened, waiting: AtomicUsize::new(0), state: Mutex::new(state) }
-    }
-
-    /// A flight that takes the place of `old`, which it voids; and flights that no longer matter, to be
-    /// dropped without a lock, since what they have landed is a user's.
-    fn overtaking(old: Arc<Self>, opened: Timestamp) -> (Arc<Self>, Vec<Arc<Self>>) {
-        let hanging = {
-            let mut state = lock(&old.state);
-            state.void = true;
-            mem::take(&mut state.overtaken)
-        };
-        let (landed, mut hanging): (Vec<_>, Vec<_>) =
-            hanging.into_iter().partition(|cell| lock(&cell.state).landing.is_some());
-        hanging.push(old);
-        let new = Self::new(opened);
-        lock(&new.state).overtaken = hanging;
-        (Arc::new(new), landed)
-    }
-
-    fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::SeqCst)
-    }
-
-    /// Tells the leader, if it waits for that, that nobody waits for it.
-    fn wake_deserted(&self) {
-        let leader = lock(&self.state).deserted.take();
-        leader.into_iter().for_each(Waker::wake);
-    }
-
-    /// Lands, unless it has landed already: whom to wake, and which flights it has overtaken.
-    fn end(&self, landing: Landing<O>) -> Option<(Wakers, Vec<Arc<Self>>)> {
-        let mut state = lock(&self.state);
-        if state.landing.is_some() {
-            return None;
-        }
-        state.landing = Some(landing);
-        Some((mem::take(&mut state.wakers), mem::take(&mut state.overtaken)))
-    }
-}
-
-/// The wakers of the followers that have been polled. A place that was given up is used again, so the list
-/// is never longer than the flight has participants at once.
-#[derive(Clone, Default)]
-struct Wakers {
-    places: Vec<Option<Waker>>,
-    free: Vec<usize>,
-}
-
-impl Wakers {
-    fn register(&mut self, place: Option<usize>, waker: &Waker) -> usize {
-        let at = place.or_else(|| self.free.pop()).unwrap_or_else(|| {
-            self.places.push(None);
-            self.places.len() - 1
-        });
-        match &mut self.places[at] {
-            Some(held) => held.clone_from(waker),
-            empty => *empty = Some(waker.clone()),
-        }
-        at
-    }
-
-    fn remove(&mut self, at: usize) -> Option<Waker> {
-        let waker = self.places.get_mut(at)?.take();
-        if waker.is_some() {
-            self.free.push(at);
-        }
-        waker
-    }
-
-    fn wake(self) {
-        self.places.into_iter().flatten().for_each(Waker::wake);
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,114 @@
+//! What the participants of one flight share.
+
+use std::mem;
+use std::task::Waker;
+
+use cachalot_core::Timestamp;
+
+use super::Landing;
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
+use crate::waits::FlightId;
+
+/// What participants share; without the key, so that a follower's type does not name it.
+pub(super) struct Cell<O> {
+    pub(super) id: FlightId,
+    pub(super) opened: Timestamp,
+    /// How many shares there are. Grows only under the shard's lock.
+    pub(super) waiting: AtomicUsize,
+    pub(super) state: Mutex<State<O>>,
+}
+
+pub(super) struct State<O> {
+    pub(super) landing: Option<Landing<O>>,
+    pub(super) interim: Option<O>,
+    pub(super) void: bool,
+    pub(super) wakers: Wakers,
+    /// The leader's, while it waits for its callers to leave.
+    pub(super) deserted: Option<Waker>,
+    /// The flights of this key that hang. In one list, not a chain: dropping it does not recurse.
+    pub(super) overtaken: Vec<Arc<Cell<O>>>,
+}
+
+impl<O> Cell<O> {
+    pub(super) fn new(opened: Timestamp) -> Self {
+        let state = State {
+            landing: None,
+            interim: None,
+            void: false,
+            wakers: Wakers::default(),
+            deserted: None,
+            overtaken: Vec::new(),
+        };
+        Self { id: FlightId::next(), opened, waiting: AtomicUsize::new(0), state: Mutex::new(state) }
+    }
+
+    /// A flight that takes the place of `old`, which it voids; and flights that no longer matter, to be
+    /// dropped without a lock, since what they have landed is a user's.
+    pub(super) fn overtaking(old: Arc<Self>, opened: Timestamp) -> (Arc<Self>, Vec<Arc<Self>>) {
+        let hanging = {
+            let mut state = lock(&old.state);
+            state.void = true;
+            mem::take(&mut state.overtaken)
+        };
+        let (landed, mut hanging): (Vec<_>, Vec<_>) =
+            hanging.into_iter().partition(|cell| lock(&cell.state).landing.is_some());
+        hanging.push(old);
+        let new = Self::new(opened);
+        lock(&new.state).overtaken = hanging;
+        (Arc::new(new), landed)
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Tells the leader, if it waits for that, that nobody waits for it.
+    pub(super) fn wake_deserted(&self) {
+        let leader = lock(&self.state).deserted.take();
+        leader.into_iter().for_each(Waker::wake);
+    }
+
+    /// Lands, unless it has landed already: whom to wake, and which flights it has overtaken.
+    pub(super) fn end(&self, landing: Landing<O>) -> Option<(Wakers, Vec<Arc<Self>>)> {
+        let mut state = lock(&self.state);
+        if state.landing.is_some() {
+            return None;
+        }
+        state.landing = Some(landing);
+        Some((mem::take(&mut state.wakers), mem::take(&mut state.overtaken)))
+    }
+}
+
+/// The wakers of the followers that have been polled. A place that was given up is used again, so the list
+/// is never longer than the flight has participants at once.
+#[derive(Clone, Default)]
+pub(super) struct Wakers {
+    pub(super) places: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+impl Wakers {
+    pub(super) fn register(&mut self, place: Option<usize>, waker: &Waker) -> usize {
+        let at = place.or_else(|| self.free.pop()).unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        });
+        match &mut self.places[at] {
+            Some(held) => held.clone_from(waker),
+            empty => *empty = Some(waker.clone()),
+        }
+        at
+    }
+
+    pub(super) fn remove(&mut self, at: usize) -> Option<Waker> {
+        let waker = self.places.get_mut(at)?.take();
+        if waker.is_some() {
+            self.free.push(at);
+        }
+        waker
+    }
+
+    pub(super) fn wake(self) {
+        self.places.into_iter().flatten().for_each(Waker::wake);
+    }
+}

@@ -113,24 +113,3 @@ pub fn engine_hits(capacity: usize, keys: &[u64], threads: usize) -> u64 {
 
 /// So many keys a thread takes at once.
 const CHUNK: usize = 32;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::hits;
-    use crate::trace::generated;
-
-    #[test]
-    fn the_engine_stays_within_a_point_of_its_policy_at_any_number_of_threads() {
-        for trace in generated() {
-            let capacity = trace.distinct() / 20;
-            let percent = |hits: u64| 100.0 * hits as f64 / trace.keys.len() as f64;
-            let policy = percent(hits(&mut Adaptive::in_sets(capacity), &trace.keys));
-            for threads in [1, 4, 16] {
-                let engine = percent(engine_hits(capacity, &trace.keys, threads));
-                let name = &trace.name;
-                assert!(engine > policy - 1.0, "{name}: {engine} with {threads} threads, policy {policy}");
-            }
-        }
-    }
-}

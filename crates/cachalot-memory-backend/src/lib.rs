@@ -23,6 +23,8 @@
 
 mod memory;
 pub use memory::{Found, Memory};
+mod once;
+pub use once::TryInsertError;
 mod builder;
 pub use builder::MemoryBuilder;
 mod stats;

@@ -12,6 +12,7 @@ use equivalent::Equivalent;
 use crate::budget::Budget;
 use crate::builder::{MemoryBuilder, Weigh};
 use crate::life::{LIFE, Life, has_come};
+use crate::once::Flights;
 use crate::shard::{Fences, Gone, STRIPES, Shard};
 use crate::slots::{Found as Held, Slot, WAYS};
 use crate::stats::Stats;
@@ -61,6 +62,8 @@ pub struct Memory<K, T> {
     sweep_at: AtomicUsize,
     /// Whether any entry ever had an end.
     any_timed: AtomicBool,
+    /// What threads load by `get_or_insert_with`.
+    pub(crate) flights: Flights<K, T>,
 }
 
 /// A value with what it is good for, as [`Memory::find`] gives it.
@@ -102,7 +105,12 @@ impl<K, T> Memory<K, T> {
             evict_at: AtomicUsize::new(0),
             sweep_at: AtomicUsize::new(0),
             any_timed: AtomicBool::new(false),
+            flights: Flights::new(),
         }
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The weight of what is held, expired entries not yet collected included. Never above the capacity.

@@ -23,6 +23,8 @@
 
 mod memory;
 pub use memory::{Found, Memory};
+mod curve;
+pub use curve::{Curve, CurveSampler};
 mod once;
 pub use once::TryInsertError;
 mod builder;

@@ -24,16 +24,16 @@ use stack::{KEYS, Stack};
 /// ```
 /// use cachalot_memory_backend::CurveSampler;
 ///
-/// let sampler = CurveSampler::new(1_000);
-/// let hash = |key: u64| key.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32).wrapping_mul(0xff51_afd7_ed55_8ccd);
-/// for read in 0..200_000 {
-///     // A loop over 2,500 keys.
-///     let hash = hash(read % 2_500);
+/// // A loop over 25,000 keys, and a cache that holds 10,000.
+/// let sampler = CurveSampler::new(10_000);
+/// let hasher = ahash::RandomState::new();
+/// for read in 0..500_000 {
+///     let hash = hasher.hash_one(read % 25_000);
 ///     if sampler.is_sampled(hash) {
 ///         sampler.observe(hash);
 ///     }
 /// }
-/// let curve = sampler.curve(200_000, 1_000);
+/// let curve = sampler.curve(500_000, 10_000);
 /// assert!(curve.hit_ratio_at(1.0) < 0.05);
 /// assert!(curve.hit_ratio_at(4.0) > 0.9);
 /// ```
@@ -67,7 +67,7 @@ struct Counts {
 }
 
 impl CurveSampler {
-    /// A sampler for a cache that holds about so many `entries`. The rate of sampling is at most 1 in 64, and
+    /// A sampler for a cache that holds about so many `entries`. The rate of sampling is at most 1 in 100, and
     /// less for a large cache, so that five times its entries are in reach.
     pub fn new(entries: u64) -> Self {
         Self {
@@ -87,7 +87,7 @@ impl CurveSampler {
     /// Takes a read of a sampled key in, a hit or a miss. Never waits: if another thread is at it, the read
     /// is dropped, and counted. Allocates nothing.
     ///
-    /// Typically 30 ns; about 60 µs in every 12,000th.
+    /// About 30 ns, so 0.3 ns per read at the highest rate of sampling; every 12,000th takes about 0.1 ms.
     #[cold]
     #[inline(never)]
     pub fn observe(&self, hash: u64) {
@@ -185,8 +185,8 @@ impl Curve {
     /// The hit ratio that an LRU of `factor` times the capacity would have had on these reads, 0 to 1. Beyond
     /// [`Curve::reach`]: that at the reach. 0 if there were no reads.
     ///
-    /// The mean error is about 0.01 for caches of 10,000 entries or more, and grows below that, as fewer keys
-    /// are sampled. Entries are taken to weigh alike, and none to expire.
+    /// The mean error is below 0.02 for a cache of 20,000 entries and below 0.01 from 50,000 on; below that few
+    /// keys are sampled, and it says little. Entries are taken to weigh alike, and none to expire.
     pub fn hit_ratio_at(&self, factor: f64) -> f64 {
         if self.reads == 0 || self.observed == 0 {
             return 0.0;
@@ -252,7 +252,7 @@ fn rate_of(threshold: u64) -> f64 {
     threshold as f64 / 18_446_744_073_709_551_616.0
 }
 
-const RATE_MAX: f64 = 1.0 / 64.0;
+const RATE_MAX: f64 = 0.01;
 
 /// How many times the entries the followed keys stand for.
 const REACH: f64 = 5.0;

@@ -7,7 +7,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// every [`TIMES`] − [`KEYS`] reads.
 ///
 /// Each read takes the next of [`TIMES`] times. A bit per time says whether it is some key's last one, and a
-/// Fenwick tree (Fenwick, Softw. Pract. Exper. 24(3), 1994) over words of bits how many such there are before.
+/// Fenwick tree (Fenwick, Softw. Pract. Exper. 24(3), 1994) over full words of bits how many such there are before.
 #[derive(Debug)]
 pub(super) struct Stack {
     keys: HashMap<u32, Last, BuildHasherDefault<Scatter>>,
@@ -59,23 +59,31 @@ impl Stack {
         if self.next == TIMES {
             self.renumber();
         }
-        let place = match self.keys.get(&key).copied() {
-            Some(last) => {
-                let depth = self.keys.len() - self.up_to(last.time as usize);
-                self.clear(last.time as usize);
-                Place { depth: Some(depth), reads: last.reads.saturating_add(1) }
+        let time = self.next;
+        let before = self.keys.get_mut(&key).map(|last| {
+            last.reads = last.reads.saturating_add(1);
+            (std::mem::replace(&mut last.time, time as u32) as usize, last.reads)
+        });
+        let place = match before {
+            Some((before, reads)) => {
+                let depth = self.keys.len() - self.up_to(before);
+                self.clear(before);
+                Place { depth: Some(depth), reads }
             }
             None => {
                 if self.keys.len() == KEYS {
                     self.drop_oldest();
                 }
+                self.keys.insert(key, Last { time: time as u32, reads: 1 });
                 Place { depth: None, reads: 1 }
             }
         };
-        self.keys.insert(key, Last { time: self.next as u32, reads: place.reads });
-        self.at[self.next] = key;
-        self.set(self.next);
+        self.at[time] = key;
+        self.live[time / 64] |= 1 << (time % 64);
         self.next += 1;
+        if self.next % 64 == 0 {
+            self.add(time / 64, self.live[time / 64].count_ones() as u16);
+        }
         place
     }
 
@@ -91,14 +99,13 @@ impl Stack {
         count
     }
 
-    fn set(&mut self, time: usize) {
-        self.live[time / 64] |= 1 << (time % 64);
-        self.add(time / 64, 1);
-    }
-
     fn clear(&mut self, time: usize) {
-        self.live[time / 64] &= !(1 << (time % 64));
-        self.add(time / 64, 1_u16.wrapping_neg());
+        let word = time / 64;
+        self.live[word] &= !(1 << (time % 64));
+        // The tree knows of full words only.
+        if word < self.next / 64 {
+            self.add(word, 1_u16.wrapping_neg());
+        }
     }
 
     fn add(&mut self, word: usize, difference: u16) {
@@ -138,7 +145,12 @@ impl Stack {
             }
         }
         self.before.fill(0);
-        (0..next).for_each(|time| self.set(time));
+        for time in 0..next {
+            self.live[time / 64] |= 1 << (time % 64);
+        }
+        for word in 0..next / 64 {
+            self.add(word, 64);
+        }
         (self.next, self.oldest) = (next, 0);
     }
 }

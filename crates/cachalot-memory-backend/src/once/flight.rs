@@ -181,7 +181,8 @@ impl<K, T> Lead<'_, K, T> {
 
 impl<K, T> Drop for Lead<'_, K, T> {
     fn drop(&mut self) {
-        let _key = self.leave();
+        let _key = (!self.flight.run.is_over()).then(|| self.leave());
+        // Unless it has landed, or nobody came.
         self.flight.end(State::Abandoned);
     }
 }

@@ -29,7 +29,7 @@ impl Run {
         self.over.store(true, Ordering::Release);
     }
 
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 }

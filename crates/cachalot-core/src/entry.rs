@@ -19,7 +19,10 @@ pub struct Meta {
     created_at: Timestamp,
     soft_expiry: Timestamp,
     hard_expiry: Timestamp,
-    compute_time: Duration,
+    compute_secs: u64,
+    // Two halves of one word: a `Duration` would leave four bytes of every entry unused.
+    compute_nanos: u32,
+    early_ms: u32,
 }
 
 impl Meta {
@@ -33,7 +36,18 @@ impl Meta {
     ) -> Self {
         let soft_expiry = created_at + fresh_for;
         let hard_expiry = created_at + kept_for.max(fresh_for);
-        Self { created_at, soft_expiry, hard_expiry, compute_time }
+        let (compute_secs, compute_nanos) = (compute_time.as_secs(), compute_time.subsec_nanos());
+        Self { created_at, soft_expiry, hard_expiry, compute_secs, compute_nanos, early_ms: 0 }
+    }
+
+    /// The same entry, to be considered for an early refresh from `at` on. Default: from its soft expiry,
+    /// when it is no longer early. At most 49 days before that.
+    #[must_use]
+    pub fn with_early_from(mut self, at: Timestamp) -> Self {
+        let window = self.soft_expiry.since(at).as_millis();
+        let never = self.soft_expiry == Timestamp::NEVER;
+        self.early_ms = if never { 0 } else { u32::try_from(window).unwrap_or(u32::MAX) };
+        self
     }
 
     /// When its load ended.
@@ -53,7 +67,19 @@ impl Meta {
 
     /// What the load cost: the δ of early refresh.
     pub fn compute_time(&self) -> Duration {
-        self.compute_time
+        Duration::new(self.compute_secs, self.compute_nanos)
+    }
+
+    /// From when on an early refresh is considered: its soft expiry, unless
+    /// [set](Meta::with_early_from).
+    pub fn early_from(&self) -> Timestamp {
+        self.soft_expiry.back(Duration::from_millis(u64::from(self.early_ms)))
+    }
+
+    /// Whether an early refresh of this entry, fresh at `now`, is to be considered. One comparison.
+    #[inline]
+    pub fn is_early(&self, now: Timestamp) -> bool {
+        now.as_millis().saturating_add(u64::from(self.early_ms)) >= self.soft_expiry.as_millis()
     }
 
     /// From creation to soft expiry; `Duration::MAX` if that never comes.
@@ -78,9 +104,10 @@ impl Meta {
     /// The same entry with its life in this tier cut to end at `at` at the latest.
     #[must_use]
     pub fn capped(mut self, at: Timestamp) -> Self {
+        let early_from = self.early_from();
         self.soft_expiry = self.soft_expiry.min(at).max(self.created_at);
         self.hard_expiry = self.hard_expiry.min(at).max(self.created_at);
-        self
+        self.with_early_from(early_from)
     }
 }
 
@@ -98,6 +125,24 @@ pub enum Freshness {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_early_refresh_is_considered_from_its_moment_on_also_in_a_tier_that_keeps_it_shorter() {
+        let at = |millis: u64| Timestamp::from_millis(1000 + millis);
+        let meta =
+            Meta::new(at(0), Duration::from_secs(60), Duration::from_secs(90), Duration::from_micros(7));
+        assert!(!meta.is_early(at(59_999)), "not considered unless set");
+        let meta = meta.with_early_from(at(50_000));
+        assert_eq!((meta.early_from(), meta.compute_time()), (at(50_000), Duration::from_micros(7)));
+        for (cap, from) in [(70_000, 50_000), (55_000, 50_000), (20_000, 20_000)] {
+            let capped = meta.capped(at(cap));
+            assert_eq!(capped.early_from(), at(from));
+            assert!(!capped.is_early(at(from - 1)) && capped.is_early(at(from)));
+        }
+        let never = Meta::new(at(0), Duration::MAX, Duration::MAX, Duration::ZERO).with_early_from(at(1));
+        assert!(!never.is_early(at(1 << 40)));
+        assert_eq!(size_of::<Meta>(), 40);
+    }
 
     #[test]
     fn the_order_of_times_always_holds() {

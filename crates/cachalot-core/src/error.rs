@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Timestamp;
+
 /// Shorthand for results whose error is the cache's own.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -21,6 +23,7 @@ struct Inner {
     operation: Cow<'static, str>,
     detail: Option<Cow<'static, str>>,
     retry: Retry,
+    retry_at: Option<Timestamp>,
     key: Option<String>,
     node: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -75,7 +78,16 @@ impl Error {
             _ => Retry::Never,
         };
         let operation = operation.into();
-        Self(Arc::new(Inner { kind, operation, detail: None, retry, key: None, node: None, source: None }))
+        Self(Arc::new(Inner {
+            kind,
+            operation,
+            detail: None,
+            retry,
+            retry_at: None,
+            key: None,
+            node: None,
+            source: None,
+        }))
     }
 
     /// What a program branches on.
@@ -108,6 +120,17 @@ impl Error {
         self.with(|inner| inner.retry = retry)
     }
 
+    /// From when on trying again has a chance, by the cache's clock: until then the same error is
+    /// remembered. `None`: nothing is remembered.
+    pub fn retry_at(&self) -> Option<Timestamp> {
+        self.0.retry_at
+    }
+
+    /// Sets [`Error::retry_at`].
+    pub fn with_retry_at(self, at: Timestamp) -> Self {
+        self.with(|inner| inner.retry_at = Some(at))
+    }
+
     /// Adds what caused it.
     pub fn caused_by(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.with(|inner| inner.source = Some(source.into()))
@@ -120,6 +143,7 @@ impl Error {
             operation: shared.operation.clone(),
             detail: shared.detail.clone(),
             retry: shared.retry,
+            retry_at: shared.retry_at,
             key: shared.key.clone(),
             node: shared.node.clone(),
             source: Some(Box::new(Self(shared))),
@@ -212,12 +236,55 @@ impl LoaderError {
 
     /// The loader's error, if it is an `E`.
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
-        self.0.downcast_ref()
+        self.get_ref().downcast_ref()
     }
 
     /// The loader's error, whatever it is.
     pub fn get_ref(&self) -> &(dyn StdError + Send + Sync + 'static) {
-        &*self.0
+        match self.0.downcast_ref::<Remembered>() {
+            Some(remembered) => remembered.error.get_ref(),
+            None => &*self.0,
+        }
+    }
+
+    /// From when on the loader is asked again, by the cache's clock: until then callers get this error
+    /// without a load. `None`: the next call loads.
+    pub fn retry_at(&self) -> Option<Timestamp> {
+        self.0.downcast_ref::<Remembered>().map(|remembered| remembered.retry_at)
+    }
+
+    /// The same error with this [`retry_at`](LoaderError::retry_at).
+    #[must_use]
+    pub fn with_retry_at(self, at: Timestamp) -> Self {
+        let error = match self.0.downcast_ref::<Remembered>() {
+            Some(remembered) => remembered.error.clone(),
+            None => self,
+        };
+        Self(Arc::new(Remembered { error, retry_at: at }))
+    }
+}
+
+/// A loader's error and how long it is remembered. Inside, so that an error that is not stays one `Arc`.
+struct Remembered {
+    error: LoaderError,
+    retry_at: Timestamp,
+}
+
+impl fmt::Display for Remembered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl fmt::Debug for Remembered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl StdError for Remembered {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.error.get_ref().source()
     }
 }
 
@@ -264,6 +331,23 @@ impl LoadError {
         match self {
             Self::Loader(_) => None,
             Self::Cache(error) => Some(error.kind()),
+        }
+    }
+
+    /// From when on the key is loaded again, by the cache's clock, if this error is remembered until then.
+    pub fn retry_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Loader(error) => error.retry_at(),
+            Self::Cache(error) => error.retry_at(),
+        }
+    }
+
+    /// The same error with this [`retry_at`](LoadError::retry_at).
+    #[must_use]
+    pub fn with_retry_at(self, at: Timestamp) -> Self {
+        match self {
+            Self::Loader(error) => Self::Loader(error.with_retry_at(at)),
+            Self::Cache(error) => Self::Cache(error.with_retry_at(at)),
         }
     }
 }
@@ -321,6 +405,25 @@ mod tests {
         let second = first.clone().node("here");
         assert_eq!(first.to_string(), "redis get failed: unavailable");
         assert_eq!(second.to_string(), "redis get failed: unavailable (node here)");
+    }
+
+    #[test]
+    fn an_error_tells_when_to_try_again_and_stays_what_it_was() {
+        let (early, late) = (Timestamp::from_millis(5), Timestamp::from_millis(7));
+        let parse = "x".parse::<i32>().unwrap_err();
+        let loader = LoadError::Loader(parse.clone().into());
+        let cache = LoadError::Cache(Error::new(ErrorKind::Timeout, "load").detail("timeout after 3 s"));
+        for error in [loader, cache] {
+            assert_eq!(error.retry_at(), None);
+            let remembered = error.clone().with_retry_at(early).with_retry_at(late);
+            assert_eq!(remembered.retry_at(), Some(late));
+            assert_eq!(remembered.to_string(), error.to_string());
+            assert_eq!(remembered.cache_kind(), error.cache_kind());
+            assert_eq!(
+                remembered.downcast_ref::<std::num::ParseIntError>(),
+                error.downcast_ref::<std::num::ParseIntError>()
+            );
+        }
     }
 
     #[test]

@@ -31,11 +31,21 @@ pub enum Event<'a> {
     Miss,
     /// A stale value was served; why is in `revalidating`.
     StaleServed {
-        /// `true`: while a refresh runs. `false`: because the load failed.
+        /// `true`: while a load runs, a refresh or one that exceeds the soft timeout. `false`: because the
+        /// load failed.
         revalidating: bool,
     },
     /// A read was answered by a load that another caller had begun.
     Coalesced,
+    /// A caller was served a stale value because the load took longer than the soft timeout.
+    SoftTimeout,
+    /// A read was answered by a failure that is still remembered, or by a stale value because of it; nothing
+    /// was loaded.
+    BackedOff,
+    /// A refresh of a value that is still fresh began.
+    EarlyRefresh,
+    /// An early refresh was due and did not begin: the refresh budget is spent.
+    RefreshRefused,
     /// A loader ended.
     Load {
         /// How.
@@ -83,6 +93,8 @@ pub enum LoadOutcome {
     Timeout,
     /// By a panic.
     Panicked,
+    /// Not at all: nobody waited for it any more, and it was given up.
+    Cancelled,
 }
 
 /// Sees every [`Event`] of a cache, on the thread where it happens. Must be quick and must not call back

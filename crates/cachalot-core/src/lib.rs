@@ -49,6 +49,8 @@ mod entropy;
 pub use entropy::Entropy;
 mod spawn;
 pub use spawn::{BoxFuture, Spawn};
+#[doc(hidden)]
+pub mod mutants;
 pub mod units;
 
 #[cfg(feature = "bytes")]

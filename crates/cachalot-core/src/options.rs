@@ -21,6 +21,9 @@ pub struct EntryOptions {
     /// An upper bound on how stale a served value may be, whatever fails. Default: none beyond the two
     /// windows above.
     pub max_stale: Duration,
+    /// How long a caller waits for a load while a value is at hand that could be served if the load failed;
+    /// then it is served that value, and the load goes on. Default: none, it waits for the load's end.
+    pub soft_timeout: Duration,
 }
 
 impl EntryOptions {
@@ -56,6 +59,13 @@ impl EntryOptions {
     #[must_use]
     pub fn max_stale(mut self, bound: Duration) -> Self {
         self.max_stale = bound;
+        self
+    }
+
+    /// Sets [`EntryOptions::soft_timeout`].
+    #[must_use]
+    pub fn soft_timeout(mut self, timeout: Duration) -> Self {
+        self.soft_timeout = timeout;
         self
     }
 
@@ -104,6 +114,7 @@ impl Default for EntryOptions {
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             max_stale: Duration::MAX,
+            soft_timeout: Duration::MAX,
         }
     }
 }

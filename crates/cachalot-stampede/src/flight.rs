@@ -5,10 +5,12 @@ use std::future::poll_fn;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::mem;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use cachalot_core::Timestamp;
 use hashbrown::HashTable;
 
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
 use crate::waits::{FlightId, Reentrant, Wait};
 
 /// The loads in progress, by key. Clones share one table.
@@ -29,7 +31,7 @@ pub enum Joined<K, O> {
 /// What a [`Follow`] waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Landing<O> {
-    /// What the load gave.
+    /// What the load gave; or, if it was [overtaken](Flights::join_at), what the first of both gave.
     Final(O),
     /// What the leader offered meanwhile. The load goes on.
     Interim(O),
@@ -68,18 +70,47 @@ impl<K, O> Flights<K, O> {
 }
 
 impl<K: Hash + Eq + Clone, O: Clone> Flights<K, O> {
-    /// Joins the load of `key`, or opens it.
+    /// Joins the load of `key`, however old it is, or opens it.
     pub fn join(&self, key: &K) -> Joined<K, O> {
+        self.join_at(key, Timestamp::NEVER, Duration::MAX)
+    }
+
+    /// Joins the load of `key` unless it was opened longer than `max_age` before `now`; then overtakes it, as
+    /// one that hangs. A flight that [`join`](Flights::join) opened has no age.
+    ///
+    /// The overtaken flight is detached: its [`Lead::is_void`] says so, and its result must not be stored. Its
+    /// participants get what lands first, their own flight or the one that overtook it.
+    pub fn join_at(&self, key: &K, now: Timestamp, max_age: Duration) -> Joined<K, O> {
         let hash = self.table.hasher.hash_one(key);
         let mut shard = lock(self.table.shard(hash));
-        if let Some(flight) = shard.find(hash, |flight| flight.key == *key) {
-            return Joined::Follow(Follow::new(flight.cell.clone()));
-        }
-        let cell = Arc::new(Cell { id: FlightId::next(), state: Mutex::new(State::new()) });
-        let flight = Flight { key: key.clone(), hash, cell: cell.clone() };
-        shard.insert_unique(hash, flight, |flight| flight.hash);
-        let lead = Lead { table: self.table.clone(), key: key.clone(), hash, cell: cell.clone() };
-        Joined::Lead(lead, Follow::new(cell))
+        let (follow, landed) = match shard.find_mut(hash, |flight| flight.key == *key) {
+            Some(flight) if now.since(flight.cell.opened) <= max_age => {
+                return Joined::Follow(Follow::new(flight.cell.clone()));
+            }
+            Some(flight) => {
+                let (new, landed) = Cell::overtaking(flight.cell.clone(), now);
+                flight.cell = new.clone();
+                (Follow::new(new), landed)
+            }
+            None => {
+                let new = Arc::new(Cell::new(now));
+                let flight = Flight { key: key.clone(), hash, cell: new.clone() };
+                shard.insert_unique(hash, flight, |flight| flight.hash);
+                (Follow::new(new), Vec::new())
+            }
+        };
+        drop(shard);
+        drop(landed);
+        let lead = Lead { table: self.table.clone(), key: key.clone(), hash, cell: follow.cell.clone() };
+        Joined::Lead(lead, follow)
+    }
+
+    /// How many callers wait for the load of `key`; those that were [overtaken](Flights::join_at) or
+    /// [voided](Flights::void) not counted. 0 also if nobody loads it.
+    pub fn waiting<Q: Hash + equivalent::Equivalent<K> + ?Sized>(&self, key: &Q) -> usize {
+        let hash = self.table.hasher.hash_one(key);
+        let shard = lock(self.table.shard(hash));
+        shard.find(hash, |flight| key.equivalent(&flight.key)).map_or(0, |flight| flight.cell.waiting())
     }
 
     /// Detaches the flight of `key`, if there is one: its participants still get what it lands, and whoever
@@ -134,7 +165,9 @@ impl<K, O> Lead<K, O> {
         &self.key
     }
 
-    /// Whether the flight was detached by [`Flights::void`]: what it gives is for those who joined before.
+    /// Whether the flight was detached, by [`Flights::void`], by one that [overtook](Flights::join_at) it, or
+    /// since it was [deserted](Lead::deserted): what it gives is for those who joined before, and must not be
+    /// stored.
     pub fn is_void(&self) -> bool {
         lock(&self.cell.state).void
     }
@@ -150,27 +183,75 @@ impl<K, O> Lead<K, O> {
         wakers.wake();
     }
 
-    /// Hands `outcome` to all participants and ends the flight.
-    pub fn land(self, outcome: O) {
-        self.end(Landing::Final(outcome));
+    /// How many callers hold a share in this flight, whether or not they have been polled.
+    pub fn waiting(&self) -> usize {
+        self.cell.waiting()
+    }
+
+    /// Whether no caller is left. One may still join.
+    pub fn is_deserted(&self) -> bool {
+        self.waiting() == 0
+    }
+
+    /// Waits until no caller is left, and detaches the flight in the same step: whoever comes later opens a
+    /// new one, so a load that is given up then fails nobody. Callers of a flight that this one
+    /// [overtook](Flights::join_at) do not count.
+    ///
+    /// At most one task may wait at a time: of two, the later is woken.
+    ///
+    /// # Dropping the future
+    /// changes nothing.
+    pub async fn deserted(&self) {
+        poll_fn(|cx| self.poll_deserted(cx)).await;
+    }
+
+    fn poll_deserted(&self, cx: &Context<'_>) -> Poll<()> {
+        // Registered before the count is read: who leaves after that finds the waker.
+        let old = lock(&self.cell.state).deserted.replace(cx.waker().clone());
+        drop(old);
+        if !self.is_deserted() {
+            return Poll::Pending;
+        }
+        let mut shard = lock(self.table.shard(self.hash));
+        // Nobody joins while the shard is locked.
+        if !self.is_deserted() {
+            return Poll::Pending;
+        }
+        let flight = remove(&mut shard, self.hash, &self.cell);
+        drop(shard);
+        drop(flight);
+        let mut state = lock(&self.cell.state);
+        state.void = true;
+        let waker = state.deserted.take();
+        drop(state);
+        drop(waker);
+        Poll::Ready(())
     }
 
     /// Lands first, then leaves the table: who joins in between gets the outcome at once.
     fn end(&self, landing: Landing<O>) {
-        let wakers = {
-            let mut state = lock(&self.cell.state);
-            if state.landing.is_some() {
-                return;
-            }
-            state.landing = Some(landing);
-            mem::take(&mut state.wakers)
+        let Some((wakers, hanging)) = self.cell.end(landing) else {
+            return;
         };
         let mut shard = lock(self.table.shard(self.hash));
-        let own = |flight: &Flight<K, O>| Arc::ptr_eq(&flight.cell, &self.cell);
-        let flight = shard.find_entry(self.hash, own).ok().map(|found| found.remove().0);
+        let flight = remove(&mut shard, self.hash, &self.cell);
         drop(shard);
         drop(flight);
         wakers.wake();
+        drop(hanging);
+    }
+}
+
+impl<K, O: Clone> Lead<K, O> {
+    /// Hands `outcome` to all participants and ends the flight.
+    pub fn land(self, outcome: O) {
+        let overtaken = mem::take(&mut lock(&self.cell.state).overtaken);
+        for hanging in overtaken {
+            if let Some((wakers, _)) = hanging.end(Landing::Final(outcome.clone())) {
+                wakers.wake();
+            }
+        }
+        self.end(Landing::Final(outcome));
     }
 }
 
@@ -180,17 +261,22 @@ impl<K, O> Drop for Lead<K, O> {
     }
 }
 
-/// A participant's share in a flight. Dropping it leaves the flight; nobody else notices.
+/// A participant's share in a flight. Dropping it leaves the flight, its waker included; nobody else notices.
 pub struct Follow<O> {
     cell: Arc<Cell<O>>,
     waker: Option<usize>,
+    /// Has seen the end, after which nobody counts the participants.
+    landed: bool,
+}
+
+impl<O> Follow<O> {
+    fn new(cell: Arc<Cell<O>>) -> Self {
+        cell.waiting.fetch_add(1, Ordering::SeqCst);
+        Self { cell, waker: None, landed: false }
+    }
 }
 
 impl<O: Clone> Follow<O> {
-    fn new(cell: Arc<Cell<O>>) -> Self {
-        Self { cell, waker: None }
-    }
-
     /// Waits for the end of the load.
     ///
     /// # Errors
@@ -215,6 +301,7 @@ impl<O: Clone> Follow<O> {
     fn poll(&mut self, cx: &Context<'_>, content: impl Fn(&O) -> bool) -> Poll<Landing<O>> {
         let mut state = lock(&self.cell.state);
         if let Some(landing) = &state.landing {
+            self.landed = true;
             return Poll::Ready(landing.clone());
         }
         if let Some(offer) = state.interim.as_ref().filter(|offer| content(offer)) {
@@ -227,9 +314,16 @@ impl<O: Clone> Follow<O> {
 
 impl<O> Drop for Follow<O> {
     fn drop(&mut self) {
+        if self.landed {
+            return;
+        }
         if let Some(at) = self.waker {
             let waker = lock(&self.cell.state).wakers.remove(at);
             drop(waker);
+        }
+        if self.cell.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let leader = lock(&self.cell.state).deserted.take();
+            leader.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -254,9 +348,17 @@ struct Flight<K, O> {
     cell: Arc<Cell<O>>,
 }
 
+/// Takes the flight of `cell` out, unless another has its place by now.
+fn remove<K, O>(shard: &mut HashTable<Flight<K, O>>, hash: u64, cell: &Arc<Cell<O>>) -> Option<Flight<K, O>> {
+    shard.find_entry(hash, |flight| Arc::ptr_eq(&flight.cell, cell)).ok().map(|found| found.remove().0)
+}
+
 /// What participants share; without the key, so that a follower's type does not name it.
 struct Cell<O> {
     id: FlightId,
+    opened: Timestamp,
+    /// How many shares there are. Grows only under the shard's lock.
+    waiting: AtomicUsize,
     state: Mutex<State<O>>,
 }
 
@@ -265,11 +367,53 @@ struct State<O> {
     interim: Option<O>,
     void: bool,
     wakers: Wakers,
+    /// The leader's, while it waits for its callers to leave.
+    deserted: Option<Waker>,
+    /// The flights of this key that hang. In one list, not a chain: dropping it does not recurse.
+    overtaken: Vec<Arc<Cell<O>>>,
 }
 
-impl<O> State<O> {
-    fn new() -> Self {
-        Self { landing: None, interim: None, void: false, wakers: Wakers::default() }
+impl<O> Cell<O> {
+    fn new(opened: Timestamp) -> Self {
+        let state = State {
+            landing: None,
+            interim: None,
+            void: false,
+            wakers: Wakers::default(),
+            deserted: None,
+            overtaken: Vec::new(),
+        };
+        Self { id: FlightId::next(), opened, waiting: AtomicUsize::new(0), state: Mutex::new(state) }
+    }
+
+    /// A flight that takes the place of `old`, which it voids; and flights that no longer matter, to be
+    /// dropped without a lock, since what they have landed is a user's.
+    fn overtaking(old: Arc<Self>, opened: Timestamp) -> (Arc<Self>, Vec<Arc<Self>>) {
+        let hanging = {
+            let mut state = lock(&old.state);
+            state.void = true;
+            mem::take(&mut state.overtaken)
+        };
+        let (landed, mut hanging): (Vec<_>, Vec<_>) =
+            hanging.into_iter().partition(|cell| lock(&cell.state).landing.is_some());
+        hanging.push(old);
+        let new = Self::new(opened);
+        lock(&new.state).overtaken = hanging;
+        (Arc::new(new), landed)
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Lands, unless it has landed already: whom to wake, and which flights it has overtaken.
+    fn end(&self, landing: Landing<O>) -> Option<(Wakers, Vec<Arc<Self>>)> {
+        let mut state = lock(&self.state);
+        if state.landing.is_some() {
+            return None;
+        }
+        state.landing = Some(landing);
+        Some((mem::take(&mut state.wakers), mem::take(&mut state.overtaken)))
     }
 }
 

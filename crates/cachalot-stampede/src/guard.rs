@@ -30,10 +30,13 @@ where
         Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
         Err(panic) => Poll::Ready(Err(Failure::from_panic(&*panic))),
     });
-    match tokio::time::timeout(limit, run).await {
+    let result = match tokio::time::timeout(limit, run).await {
         Ok(result) => result,
         Err(_) => Err(Failure::Timeout),
-    }
+    };
+    // A destructor that panics changes nothing of what was given.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
+    result
 }
 
 impl Failure {
@@ -59,6 +62,22 @@ mod tests {
         let panic = Box::pin(async { panic!("boom {}", 7) });
         let failed: Result<(), _> = guard(panic, Duration::MAX).await;
         assert_eq!(failed, Err(Failure::Panicked("boom 7".into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_while_it_is_dropped_goes_no_further() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("boom");
+            }
+        }
+        let bomb = Bomb;
+        let hang = Box::pin(async move {
+            std::future::pending::<()>().await;
+            drop(bomb);
+        });
+        assert_eq!(guard(hang, Duration::from_secs(3)).await, Err(Failure::Timeout));
     }
 
     #[tokio::test(start_paused = true)]

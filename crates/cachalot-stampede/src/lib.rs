@@ -31,10 +31,20 @@
 //!   instead of hanging, provided the loader runs inside [`loading`] and stays in its task.
 //! - After the last flight has landed the table holds nothing.
 
+mod single_flight;
+pub use single_flight::{OnDeserted, SingleFlight, SingleFlightBuilder};
 mod flight;
 pub use flight::{Flights, Follow, Joined, Landing, Lead};
 mod waits;
-pub use waits::{FlightId, Reentrant, loading};
+pub use waits::{FlightId, Reentrant, loading, loading_all};
+mod xfetch;
+pub use xfetch::{XFetch, clamp_delta, should_refresh};
+mod budget;
+pub use budget::RefreshBudget;
+mod failures;
+pub use failures::{ErrorBackoff, Failures, Remembered};
 mod guard;
 pub use guard::{Failure, guard};
+mod spawn;
+pub use spawn::TokioSpawn;
 mod sync;

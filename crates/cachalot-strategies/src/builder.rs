@@ -11,14 +11,19 @@ use cachalot_core::{
     Result, Spawn, Store, Ttl,
 };
 use cachalot_invalidation::Deferred;
-use cachalot_stampede::Flights;
+use cachalot_stampede::{ErrorBackoff, Failures, Flights, RefreshBudget, XFetch};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::bounded::Bounded;
 use crate::cache::Cache;
-use crate::engine::{Engine, Times};
+use crate::early::{Early, Refresh, RefreshMode};
+use crate::engine::{Engine, OnDeserted, Times};
 use crate::shared::Shared;
 use crate::spawn::TokioSpawn;
+
+/// See [`CacheBuilder::backend_timeout`].
+const BACKEND_TIMEOUT: Duration = seconds(2);
 
 /// Builds a [`Cache`]. Only [`memory`](CacheBuilder::memory) must be set.
 #[must_use = "a builder does nothing until `build`"]
@@ -31,12 +36,27 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     memory_ttl: Option<Duration>,
     options: EntryOptions,
     hard_timeout: Duration,
+    max_flight_age: Option<Duration>,
+    on_deserted: OnDeserted,
+    backend_timeout: Option<Duration>,
+    early: Asked,
+    refresh_mode: RefreshMode,
+    refresh_budget: Option<(u32, u32)>,
+    error_backoff: (Duration, Duration),
     lease_term: Option<Duration>,
     hold_term: Duration,
     clock: Clock,
     entropy: Entropy,
     spawn: Arc<dyn Spawn>,
     observer: Option<Arc<dyn Observer>>,
+}
+
+/// When early refreshes are asked for; not checked yet.
+#[derive(Clone, Copy, PartialEq)]
+enum Asked {
+    Never,
+    XFetch { beta: f64 },
+    Ratio(f64),
 }
 
 /// A shared tier and what only it asks of keys and values.
@@ -62,6 +82,13 @@ where
             memory_ttl: None,
             options: EntryOptions::default(),
             hard_timeout: seconds(30),
+            max_flight_age: None,
+            on_deserted: OnDeserted::default(),
+            backend_timeout: None,
+            early: Asked::Never,
+            refresh_mode: RefreshMode::default(),
+            refresh_budget: None,
+            error_backoff: (Duration::ZERO, Duration::ZERO),
             lease_term: None,
             hold_term: seconds(5),
             clock: Clock::system(),
@@ -143,7 +170,83 @@ where
         self.options(|options| options.max_stale(bound))
     }
 
-    /// How long a load may run; then it is given up and its callers get a timeout. Default: 30 s.
+    /// How long a caller waits for a load while an old value is at hand that
+    /// [`stale_if_error`](CacheBuilder::stale_if_error) would let it have; then it is served that value, and
+    /// the load goes on and fills the cache. With nothing at hand it waits on. A value that was invalidated by
+    /// [`expire`](crate::Cache::expire) is not served so. Default: none, callers wait for the load.
+    ///
+    /// t = 0 loaded, TTL 60 s, stale if error 1 h, soft timeout 100 ms · t = 70 s a load runs, which will take
+    /// 5 s · t = 70.1 s its callers get the old value, as does who comes at 71 s, 100 ms later · t = 75 s the
+    /// load has landed, fresh.
+    pub fn soft_timeout(self, timeout: Duration) -> Self {
+        self.options(|options| options.soft_timeout(timeout))
+    }
+
+    /// Refreshes a value before its TTL is over, by chance: the more likely, the longer its load takes and the
+    /// nearer its end is (XFetch). A key that is read often is refreshed in time, once in this process and,
+    /// over a shared tier with leases, once in the fleet; its readers never wait. `beta`: eagerness, usually
+    /// 1.0; more is earlier, zero is never. Default: off. Takes the place of
+    /// [`early_refresh`](CacheBuilder::early_refresh).
+    ///
+    /// t = 0 loaded in 1 s, TTL 60 s, beta 1 · t = 40 s no read refreshes · t = 57 s each read does with a
+    /// chance of exp(−3) = 5 %; the one that does gets the old value as all others, and a load begins ·
+    /// t = 58 s it has landed: the next end is 60 s away.
+    ///
+    /// Values that were inserted have no load time and are not refreshed early, nor are absences.
+    /// Source: Vattani, Chierichetti, Lowenstein, PVLDB 8(8), 2015.
+    pub fn xfetch(mut self, beta: f64) -> Self {
+        self.early = Asked::XFetch { beta };
+        self
+    }
+
+    /// Refreshes a value on the first read after this share of its TTL, above 0 and below 1. Default: off.
+    /// Takes the place of [`xfetch`](CacheBuilder::xfetch).
+    ///
+    /// t = 0 loaded, TTL 60 s, ratio 0.9 · t = 53 s fresh · t = 55 s fresh, and one refresh begins · t = 56 s it
+    /// has landed: fresh until 116 s · not read between 54 s and 60 s: a miss then.
+    pub fn early_refresh(mut self, ratio: f64) -> Self {
+        self.early = Asked::Ratio(ratio);
+        self
+    }
+
+    /// Whether the caller whose read starts an early refresh waits for it. Default: it does not. What is found
+    /// near its end in the shared tier is refreshed in the background either way.
+    pub fn refresh_mode(mut self, mode: RefreshMode) -> Self {
+        self.refresh_mode = mode;
+        self
+    }
+
+    /// Bounds the early refreshes of this cache, all keys together: `per_second`, and up to `burst` at once
+    /// after a rest. Without a token no refresh begins before its value is stale. Default: no bound.
+    ///
+    /// t = 0 a million values loaded, ratio 0.9, budget 100 a second, burst 10 · t = 54 s all are read: 10
+    /// refreshes begin, 1 more each 10 ms · t = 60 s what is left is loaded as it is asked for.
+    pub fn refresh_budget(mut self, per_second: u32, burst: u32) -> Self {
+        self.refresh_budget = Some((per_second, burst));
+        self
+    }
+
+    /// How long a key is not loaded after its load has failed: `first` after the first failure, twice as long
+    /// after each further one in a row, at most `cap`, each pause shortened by up to a half at random. Meanwhile
+    /// its callers get at once what another process may have stored, the old value if
+    /// [`stale_if_error`](CacheBuilder::stale_if_error) or
+    /// [`stale_while_revalidate`](CacheBuilder::stale_while_revalidate) lets them, or else the failure, which
+    /// tells when the pause ends ([`LoadError::retry_at`](cachalot_core::LoadError::retry_at)). A removal, an
+    /// insert or an expiry of the key ends it. Of at most 10,000 keys. Default: zero, a failure is not
+    /// remembered.
+    ///
+    /// t = 0 a load fails, backoff 4 s to 30 s: its callers get the error · t = 1 s the same error, no load ·
+    /// t = 2 to 4 s, as drawn, the next caller loads; it fails again: no load for 4 to 8 s · the next that
+    /// succeeds ends it.
+    pub fn error_backoff(mut self, first: Duration, cap: Duration) -> Self {
+        self.error_backoff = (first, cap);
+        self
+    }
+
+    /// How long callers wait for a load; then they get a timeout, or the old value where
+    /// [`stale_if_error`](CacheBuilder::stale_if_error) lets them. Default: 30 s.
+    ///
+    /// The load ends then too, unless [`max_flight_age`](CacheBuilder::max_flight_age) lets it go on.
     ///
     /// A caller may wait longer: while another process has the lease, up to twice
     /// [`lease_term`](CacheBuilder::lease_term) before the load starts here.
@@ -152,9 +255,40 @@ where
         self
     }
 
+    /// How long a load may run; then its future is dropped, the next caller loads anew, and nothing of it is
+    /// stored. Not below the hard timeout. Default: the hard timeout.
+    ///
+    /// t = 0 a load begins, hard timeout 1 s, flight age 10 s · t = 1 s its callers get a timeout, and who comes
+    /// from then on at once, without a load of its own · t = 3 s it ends after all, and fills the cache · had it
+    /// hung: t = 10 s it is dropped, the next caller loads.
+    ///
+    /// A load that blocks its thread cannot be dropped: it is overtaken by the first caller after this time
+    /// (over a shared tier: and the time it may have waited for a lease), and what it gives is not stored.
+    pub fn max_flight_age(mut self, age: Duration) -> Self {
+        self.max_flight_age = Some(age);
+        self
+    }
+
+    /// What becomes of a load when its last caller has gone. Default: it is finished.
+    ///
+    /// t = 0 a load of 5 s begins · t = 1 s its only caller leaves · `Finish`: t = 5 s the cache is filled ·
+    /// `Cancel`: the loader's future is dropped at t = 1 s and the lease given back, the next caller loads.
+    pub fn on_deserted(mut self, policy: OnDeserted) -> Self {
+        self.on_deserted = policy;
+        self
+    }
+
+    /// How long one operation of the shared tier may take; then it counts as failed, and a read goes on
+    /// without the tier. A net below the deadline that a backend has of its own, and longer. Default: 2 s.
+    /// Refused without a shared tier.
+    pub fn backend_timeout(mut self, timeout: Duration) -> Self {
+        self.backend_timeout = Some(timeout);
+        self
+    }
+
     /// How long this process may hold the right to load a key that others wait for. If it dies, they go on
-    /// after this. Not below the hard timeout: a load that outlives its lease is done twice. Default: the hard
-    /// timeout.
+    /// after this. Not below the flight age: a load that outlives its lease is done twice. Default: the
+    /// [`max_flight_age`](CacheBuilder::max_flight_age).
     pub fn lease_term(mut self, term: Duration) -> Self {
         self.lease_term = Some(term);
         self
@@ -200,24 +334,32 @@ where
         let refuse =
             |detail: &'static str| Err(Error::new(ErrorKind::Config, "building a cache").detail(detail));
         let namespace = Namespace::new(&self.name)?;
+        let (times, refresh) = (self.times(), self.refresh()?);
+        let failures = match self.error_backoff {
+            (Duration::ZERO, _) => None,
+            (first, cap) => Some(ErrorBackoff::new(first, cap)?),
+        };
         let Some(memory) = self.memory else {
             return refuse("no memory tier: call `memory`");
         };
-        if self.backend.is_none()
-            && (self.codec.is_some() || self.schema.is_some() || self.memory_ttl.is_some())
-        {
-            return refuse("`codec`, `schema` and `memory_ttl` speak of a shared tier: call `backend`");
+        let speaks_of_shared = self.codec.is_some()
+            || self.schema.is_some()
+            || self.memory_ttl.is_some()
+            || self.backend_timeout.is_some();
+        if self.backend.is_none() && speaks_of_shared {
+            return refuse(
+                "`codec`, `schema`, `memory_ttl` and `backend_timeout` speak of a shared tier: call `backend`",
+            );
         }
-        let times = Times {
-            hard_timeout: self.hard_timeout,
-            lease_term: self.lease_term.unwrap_or(self.hard_timeout),
-            hold_term: self.hold_term,
-        };
-        if times.lease_term < times.hard_timeout {
-            return refuse("`lease_term` is below `hard_timeout`: a load would outlive its lease");
+        if times.max_flight_age < times.hard_timeout {
+            return refuse("`max_flight_age` is below `hard_timeout`: nobody would wait for so long");
         }
-        if times.hard_timeout.is_zero() || times.hold_term.is_zero() {
-            return refuse("a load or a hold of no time does nothing");
+        if times.lease_term < times.max_flight_age {
+            return refuse("`lease_term` is below `max_flight_age`: a load would outlive its lease");
+        }
+        let backend_timeout = self.backend_timeout.unwrap_or(BACKEND_TIMEOUT);
+        if times.hard_timeout.is_zero() || times.hold_term.is_zero() || backend_timeout.is_zero() {
+            return refuse("a load, a hold or an operation of no time does nothing");
         }
         let memory_ttl = self.memory_ttl.unwrap_or(seconds(10));
         let shared = match self.backend {
@@ -227,14 +369,18 @@ where
                 if codec.needs_schema() && self.schema.is_none() {
                     return refuse("this codec decodes moved fields to garbage: declare a `schema`");
                 }
-                let (backend, key_of, schema) = (below.backend, below.key_of, self.schema.unwrap_or(0));
-                Some(Shared { backend, codec, namespace, key_of, schema, memory_ttl })
+                let (key_of, schema, early) = (below.key_of, self.schema.unwrap_or(0), refresh.early);
+                let backend = Arc::new(Bounded::new(below.backend, backend_timeout));
+                Some(Shared { backend, codec, namespace, key_of, schema, memory_ttl, early })
             }
         };
         Ok(Cache::over(Engine {
             name: self.name.into(),
             store: S::open(memory, self.clock.clone())?,
             flights: Flights::new(),
+            inserts: Flights::new(),
+            failures: failures.map(Failures::new),
+            refresh,
             shared,
             deferred: Deferred::new(),
             options: self.options,
@@ -246,6 +392,39 @@ where
             observer: self.observer,
             tasks: Default::default(),
         }))
+    }
+
+    fn times(&self) -> Times {
+        let max_flight_age = self.max_flight_age.unwrap_or(self.hard_timeout);
+        let lease_term = self.lease_term.unwrap_or(max_flight_age);
+        let waits = match &self.backend {
+            Some(_) => {
+                lease_term.saturating_mul(2).saturating_add(self.backend_timeout.unwrap_or(BACKEND_TIMEOUT))
+            }
+            None => Duration::ZERO,
+        };
+        Times {
+            hard_timeout: self.hard_timeout,
+            max_flight_age,
+            overtaken_after: max_flight_age.saturating_add(waits),
+            on_deserted: self.on_deserted,
+            lease_term,
+            hold_term: self.hold_term,
+        }
+    }
+
+    fn refresh(&self) -> Result<Refresh> {
+        let early = match self.early {
+            Asked::Never => Early::Never,
+            Asked::XFetch { beta } => Early::XFetch(XFetch::new(beta)?),
+            Asked::Ratio(ratio) if ratio > 0.0 && ratio < 1.0 => Early::Ratio(ratio),
+            Asked::Ratio(ratio) => {
+                let detail = format!("`early_refresh` takes a share above 0 and below 1, not {ratio}");
+                return Err(Error::new(ErrorKind::Config, "building a cache").detail(detail));
+            }
+        };
+        let budget = self.refresh_budget.map(|(per_second, burst)| RefreshBudget::new(per_second, burst));
+        Ok(Refresh { early, mode: self.refresh_mode, budget: budget.transpose()? })
     }
 
     fn options(mut self, change: impl FnOnce(EntryOptions) -> EntryOptions) -> Self {

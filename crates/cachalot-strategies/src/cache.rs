@@ -25,7 +25,7 @@ use crate::write::{Inserted, Removal};
 /// A caller may leave at any await. A load goes on, bounded by
 /// [`hard_timeout`](CacheBuilder::hard_timeout), and fills the cache; an insert or an invalidation is done.
 pub struct Cache<K, V, S> {
-    engine: Arc<Engine<K, V, S>>,
+    pub(crate) engine: Arc<Engine<K, V, S>>,
 }
 
 impl<K, V, S> Cache<K, V, S>
@@ -93,7 +93,10 @@ where
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
         if let Some(hit) = self.get_local(key) {
-            return Ok(hit);
+            if !self.engine.is_due_for_refresh(key, &hit) {
+                return Ok(hit);
+            }
+            return Ok(Box::pin(self.engine.refresh_value(key, &self.engine.options, hit, load)).await);
         }
         Box::pin(self.engine.load_value(key, &self.engine.options, load)).await
     }
@@ -109,7 +112,10 @@ where
         T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
     {
         if let Some(hit) = self.get_local(key) {
-            return Ok(Some(hit));
+            if !self.engine.is_due_for_refresh(key, &hit) {
+                return Ok(Some(hit));
+            }
+            return Ok(Box::pin(self.engine.refresh_option(key, &self.engine.options, hit, load)).await);
         }
         Box::pin(self.engine.load_option(key, &self.engine.options, load)).await
     }
@@ -122,7 +128,7 @@ where
     /// # Errors
     /// [`Encode`](cachalot_core::ErrorKind::Encode): the value has no bytes; nothing has changed.
     /// [`Config`](cachalot_core::ErrorKind::Config): the shared tier can never hold it; the old value is
-    /// gone, and for [`hold_term`](CacheBuilder::hold_term) nothing is stored there under this key.
+    /// gone.
     /// [`Unsupported`](cachalot_core::ErrorKind::Unsupported): the shared tier has no leases; nothing has
     /// changed. [`Closed`](cachalot_core::ErrorKind::Closed), and
     /// [`Panicked`](cachalot_core::ErrorKind::Panicked) if a `Drop` or codec of yours did.
@@ -240,8 +246,8 @@ impl std::error::Error for Unfinished {}
 
 /// A cache with other options, made by [`Cache::with`].
 pub struct View<'a, K, V, S> {
-    cache: &'a Cache<K, V, S>,
-    options: EntryOptions,
+    pub(crate) cache: &'a Cache<K, V, S>,
+    pub(crate) options: EntryOptions,
 }
 
 impl<K, V, S> View<'_, K, V, S>
@@ -259,10 +265,14 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
+        let engine = &self.cache.engine;
         if let Some(hit) = self.cache.get_local(key) {
-            return Ok(hit);
+            if !engine.is_due_for_refresh(key, &hit) {
+                return Ok(hit);
+            }
+            return Ok(Box::pin(engine.refresh_value(key, &self.options, hit, load)).await);
         }
-        Box::pin(self.cache.engine.load_value(key, &self.options, load)).await
+        Box::pin(engine.load_value(key, &self.options, load)).await
     }
 
     /// [`Cache::get_or_load_opt`] with these options.
@@ -274,10 +284,14 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
     {
+        let engine = &self.cache.engine;
         if let Some(hit) = self.cache.get_local(key) {
-            return Ok(Some(hit));
+            if !engine.is_due_for_refresh(key, &hit) {
+                return Ok(Some(hit));
+            }
+            return Ok(Box::pin(engine.refresh_option(key, &self.options, hit, load)).await);
         }
-        Box::pin(self.cache.engine.load_option(key, &self.options, load)).await
+        Box::pin(engine.load_option(key, &self.options, load)).await
     }
 
     /// [`Cache::insert`] with these options.

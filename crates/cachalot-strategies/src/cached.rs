@@ -25,7 +25,9 @@ pub struct Cached<V> {
 pub enum StaleReason {
     /// A refresh runs in the background, here or in another process.
     Revalidating,
-    /// The load failed.
+    /// The load took longer than the soft timeout, and goes on.
+    SoftTimeout,
+    /// The load failed, just now or so recently that its failure is still remembered.
     LoadFailed(LoadError),
 }
 
@@ -49,6 +51,16 @@ impl<V> Cached<V> {
         Self::new(found).map(|cached| Self { stale: Some(Arc::new(reason)), ..cached })
     }
 
+    /// Whether a refresh of this value, fresh in memory, is to be considered. One comparison.
+    #[inline]
+    pub(crate) fn is_early(&self) -> bool {
+        self.entry.meta.is_early(self.at)
+    }
+
+    pub(crate) fn at(&self) -> Timestamp {
+        self.at
+    }
+
     /// Where it came from.
     pub fn tier(&self) -> Tier {
         self.tier
@@ -70,7 +82,7 @@ impl<V> Cached<V> {
         self.at.since(self.entry.meta.created_at())
     }
 
-    /// What its load cost.
+    /// What its load cost; with [`xfetch`](crate::CacheBuilder::xfetch) at most half its TTL.
     pub fn compute_time(&self) -> Duration {
         self.entry.meta.compute_time()
     }

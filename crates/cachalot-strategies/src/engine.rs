@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cachalot_core::{
-    Clock, Commit, Entropy, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Key, Observer, Result,
-    Spawn, Store, Tier,
+    Clock, Commit, Entropy, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Key, LoadError, Meta,
+    Observer, Result, Spawn, Store, Tier, Timestamp, mutant,
 };
 use cachalot_invalidation::Deferred;
-use cachalot_stampede::{Flights, guard};
+use cachalot_stampede::{Failures, Flights, Joined, guard};
 use equivalent::Equivalent;
 use tokio::sync::{Notify, oneshot};
 
 use crate::cached::Found;
+use crate::early::Refresh;
 use crate::flight::Outcome;
 use crate::shared::Shared;
 use crate::stats::{Counters, Stats};
@@ -23,6 +24,11 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) name: Arc<str>,
     pub(crate) store: S,
     pub(crate) flights: Flights<K, Outcome<V>>,
+    /// The inserts that run, one for a key: two that overlap below would end each other.
+    pub(crate) inserts: Flights<K, ()>,
+    /// `None`: a failure is not remembered.
+    pub(crate) failures: Option<Failures<K, LoadError>>,
+    pub(crate) refresh: Refresh,
     pub(crate) shared: Option<Shared<K, V>>,
     pub(crate) deferred: Deferred<K>,
     pub(crate) options: EntryOptions,
@@ -35,10 +41,27 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) tasks: Arc<Tasks>,
 }
 
+/// What becomes of a load when its last caller has gone. One that replaces a value which is still there is
+/// always finished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDeserted {
+    /// It runs to its end, within its bounds, and fills the cache: the next caller finds it done.
+    #[default]
+    Finish,
+    /// Its future is dropped at once, and other processes may load.
+    Cancel,
+}
+
 /// The bounds of one cache.
 #[derive(Clone, Debug)]
 pub(crate) struct Times {
+    /// How long the callers of a load wait for it.
     pub(crate) hard_timeout: Duration,
+    /// How long it may run.
+    pub(crate) max_flight_age: Duration,
+    /// From which age on a flight is taken for one that hangs: it may have waited below before it ran.
+    pub(crate) overtaken_after: Duration,
+    pub(crate) on_deserted: OnDeserted,
     pub(crate) lease_term: Duration,
     pub(crate) hold_term: Duration,
 }
@@ -67,11 +90,29 @@ where
     {
         // The old value may run its own `Drop`; no lock is held.
         drop(self.store.invalidate(key));
-        self.flights.void(key);
+        if !mutant!(LeavesFlightsOpen) {
+            self.flights.void(key);
+        }
+        // After the flights: one that fails from now on sees that it is void.
+        self.forget_failure(key);
+    }
+
+    /// Joins the flight of `key`, or leads it; takes it over from one that hangs.
+    pub(crate) fn join(&self, key: &K) -> Joined<K, Outcome<V>> {
+        self.flights.join_at(key, self.clock.now(), self.times.overtaken_after)
+    }
+
+    /// The times of an entry as memory keeps it.
+    pub(crate) fn in_memory(&self, meta: Meta, now: Timestamp) -> Meta {
+        match &self.shared {
+            Some(shared) => shared.in_memory(meta, now),
+            None => self.refresh.early.mark(meta),
+        }
     }
 
     /// Stores what was found below or loaded, if nothing was invalidated meanwhile.
     pub(crate) fn fill_memory(&self, fence: Fence, key: K, found: &Found<V>) {
+        let fence = if mutant!(FillsMemoryUnfenced) { self.store.begin(&key) } else { fence };
         if self.store.commit(fence, key, found.entry.clone()) == Commit::Revoked {
             self.emit(&Event::Fenced { tier: Tier::Memory });
         }
@@ -141,6 +182,9 @@ where
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
         let task = self.admit(operation)?;
+        if mutant!(DropsInsteadOfDetaching) {
+            return Ok(work.await);
+        }
         let (give, take) = oneshot::channel();
         self.detach(task, async move {
             // Nobody waits any more: the work was done all the same.

@@ -2,18 +2,21 @@
 
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cachalot_core::{
     EntryOptions, Error, ErrorKind, Event, Freshness, LoadError, LoadOutcome, LoaderError, Result, Store,
-    Tier,
+    Tier, mutant,
 };
 use cachalot_stampede::{Failure, Follow, Joined, Landing, Lead};
+use tokio::time::timeout;
 
 use crate::cached::{Cached, Found, StaleReason};
 use crate::engine::{Engine, Task};
-use crate::flight::{Considered, Failed, Flight, LoadFuture, Loader, Outcome, Wanted, failure};
+use crate::flight::{Considered, Failed, Flight, LoadFuture, Loader, Outcome, Purpose, Wanted, failure};
 use crate::load::Load;
 
 impl<K, V, S> Engine<K, V, S>
@@ -24,15 +27,17 @@ where
 {
     /// What the shared tier has, copied to memory under the fence.
     pub(crate) async fn get_shared(&self, key: &K) -> Option<Cached<V>> {
-        let found = self.copy_shared(key).await;
+        let found = self.read_shared(key, Wanted::Value).await;
+        let found = found.filter(|found| found.freshness == Freshness::Fresh);
         self.emit(&found.as_ref().map_or(Event::Miss, |_| Event::Hit { tier: Tier::Backend }));
         found.and_then(Cached::new)
     }
 
-    async fn copy_shared(&self, key: &K) -> Option<Found<V>> {
+    /// What the shared tier has, by a plain read: if fresh, copied to memory under the fence.
+    pub(crate) async fn read_shared(&self, key: &K, wanted: Wanted) -> Option<Found<V>> {
         let (shared, shared_key) = self.shared_key(key)?;
         let fence = self.store.begin(key);
-        if self.deferred.contains(&shared_key) {
+        if self.deferred.contains(&shared_key) && !mutant!(TrustsWhatIsPending) {
             return None;
         }
         let record = match shared.backend.get(&shared_key).await {
@@ -42,9 +47,12 @@ where
                 return None;
             }
         };
-        let Considered::Usable(found) = self.consider(shared, &shared_key, &record, Wanted::Value) else {
-            return None;
+        let found = match self.consider(shared, &shared_key, &record, wanted) {
+            Considered::Usable(found) => found,
+            Considered::Unfit(stale) => return stale,
+            Considered::Newer => return None,
         };
+        let fence = if mutant!(FencesACopyLate) { self.store.begin(key) } else { fence };
         self.fill_memory(fence, key.clone(), &found);
         Some(found)
     }
@@ -59,10 +67,7 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
-        let load = |handle| {
-            let load = load(handle);
-            Box::pin(async move { load.await.map(Some) }) as LoadFuture<V>
-        };
+        let load = |handle| value_of(load(handle));
         let served = self.load(key, options, Wanted::Value, load).await?;
         served.ok_or_else(gave_nothing)
     }
@@ -98,68 +103,161 @@ where
                     return Ok(Cached::new(found.clone()));
                 }
             }
+            if let Some(error) = self.remembered(key) {
+                return self.back_off(key, options, wanted, error).await;
+            }
             let task = self.admit("load")?;
-            let (follow, role) = match self.flights.join(key) {
+            let at_hand = in_memory.filter(|found| wanted.accepts(found));
+            let seat = match self.join(key) {
                 Joined::Lead(lead, follow) => {
                     let load = load.take().ok_or_else(gave_nothing)?;
-                    self.take_off(task, lead, options, wanted, load);
-                    (follow, Role::Leader)
+                    let purpose = if at_hand.is_some() { Purpose::Renew } else { Purpose::Answer };
+                    self.take_off(task, lead, options, wanted, purpose, load);
+                    Seat { role: Role::Leader, at_hand, follow }
                 }
-                Joined::Follow(follow) => (follow, Role::Follower),
+                Joined::Follow(follow) => Seat { role: Role::Follower, at_hand, follow },
             };
-            if let Some(found) = in_memory.filter(|found| may_revalidate(options, found)) {
-                return Ok(self.serve_stale(found, StaleReason::Revalidating));
-            }
-            match self.wait(follow, options).await? {
-                Ok(found) if !wanted.accepts(&found) => {}
-                Ok(found) if found.freshness == Freshness::Fresh => {
-                    self.emit(&role.served_from(found.tier));
-                    return Ok(Cached::new(found));
-                }
-                Ok(found) if may_revalidate(options, &found) => {
-                    return Ok(self.serve_stale(found, StaleReason::Revalidating));
-                }
-                // The flight was content with a stale value; this caller is not.
-                Ok(_) => {}
-                Err(failed) => return self.fall_back(key, options, wanted, role, failed),
+            if let Some(answer) = self.conclude(key, options, wanted, seat).await {
+                return answer;
             }
         }
     }
 
+    /// Answers a caller while a failure of its key is remembered.
+    pub(crate) async fn back_off(
+        &self,
+        key: &K,
+        options: &EntryOptions,
+        wanted: Wanted,
+        error: LoadError,
+    ) -> Result<Option<Cached<V>>, LoadError> {
+        let found = self.find_after(key, options, wanted).await;
+        if found.as_ref().is_none_or(|found| found.freshness != Freshness::Fresh) {
+            self.emit(&Event::BackedOff);
+        }
+        self.give_up(found, Role::Leader, error)
+    }
+
+    /// Answers a caller who has a share in a flight. `None`: it landed what this caller does not take, who is
+    /// to ask again.
+    pub(crate) async fn conclude(
+        &self,
+        key: &K,
+        options: &EntryOptions,
+        wanted: Wanted,
+        Seat { role, at_hand, follow }: Seat<V>,
+    ) -> Option<Result<Option<Cached<V>>, LoadError>> {
+        if let Some(found) = at_hand.filter(|found| may_revalidate(options, found)) {
+            return Some(Ok(self.serve_stale(found, StaleReason::Revalidating)));
+        }
+        let (is_final, outcome) = match self.wait_for(key, follow, options, wanted).await {
+            Err(error) => return Some(Err(error)),
+            Ok(Waited::Landed(is_final, outcome)) => (is_final, outcome),
+            Ok(Waited::Late(found)) => {
+                self.emit(&Event::SoftTimeout);
+                return Some(Ok(self.serve_stale(found, StaleReason::SoftTimeout)));
+            }
+        };
+        match outcome {
+            Ok(found) if !wanted.accepts(&found) => {}
+            Ok(found) if found.freshness == Freshness::Fresh => {
+                self.emit(&role.served_from(found.tier));
+                return Some(Ok(Cached::new(found)));
+            }
+            Ok(found) if may_revalidate(options, &found) => {
+                return Some(Ok(self.serve_stale(found, StaleReason::Revalidating)));
+            }
+            Ok(found) if !is_final => {
+                self.emit(&Event::SoftTimeout);
+                return Some(Ok(self.serve_stale(found, StaleReason::SoftTimeout)));
+            }
+            // The flight was content with a stale value; this caller is not.
+            Ok(_) => {}
+            Err(failed) if !is_final => {
+                let found = self.find_after(key, options, wanted).await;
+                return Some(self.give_up(found, role, failed.error));
+            }
+            Err(failed) => return Some(self.fall_back(key, options, wanted, role, failed)),
+        }
+        None
+    }
+
     /// Starts the flight in a task of its own. The loader's closure is called here, its future runs there.
-    fn take_off(
+    pub(crate) fn take_off(
         self: &Arc<Self>,
         task: Task,
         lead: Lead<K, Outcome<V>>,
         options: &EntryOptions,
         wanted: Wanted,
+        purpose: Purpose,
         load: impl FnOnce(Load<K>) -> LoadFuture<V>,
     ) {
-        let fence = self.store.begin(lead.key());
         let handle = Load::new(lead.key().clone());
         let wishes = handle.wishes();
         match catch_unwind(AssertUnwindSafe(|| load(handle))) {
             Ok(load) => {
-                let (engine, options) = (self.clone(), options.clone());
-                let flight = Flight { engine, lead, fence, options, wanted };
+                let flight = Flight::new(self.clone(), lead, options.clone(), wanted, purpose);
                 self.detach(task, flight.run(Loader { load, wishes }));
             }
             Err(panic) => {
                 self.emit(&Event::Load { outcome: LoadOutcome::Panicked, took: Duration::ZERO });
                 let error = failure(Failure::from_panic(&*panic), self.times.hard_timeout);
+                let error = self.remember_failure(&lead, error);
                 lead.land(Err(Failed { error, stale: None }));
             }
         }
     }
 
-    async fn wait(
+    /// Waits for the end of a load, for something that will do meanwhile, or for the soft timeout if a value
+    /// is at hand then.
+    async fn wait_for(
         &self,
+        key: &K,
         follow: Follow<Outcome<V>>,
         options: &EntryOptions,
-    ) -> Result<Outcome<V>, LoadError> {
-        let content = |offer: &Outcome<V>| offer.as_ref().is_ok_and(|found| may_revalidate(options, found));
+        wanted: Wanted,
+    ) -> Result<Waited<V>, LoadError> {
+        let is_late = AtomicBool::new(false);
+        let content = |offer: &Outcome<V>| match offer {
+            // The hard timeout is over.
+            Err(_) => true,
+            Ok(found) if !wanted.accepts(found) => false,
+            Ok(found) if found.freshness == Freshness::Fresh => self.is_still_fresh(found),
+            Ok(found) => {
+                let is_late = is_late.load(Ordering::Relaxed);
+                may_revalidate(options, found) || is_late && may_serve_late(options, found)
+            }
+        };
+        let mut waiting = pin!(self.wait(follow, content));
+        if options.soft_timeout < Duration::MAX {
+            if let Ok(landed) = timeout(options.soft_timeout, waiting.as_mut()).await {
+                return landed.map(|(is_final, outcome)| Waited::Landed(is_final, outcome));
+            }
+            is_late.store(true, Ordering::Relaxed);
+            // Asked again: what was there before may have been invalidated meanwhile.
+            let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
+            if let Some(found) = in_memory.filter(|found| may_serve_late(options, found)) {
+                return Ok(Waited::Late(found));
+            }
+        }
+        waiting.await.map(|(is_final, outcome)| Waited::Landed(is_final, outcome))
+    }
+
+    /// Whether a value that was found fresh and offered still is.
+    fn is_still_fresh(&self, found: &Found<V>) -> bool {
+        let meta = &found.entry.meta;
+        self.refresh.early.expiry(meta).is_some_and(|expiry| self.clock.now() < expiry)
+    }
+
+    /// What the flight lands (`true`), or offers and `content` takes (`false`).
+    pub(crate) async fn wait(
+        &self,
+        follow: Follow<Outcome<V>>,
+        content: impl Fn(&Outcome<V>) -> bool,
+    ) -> Result<(bool, Outcome<V>), LoadError> {
         match follow.wait_or_interim(content).await {
-            Ok(Landing::Final(outcome) | Landing::Interim(outcome)) => Ok(outcome),
+            Ok(Landing::Final(outcome)) => Ok((true, outcome)),
+            Ok(Landing::Interim(outcome)) => Ok((false, outcome)),
             Ok(Landing::Abandoned) => {
                 let detail = "the task that loaded it panicked or was dropped";
                 Err(Error::new(ErrorKind::Panicked, "load").detail(detail).into())
@@ -179,17 +277,26 @@ where
         failed: Failed<V>,
     ) -> Result<Option<Cached<V>>, LoadError> {
         let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
-        match in_memory.or(failed.stale) {
+        let found = in_memory.or(failed.stale).filter(|found| will_do(options, found));
+        self.give_up(found, role, failed.error)
+    }
+
+    /// Serves `found`, which will do, or else the error.
+    fn give_up(
+        &self,
+        found: Option<Found<V>>,
+        role: Role,
+        error: LoadError,
+    ) -> Result<Option<Cached<V>>, LoadError> {
+        match found {
             Some(found) if found.freshness == Freshness::Fresh => {
                 self.emit(&role.served_from(found.tier));
                 Ok(Cached::new(found))
             }
-            Some(found) if may_fall_back(options, &found) => {
-                Ok(self.serve_stale(found, StaleReason::LoadFailed(failed.error)))
-            }
-            _ => {
+            Some(found) => Ok(self.serve_stale(found, StaleReason::LoadFailed(error))),
+            None => {
                 self.emit(&role.served_from(Tier::Loader));
-                Err(failed.error)
+                Err(error)
             }
         }
     }
@@ -202,7 +309,20 @@ where
 
 /// Whether a value past its time may be served while it is refreshed. One that was invalidated never is.
 pub(crate) fn may_revalidate<V>(options: &EntryOptions, found: &Found<V>) -> bool {
-    found.freshness == Freshness::Stale && options.may_serve_while_revalidating(found.stale_for)
+    let is_fit = found.freshness == Freshness::Stale || mutant!(RevalidatesTheExpired);
+    is_fit && options.may_serve_while_revalidating(found.stale_for)
+}
+
+/// Whether a value past its time may be served because the load takes long. One that was invalidated never is:
+/// the load may still give a new one.
+fn may_serve_late<V>(options: &EntryOptions, found: &Found<V>) -> bool {
+    found.freshness == Freshness::Stale && options.may_serve_on_error(found.stale_for)
+}
+
+/// Whether a value serves a caller whose load has failed. One that might have been served while a refresh runs
+/// does, although the refresh was quick to fail.
+pub(crate) fn will_do<V>(options: &EntryOptions, found: &Found<V>) -> bool {
+    found.freshness == Freshness::Fresh || may_revalidate(options, found) || may_fall_back(options, found)
 }
 
 /// Whether an old value may be served because the load failed. How long ago an invalidated one was marked is
@@ -215,9 +335,24 @@ fn may_fall_back<V>(options: &EntryOptions, found: &Found<V>) -> bool {
     }
 }
 
+/// What a caller has waited for.
+enum Waited<V> {
+    /// What the flight landed (`true`) or offered.
+    Landed(bool, Outcome<V>),
+    /// The soft timeout, with a value at hand.
+    Late(Found<V>),
+}
+
+/// A caller's share in a flight, with what memory had when it was taken.
+pub(crate) struct Seat<V> {
+    pub(crate) role: Role,
+    pub(crate) at_hand: Option<Found<V>>,
+    pub(crate) follow: Follow<Outcome<V>>,
+}
+
 /// A caller's part in a flight: each read is counted once, by what came of it.
 #[derive(Clone, Copy)]
-enum Role {
+pub(crate) enum Role {
     Leader,
     Follower,
 }
@@ -232,7 +367,15 @@ impl Role {
     }
 }
 
+/// A loader that gives a value, as one that may give none.
+pub(crate) fn value_of<V, T>(load: T) -> LoadFuture<V>
+where
+    T: Future<Output = Result<V, LoaderError>> + Send + 'static,
+{
+    Box::pin(async move { load.await.map(Some) })
+}
+
 /// A load that was to give a value gave an absence: only a defect here could make it so.
-fn gave_nothing() -> LoadError {
+pub(crate) fn gave_nothing() -> LoadError {
     Error::new(ErrorKind::Cancelled, "load").detail("the load gave nothing").into()
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachalot_core::envelope::{self, Header};
 use cachalot_core::{
-    Backend, Codec, Entry, Error, ErrorKind, Freshness, Key, Meta, Namespace, Record, Result, Tier, Timestamp,
+    Backend, Codec, Entry, Error, ErrorKind, Freshness, Key, Meta, Namespace, Record, Result, Tier,
+    Timestamp, mutant,
 };
 
 use crate::cached::Found;
+use crate::early::Early;
 
 pub(crate) struct Shared<K, V> {
     pub(crate) backend: Arc<dyn Backend>,
@@ -19,6 +21,7 @@ pub(crate) struct Shared<K, V> {
     pub(crate) schema: u32,
     /// How long memory may keep a copy.
     pub(crate) memory_ttl: Duration,
+    pub(crate) early: Early,
 }
 
 /// What a record turned out to be.
@@ -53,7 +56,8 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
 
     /// The times of an entry as memory keeps it.
     pub(crate) fn in_memory(&self, meta: Meta, now: Timestamp) -> Meta {
-        meta.capped(now + self.memory_ttl)
+        let meta = self.early.mark(meta);
+        if mutant!(KeepsCopiesTooLong) { meta } else { meta.capped(now + self.memory_ttl) }
     }
 
     /// Decodes `record` and places it in time: its age by the server's clock, its life from the envelope.

@@ -1,14 +1,3 @@
-//! Background work on tokio.
+//! Background work on tokio: as the flights do it.
 
-use cachalot_core::{BoxFuture, Spawn};
-
-/// Spawns onto the tokio runtime of the calling task, which must be one.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TokioSpawn;
-
-impl Spawn for TokioSpawn {
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        // Dropping the handle detaches the task.
-        drop(tokio::spawn(task));
-    }
-}
+pub use cachalot_stampede::TokioSpawn;

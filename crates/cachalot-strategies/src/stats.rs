@@ -19,9 +19,17 @@ pub struct Stats {
     pub coalesced: u64,
     /// Stale values served.
     pub stale_served: u64,
+    /// Stale values served because the load took longer than the soft timeout.
+    pub soft_timeouts: u64,
+    /// Reads answered by a remembered failure, or by a stale value because of it, without a load.
+    pub backed_off: u64,
+    /// Refreshes that began while the value was still fresh.
+    pub early_refreshes: u64,
+    /// Early refreshes that were due and did not begin, since the refresh budget was spent.
+    pub refreshes_refused: u64,
     /// Loads that gave a value or "absent".
     pub loads: u64,
-    /// Loads that failed, by an error, a panic or the hard timeout.
+    /// Loads that failed, by an error, a panic or a timeout, or were given up because nobody waited.
     pub load_failures: u64,
     /// Results not stored because their right had been revoked.
     pub fenced: u64,
@@ -63,6 +71,10 @@ pub(crate) struct Counters {
     misses: AtomicU64,
     coalesced: AtomicU64,
     stale_served: AtomicU64,
+    soft_timeouts: AtomicU64,
+    backed_off: AtomicU64,
+    early_refreshes: AtomicU64,
+    refreshes_refused: AtomicU64,
     loads: AtomicU64,
     load_failures: AtomicU64,
     fenced: AtomicU64,
@@ -88,6 +100,10 @@ impl Counters {
             Event::Miss => &self.misses,
             Event::StaleServed { .. } => &self.stale_served,
             Event::Coalesced => &self.coalesced,
+            Event::SoftTimeout => &self.soft_timeouts,
+            Event::BackedOff => &self.backed_off,
+            Event::EarlyRefresh => &self.early_refreshes,
+            Event::RefreshRefused => &self.refreshes_refused,
             Event::Load { outcome: LoadOutcome::Ok, .. } => &self.loads,
             Event::Load { .. } => &self.load_failures,
             Event::Fenced { .. } => &self.fenced,
@@ -110,6 +126,10 @@ impl Counters {
             misses: read(&self.misses),
             coalesced: read(&self.coalesced),
             stale_served: read(&self.stale_served),
+            soft_timeouts: read(&self.soft_timeouts),
+            backed_off: read(&self.backed_off),
+            early_refreshes: read(&self.early_refreshes),
+            refreshes_refused: read(&self.refreshes_refused),
             loads: read(&self.loads),
             load_failures: read(&self.load_failures),
             fenced: read(&self.fenced),

@@ -4,11 +4,13 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cachalot_core::{
-    Backend, Commit, Entry, EntryOptions, Error, ErrorKind, Event, Held, Key, LeaseBackend, Meta, Put,
-    PutReply, Result, Store, Tier, Token,
+    Backend, Commit, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend, Meta,
+    Nonce, Put, PutReply, Result, Store, Tier, Token, mutant,
 };
 use cachalot_invalidation::{Backoff, Item};
+use cachalot_stampede::{Joined, Lead};
 
 use crate::engine::Engine;
 use crate::shared::Shared;
@@ -51,14 +53,19 @@ where
             self.forget(&key);
             return Removal::Removed;
         };
+        if mutant!(ForgetsMemoryFirst) {
+            self.forget(&key);
+        }
         match shared.backend.remove(&shared_key).await {
             Ok(_) => {
-                self.forget(&key);
+                if !mutant!(ForgetsMemoryFirst) {
+                    self.forget(&key);
+                }
                 Removal::Removed
             }
             Err(error) => {
                 self.defer(shared_key, key, &error);
-                Removal::Deferred
+                if mutant!(ReportsDeferredAsDone) { Removal::Removed } else { Removal::Deferred }
             }
         }
     }
@@ -76,13 +83,17 @@ where
                 return Removal::Deferred;
             }
         }
-        self.store.expire(&key, keep);
+        if !mutant!(ExpiresBelowOnly) {
+            self.store.expire(&key, keep);
+        }
         self.flights.void(&key);
+        self.forget_failure(&key);
         Removal::Removed
     }
 
     /// Stores `value` in place of whatever is there.
     pub(crate) async fn insert(self: Arc<Self>, key: K, value: V, options: EntryOptions) -> Result<Inserted> {
+        let _turn = self.turn(&key).await;
         let now = self.clock.now();
         let Some(meta) = options.stamp(now, Duration::ZERO, &self.entropy) else {
             return Ok(match self.remove(key).await {
@@ -91,7 +102,7 @@ where
             });
         };
         let Some((shared, shared_key)) = self.shared_key(&key) else {
-            return Ok(self.insert_in_memory(key, value, meta));
+            return Ok(self.insert_in_memory(key, value, self.in_memory(meta, now)));
         };
         let Some(leases) = shared.backend.leases() else {
             return Err(Error::new(ErrorKind::Unsupported, "insert").detail("the shared tier has no leases"));
@@ -102,11 +113,11 @@ where
 
         self.forget(&key);
         let fence = self.store.begin(&key);
-        match self.put_over(leases, shared, &shared_key, put).await {
+        match self.put_over(leases, &shared_key, put).await {
             Ok(true) => {
-                let kept = self.store.commit_write(fence, key.clone(), entry);
-                self.flights.void(&key);
-                if kept == Commit::Revoked {
+                let fence = if mutant!(FencesAnInsertLate) { self.store.begin(&key) } else { fence };
+                let kept = self.commit_write(fence, &key, entry);
+                if kept == Commit::Revoked && !mutant!(KeepsARivalsValue) {
                     // Another writer here came in between, and either value may be the last one below. Its
                     // right to store in memory ends too, lest memory keeps the other one.
                     self.forget(&key);
@@ -116,7 +127,9 @@ where
             }
             Ok(false) => {
                 self.emit(&Event::Fenced { tier: Tier::Backend });
-                self.forget(&key);
+                if !mutant!(KeepsMemoryAfterAnOverlap) {
+                    self.forget(&key);
+                }
                 Ok(Inserted::Dropped)
             }
             Err(PutOver::Refused(error)) => {
@@ -130,14 +143,39 @@ where
         }
     }
 
+    /// Waits until no other insert of `key` runs in this process: two that overlap below would poison each
+    /// other's hold. Ends when it is dropped.
+    async fn turn(&self, key: &K) -> Option<Lead<K, ()>> {
+        self.shared.as_ref()?;
+        loop {
+            match self.inserts.join(key) {
+                Joined::Lead(lead, _) => return Some(lead),
+                // It can only be told not to wait inside of a loader, and this is a task of its own.
+                Joined::Follow(follow) => follow.wait().await.ok()?,
+            };
+        }
+    }
+
     fn insert_in_memory(&self, key: K, value: V, meta: Meta) -> Inserted {
         self.forget(&key);
         let fence = self.store.begin(&key);
         let entry = Arc::new(Entry { value: Some(value), meta });
-        let kept = self.store.commit_write(fence, key.clone(), entry);
-        // A flight that was opened in between would hand out its older value to later callers.
-        self.flights.void(&key);
+        let kept = self.commit_write(fence, &key, entry);
         self.inserted(kept)
+    }
+
+    /// Stores what a writer brings. A flight that was opened since its fence would hand out its older value to
+    /// later callers.
+    fn commit_write(&self, fence: Fence, key: &K, entry: Arc<Entry<V>>) -> Commit {
+        let kept = match mutant!(InsertsAsAReader) {
+            true => self.store.commit(fence, key.clone(), entry),
+            false => self.store.commit_write(fence, key.clone(), entry),
+        };
+        if !mutant!(InsertsBesideAFlight) {
+            self.flights.void(key);
+        }
+        self.forget_failure(key);
+        kept
     }
 
     fn inserted(&self, kept: Commit) -> Inserted {
@@ -157,7 +195,6 @@ where
     async fn put_over(
         &self,
         leases: &dyn LeaseBackend,
-        shared: &Shared<K, V>,
         key: &Key,
         put: Put,
     ) -> std::result::Result<bool, PutOver> {
@@ -171,8 +208,12 @@ where
         match leases.put_held(key, token, put).await {
             Ok(reply) => Ok(reply == PutReply::Stored),
             Err(error) if error.kind() == ErrorKind::Config => {
-                // Too large, say. Removing poisons our own hold; its term is short.
-                self.remove_quietly(&*shared.backend, key).await;
+                // Too large, say. A put of no life gives the hold back, or its term ends it.
+                let nothing =
+                    Put { payload: Bytes::new(), nonce: Nonce::draw(&self.entropy), ttl: Duration::ZERO };
+                if let Err(error) = leases.put_held(key, token, nothing).await {
+                    self.backend_failed(&error);
+                }
                 Err(PutOver::Refused(error))
             }
             Err(error) => {
@@ -183,17 +224,14 @@ where
         }
     }
 
-    async fn remove_quietly(&self, backend: &dyn Backend, key: &Key) {
-        if let Err(error) = backend.remove(key).await {
-            self.backend_failed(&error);
-        }
-    }
-
     /// Keeps an invalidation that the shared tier has not taken. Deferred first, then forgotten: a reader
     /// that begins after the second sees the first, one that began before has lost its fence.
-    fn defer(self: &Arc<Self>, shared_key: Key, key: K, error: &Error) {
+    pub(crate) fn defer(self: &Arc<Self>, shared_key: Key, key: K, error: &Error) {
         self.backend_failed(error);
         self.emit(&Event::Deferred);
+        if mutant!(ForgetsTheDeferred) {
+            return self.forget(&key);
+        }
         let start = self.deferred.defer(shared_key, key.clone());
         self.forget(&key);
         if start {

@@ -41,6 +41,7 @@
 //! - **Effects**: [`tokio_clock`] beside core's `ManualClock`, [`block_on`] and [`block_on_paused`].
 //! - **Interleaving**: [`CountingSource`], a database that stops where told, and its [`Gate`]s.
 //! - **Faults**: [`Faulty`], around any backend.
+//! - **Judgement**: [`history`], which says what read broke the promise of an invalidation.
 //! - **Real servers**: [`RedisServer`], [`MemcachedServer`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // A failed expectation is how a test reports.
@@ -56,6 +57,7 @@ pub use model_backend::ModelBackend;
 mod model_store;
 pub use model_store::ModelStore;
 pub mod broken;
+pub mod history;
 
 mod faults;
 pub use faults::{Fault, Faulty, Odds, Operation};

@@ -53,6 +53,11 @@ impl ModelBackend {
         Self { clock, slots: Arc::default() }
     }
 
+    /// Loses everything, as a server that restarts empty, or evicts what was there.
+    pub fn lose_everything(&self) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Runs one atomic step on the slot of `key`, as a server runs a script.
     pub(crate) fn step<R>(&self, key: &Key, step: impl FnOnce(&mut Option<Slot>, Timestamp) -> R) -> R {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,73 +1,112 @@
 //! One process of a fleet: many callers of one cold key over one Redis, steered by lines.
 //!
-//! `fleet-node URL JOURNAL CALLERS LEASE_TERM_MS`. It says `ready` when connected, `waiting` when all callers
-//! wait, `loading` when its load has begun, and `done N` when `N` callers have got the value. It is told `go`
-//! to let the callers come and `finish` to let its load end. Each load appends the process's id to the
-//! journal.
+//! `fleet-node URL CALLERS LEASE_TERM_MS`. It loads its own process id.
+//!
+//! | it is told | and |
+//! |---|---|
+//! | `go` | lets its callers come |
+//! | `finish` | lets its load end |
+//! | `read` | reads without loading, once its callers are done |
+//!
+//! | it says | when |
+//! |---|---|
+//! | `ready` | it is connected |
+//! | `waiting` | all its callers have joined a flight |
+//! | `loading` | a load of its own begins |
+//! | `refused` | the shared tier has refused what it loaded |
+//! | `served N VALUE` | `N` of its callers got `VALUE` |
+//! | `failed ERROR` | one of its callers got an error |
+//! | `done` | no caller is left |
+//! | `found VALUE` | it was told to read, and this was there; `nothing` if nothing was |
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "its failure is the test's")]
 #![allow(clippy::print_stdout, reason = "that is how it answers")]
 
-use std::fs::OpenOptions;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cachalot::{Cache, LoaderError, Memory};
+use cachalot::{Cache, Event, LoaderError, Memory, Observer, Tier};
 use integration_tests::{counted, patient};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::block_in_place;
 use tokio::time::sleep;
 
 /// The lines heard so far.
 type Heard = watch::Receiver<Vec<String>>;
 
+const KEY: u64 = 1;
+
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [url, journal, callers, lease_term] = args.as_slice() else {
-        panic!("fleet-node URL JOURNAL CALLERS LEASE_TERM_MS");
+    let [url, callers, lease_term] = args.as_slice() else {
+        panic!("fleet-node URL CALLERS LEASE_TERM_MS");
     };
-    let callers: usize = callers.parse().unwrap();
-    let lease_term = Duration::from_millis(lease_term.parse().unwrap());
-    let cache: Cache<u64, String> = Cache::builder("fleet")
+    let cache = open(url, Duration::from_millis(lease_term.parse().unwrap())).await;
+    let heard = listen();
+    say("ready");
+    wait_for(&heard, "go").await;
+    call(&cache, &heard, callers.parse().unwrap()).await;
+    say("done");
+    wait_for(&heard, "read").await;
+    let found = cache.get(&KEY).await;
+    say(&format!("found {}", found.map_or("nothing".to_owned(), |value| value.to_string())));
+}
+
+async fn open(url: &str, lease_term: Duration) -> Cache<u64, u32> {
+    Cache::builder("fleet")
         .memory(Memory::entries(100))
         .backend(patient(url).connect().await.expect("a server"))
         .hard_timeout(lease_term)
         .lease_term(lease_term)
+        .observer(Refusals)
         .build()
-        .unwrap();
-    let heard = listen();
-    say("ready");
-    wait_for(&heard, "go").await;
+        .unwrap()
+}
 
+/// Says when the shared tier refuses a fill.
+struct Refusals;
+
+impl Observer for Refusals {
+    fn on_event(&self, event: &Event<'_>) {
+        if let Event::Fenced { tier: Tier::Backend } = event {
+            say("refused");
+        }
+    }
+}
+
+/// Sends `callers` at once and says what became of them.
+async fn call(cache: &Cache<u64, u32>, heard: &Heard, callers: usize) {
     let joined = Arc::new(AtomicUsize::new(0));
-    let tasks: Vec<_> = (0..callers)
-        .map(|_| {
-            let (cache, heard, journal) = (cache.clone(), heard.clone(), journal.clone());
-            let joined = joined.clone();
-            tokio::spawn(
-                async move { counted(&joined, cache.get_or_load(&1, |_| load(journal, heard))).await },
-            )
-        })
-        .collect();
+    let caller = || {
+        let (cache, heard, joined) = (cache.clone(), heard.clone(), joined.clone());
+        async move { counted(&joined, cache.get_or_load(&KEY, |_| load(heard))).await.map(|value| *value) }
+    };
+    let tasks: Vec<_> = (0..callers).map(|_| tokio::spawn(caller())).collect();
     while joined.load(Ordering::SeqCst) < callers {
         sleep(Duration::from_millis(1)).await;
     }
     say("waiting");
-    let mut served = 0;
+    let mut served: BTreeMap<u32, usize> = BTreeMap::new();
     for task in tasks {
-        served += usize::from(task.await.unwrap().is_ok_and(|value| *value == "value"));
+        match task.await.unwrap() {
+            Ok(value) => *served.entry(value).or_default() += 1,
+            Err(error) => say(&format!("failed {error}")),
+        }
     }
-    say(&format!("done {served}"));
+    for (value, callers) in served {
+        say(&format!("served {callers} {value}"));
+    }
 }
 
-async fn load(journal: String, heard: Heard) -> Result<String, LoaderError> {
-    let mut file = OpenOptions::new().create(true).append(true).open(journal)?;
-    // One write, so that lines of several processes do not mix.
-    file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
+/// Never yields: a process that is stopped in it wakes up with its load just done, and no timer comes first.
+async fn load(heard: Heard) -> Result<u32, LoaderError> {
     say("loading");
-    wait_for(&heard, "finish").await;
-    Ok("value".to_owned())
+    block_in_place(|| Handle::current().block_on(wait_for(&heard, "finish")));
+    Ok(std::process::id())
 }
 
 fn listen() -> Heard {
@@ -88,6 +127,6 @@ async fn wait_for(heard: &Heard, line: &str) {
 }
 
 fn say(line: &str) {
-    println!("{line}");
-    std::io::stdout().flush().expect("somebody listens");
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).expect("somebody listens");
 }

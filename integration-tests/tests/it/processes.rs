@@ -1,109 +1,94 @@
-//! Real processes over one Redis.
+//! Real processes over one Redis: whose load it is, whoever dies, sleeps or forgets.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+mod fleet;
+
 use std::time::Duration;
 
 use cachalot_testkit::RedisServer;
 
-const CALLERS: usize = 250;
+use fleet::{Process, fleet, hear_all, loaders, tell_all};
+
+const PROCESSES: usize = 8;
 /// Longer than anything here can take on a busy machine.
 const AGES: Duration = Duration::from_secs(60);
+/// The lease of whoever is about to lose it.
+const SHORT: Duration = Duration::from_secs(1);
 
-/// A `fleet-node`, killed when dropped.
-struct Process {
-    child: Child,
-    stdin: ChildStdin,
-    lines: Receiver<String>,
+/// A process with a lease of this term that loads until it is told to finish, and the others, whose leases
+/// last.
+fn loader_and_others(server: &RedisServer, term: Duration) -> (Process, Vec<Process>) {
+    let mut loader = fleet(server, 1, term).remove(0);
+    let others = fleet(server, PROCESSES - 1, AGES);
+    loader.tell("go");
+    loader.hear("loading");
+    loader.hear("waiting");
+    (loader, others)
 }
 
-impl Process {
-    fn start(server: &RedisServer, journal: &Path, lease_term: Duration) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fleet-node"))
-            .args([&server.url(), journal.to_str().unwrap()])
-            .args([CALLERS.to_string(), lease_term.as_millis().to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            // Ends with the process, or with the test.
-            BufReader::new(stdout).lines().map_while(Result::ok).all(|line| sender.send(line).is_ok())
-        });
-        let process = Self { child, stdin, lines };
-        process.hear("ready");
-        process
-    }
-
-    fn tell(&mut self, line: &str) {
-        writeln!(self.stdin, "{line}").unwrap();
-    }
-
-    /// Waits for `line`; skips others.
-    fn hear(&self, line: &str) {
-        while self.lines.recv_timeout(AGES).unwrap_or_else(|_| panic!("never heard {line:?}")) != line {}
-    }
-
-    fn kill(&mut self) {
-        // Both fail only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// A server, and the file in which the loads are counted.
-fn world() -> (RedisServer, std::path::PathBuf) {
+#[test]
+fn eight_processes_with_a_thousand_callers_each_load_a_cold_key_once() {
     let server = RedisServer::start();
-    let journal = server.directory().join("loads");
-    (server, journal)
-}
-
-/// Who has loaded, in order.
-fn loads(journal: &Path) -> Vec<u32> {
-    std::fs::read_to_string(journal).unwrap().lines().map(|line| line.parse().unwrap()).collect()
-}
-
-fn all_served() -> String {
-    format!("done {CALLERS}")
+    let mut fleet = fleet(&server, PROCESSES, AGES);
+    tell_all(&mut fleet, "go");
+    hear_all(&mut fleet, "waiting");
+    tell_all(&mut fleet, "finish");
+    let served: Vec<_> = fleet.iter_mut().map(Process::serves).collect();
+    let loaders = loaders(&fleet);
+    assert_eq!(loaders.len(), 1);
+    assert_eq!(served, [loaders[0]; PROCESSES]);
 }
 
 #[test]
-fn four_processes_with_a_thousand_callers_of_a_cold_key_load_it_once() {
-    let (server, journal) = world();
-    let mut fleet: Vec<_> = (0..4).map(|_| Process::start(&server, &journal, AGES)).collect();
-    fleet.iter_mut().for_each(|process| process.tell("go"));
-    fleet.iter().for_each(|process| process.hear("waiting"));
-    fleet.iter_mut().for_each(|process| process.tell("finish"));
-    fleet.iter().for_each(|process| process.hear(&all_served()));
-    assert_eq!(loads(&journal).len(), 1);
+fn a_process_killed_in_its_load_costs_one_more_load_after_its_lease() {
+    let server = RedisServer::start();
+    let (mut loader, mut others) = loader_and_others(&server, SHORT);
+    tell_all(&mut others, "go");
+    hear_all(&mut others, "waiting");
+    loader.kill();
+    tell_all(&mut others, "finish");
+    let served: Vec<_> = others.iter_mut().map(Process::serves).collect();
+    let loaders = loaders(&others);
+    assert_eq!(loaders.len(), 1);
+    assert_eq!(served, [loaders[0]; PROCESSES - 1]);
 }
 
 #[test]
-fn when_a_process_is_killed_while_it_loads_one_of_the_others_loads_after_the_lease_term() {
-    let (server, journal) = world();
-    let term = Duration::from_secs(2);
-    let mut fleet: Vec<_> = (0..4).map(|_| Process::start(&server, &journal, term)).collect();
-    let mut victim = fleet.remove(0);
-    victim.tell("go");
-    victim.hear("loading");
+fn a_process_that_slept_through_its_lease_is_refused_and_the_others_value_stays() {
+    let server = RedisServer::start();
+    let (mut loader, mut others) = loader_and_others(&server, SHORT);
+    loader.stop();
+    tell_all(&mut others, "go");
+    tell_all(&mut others, "finish");
+    let served: Vec<_> = others.iter_mut().map(Process::serves).collect();
+    let filler = served[0];
+    assert_eq!(loaders(&others), [filler]);
+    assert_eq!(served, [filler; PROCESSES - 1]);
+
+    loader.tell("finish");
+    loader.go_on();
+    loader.hear("refused");
+    loader.serves();
+    assert_eq!((loader.count("loading"), loader.count("refused")), (1, 1));
+    // From its own memory, from the others', and from the server as a newcomer sees it.
+    assert_eq!(loader.reads(), filler);
+    assert!(others.iter_mut().all(|process| process.reads() == filler));
+    let mut newcomer = fleet(&server, 1, AGES).remove(0);
+    newcomer.tell("go");
+    assert_eq!(newcomer.serves(), filler);
+    assert_eq!(newcomer.count("loading"), 0);
+}
+
+#[test]
+fn a_server_restarted_during_the_load_costs_each_process_one_load_at_most_and_no_caller_an_error() {
+    let server = RedisServer::start();
+    let (loader, mut fleet) = loader_and_others(&server, AGES);
+    tell_all(&mut fleet, "go");
+    hear_all(&mut fleet, "waiting");
+    fleet.push(loader);
+    server.restart();
+    tell_all(&mut fleet, "finish");
     for process in &mut fleet {
-        process.tell("finish");
-        process.tell("go");
+        process.serves();
+        assert!(process.count("loading") <= 1);
     }
-    victim.kill();
-    fleet.iter().for_each(|process| process.hear(&all_served()));
-    let loads = loads(&journal);
-    assert_eq!(loads.len(), 2);
-    assert_eq!(loads[0], victim.child.id());
-    assert!(fleet.iter().any(|process| process.child.id() == loads[1]));
 }

@@ -68,6 +68,8 @@ struct Row {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     rows: Vec<Row>,
+    /// Of programs that have printed their own table.
+    printed: Vec<Value>,
 }
 
 impl Report {
@@ -82,6 +84,11 @@ impl Report {
                 }
             }
         }
+    }
+
+    /// Adds what a program has measured and printed itself.
+    pub(super) fn add_rows(&mut self, rows: Vec<Value>) {
+        self.printed.extend(rows);
     }
 
     fn row(&mut self, suite: &str, of: &Series, metric: String, unit: &'static str, values: &[f64]) {
@@ -120,7 +127,8 @@ impl Report {
 
     /// The same for programs, with the machine and the versions it was measured on.
     pub(super) fn json(&self, metadata: &Metadata) -> Result<String> {
-        json_of(self.rows.iter().map(Row::json).collect(), metadata)
+        let rows = self.rows.iter().map(Row::json);
+        json_of(rows.chain(self.printed.iter().cloned()).collect(), metadata)
     }
 }
 

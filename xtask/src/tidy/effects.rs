@@ -34,8 +34,8 @@ const ALLOWED: [Allowed; 4] = [
     Allowed { file: "crates/cachalot-core/src/entropy.rs", effects: &["fastrand::", "getrandom::"] },
     // The gatherer of concurrent reads ends when nobody waits; the client's connections run on tokio's tasks anyway.
     Allowed { file: "crates/cachalot-redis-backend/src/gather.rs", effects: &["tokio::spawn"] },
-    // `TokioSpawn` is the `Spawn` that a cache gets unless it is given another.
-    Allowed { file: "crates/cachalot-strategies/src/spawn.rs", effects: &["tokio::spawn"] },
+    // `TokioSpawn` is the `Spawn` that everyone gets unless given another.
+    Allowed { file: "crates/cachalot-stampede/src/spawn.rs", effects: &["tokio::spawn"] },
 ];
 
 /// Test tools inject by their nature.

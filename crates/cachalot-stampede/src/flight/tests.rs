@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::task::Wake;
 
 use super::*;
@@ -146,14 +146,37 @@ fn places_of_followers_that_left_are_used_again() {
     assert_eq!(lock(&cell.state).wakers.places.len(), 1);
 }
 
-#[test]
-fn a_storm_leaves_nothing_behind() {
+/// Every end that a flight may have, over `keys` keys.
+fn storm(keys: u32) {
     let flights: Flights<u32, u32> = Flights::new();
-    for key in 0..100_000 {
-        let Joined::Lead(leader, _share) = flights.join(&key) else { panic!("a fresh key") };
-        if key % 3 == 0 { drop(leader) } else { leader.land(key) }
+    for key in 0..keys {
+        let Joined::Lead(leader, share) = flights.join_at(&key, at(0), AGE) else { panic!("a fresh key") };
+        match key % 5 {
+            0 => leader.land(key),
+            1 => drop(leader),
+            2 => {
+                drop(share);
+                let mut deserted = Box::pin(leader.deserted());
+                assert!(deserted.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+                continue;
+            }
+            3 => assert!(flights.void(&key)),
+            _ => {
+                let Joined::Lead(next, _) = flights.join_at(&key, at(11), AGE) else {
+                    panic!("it is too old")
+                };
+                next.land(key);
+            }
+        }
     }
     assert!(flights.is_empty());
+    let held: usize = flights.table.shards.iter().map(|shard| lock(shard).capacity()).sum();
+    assert!(held < 1_000, "room for {held} keys is kept");
+}
+
+#[test]
+fn a_storm_over_ten_million_keys_leaves_nothing_behind() {
+    storm(10_000_000);
 }
 
 #[tokio::test]
@@ -195,4 +218,144 @@ async fn two_loaders_may_wait_for_the_same_third() {
     c.land(3);
     assert_eq!(a_waits.await.unwrap(), Ok(Landing::Final(3)));
     assert_eq!(b_waits.await.unwrap(), Ok(Landing::Final(3)));
+}
+
+const AGE: Duration = Duration::from_secs(10);
+
+fn at(second: u64) -> Timestamp {
+    Timestamp::from_millis(1_000_000 + second * 1_000)
+}
+
+fn lead_at(flights: &Loads, second: u64) -> (Lead<&'static str, u32>, Follow<u32>) {
+    match flights.join_at(&"k", at(second), AGE) {
+        Joined::Lead(lead, follow) => (lead, follow),
+        Joined::Follow(_) => panic!("a younger flight is there"),
+    }
+}
+
+#[tokio::test]
+async fn a_flight_is_joined_until_it_is_too_old_and_then_overtaken() {
+    let flights = Loads::new();
+    let (hung, hung_share) = lead_at(&flights, 0);
+    assert!(matches!(flights.join_at(&"k", at(10), AGE), Joined::Follow(_)));
+    let (new, new_share) = lead_at(&flights, 11);
+    assert!(hung.is_void(), "its result must not be stored");
+    assert!(!new.is_void());
+    assert_eq!(flights.len(), 1);
+    new.land(2);
+    assert_eq!(new_share.wait().await, Ok(Landing::Final(2)));
+    assert_eq!(hung_share.wait().await, Ok(Landing::Final(2)), "its callers need not hang with it");
+    hung.land(1);
+    assert!(flights.is_empty());
+}
+
+#[tokio::test]
+async fn an_overtaken_flight_that_lands_after_all_serves_its_own_callers_only() {
+    let flights = Loads::new();
+    let (slow, slow_share) = lead_at(&flights, 0);
+    let (new, new_share) = lead_at(&flights, 11);
+    slow.land(1);
+    assert_eq!(slow_share.wait().await, Ok(Landing::Final(1)));
+    assert_eq!(flights.len(), 1, "the new flight goes on");
+    new.land(2);
+    assert_eq!(new_share.wait().await, Ok(Landing::Final(2)));
+}
+
+#[tokio::test]
+async fn a_row_of_hung_flights_is_served_by_the_one_that_lands() {
+    let flights = Loads::new();
+    let (hung, shares): (Vec<_>, Vec<_>) = (0..1_000).map(|turn| lead_at(&flights, turn * 11)).unzip();
+    let (last, _) = lead_at(&flights, 11_000);
+    last.land(7);
+    for share in shares {
+        assert_eq!(share.wait().await, Ok(Landing::Final(7)));
+    }
+    drop(hung);
+    assert!(flights.is_empty());
+}
+
+#[tokio::test]
+async fn callers_of_a_hung_flight_stay_with_it_if_the_next_is_abandoned() {
+    let flights = Loads::new();
+    let (hung, hung_share) = lead_at(&flights, 0);
+    let (next, next_share) = lead_at(&flights, 11);
+    drop(next);
+    assert_eq!(next_share.wait().await, Ok(Landing::Abandoned));
+    hung.land(1);
+    assert_eq!(hung_share.wait().await, Ok(Landing::Final(1)));
+}
+
+#[test]
+fn a_flight_without_a_time_never_grows_old() {
+    let flights = Loads::new();
+    let (_leader, _share) = lead(&flights, "k");
+    assert!(matches!(flights.join_at(&"k", at(1 << 40), Duration::ZERO), Joined::Follow(_)));
+    let _young = follow(&flights, "k");
+}
+
+#[test]
+fn a_clock_that_goes_back_overtakes_nothing() {
+    let flights = Loads::new();
+    let (_leader, _share) = lead_at(&flights, 100);
+    assert!(matches!(flights.join_at(&"k", at(0), AGE), Joined::Follow(_)));
+}
+
+#[test]
+fn waiting_callers_are_counted_until_they_leave() {
+    let flights = Loads::new();
+    assert_eq!(flights.waiting("k"), 0);
+    let (leader, first) = lead(&flights, "k");
+    let second = follow(&flights, "k");
+    assert_eq!((flights.waiting("k"), leader.waiting()), (2, 2));
+    drop(first);
+    drop(second.wait());
+    assert_eq!(leader.waiting(), 0);
+    assert!(leader.is_deserted());
+}
+
+#[test]
+fn a_follower_that_leaves_takes_its_waker_along_at_once() {
+    let flights = Loads::new();
+    let (_leader, _first) = lead(&flights, "k");
+    let (wakes, waker) = counting_waker();
+    let mut wait = Box::pin(follow(&flights, "k").wait());
+    assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(std::sync::Arc::strong_count(&wakes), 3);
+    drop(wait);
+    assert_eq!(std::sync::Arc::strong_count(&wakes), 2);
+}
+
+#[test]
+fn the_leader_learns_that_its_last_caller_has_left_and_nobody_joins_it_any_more() {
+    let flights = Loads::new();
+    let (leader, first) = lead(&flights, "k");
+    let second = follow(&flights, "k");
+    let (wakes, waker) = counting_waker();
+    let mut cx = Context::from_waker(&waker);
+    {
+        let mut deserted = Box::pin(leader.deserted());
+        assert!(deserted.as_mut().poll(&mut cx).is_pending());
+        drop(first);
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 0, "one is left");
+        drop(second);
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        assert!(deserted.as_mut().poll(&mut cx).is_ready());
+    }
+    assert!(leader.is_void());
+    assert!(flights.is_empty());
+    let _the_next_one_leads = lead(&flights, "k");
+}
+
+#[test]
+fn a_caller_that_joins_just_in_time_keeps_the_load_alive() {
+    let flights = Loads::new();
+    let (leader, first) = lead(&flights, "k");
+    let waker = counting_waker().1;
+    let mut deserted = Box::pin(leader.deserted());
+    assert!(deserted.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(first);
+    let _late = follow(&flights, "k");
+    assert!(deserted.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(deserted);
+    assert!(!leader.is_void());
 }

@@ -2,10 +2,14 @@
 //! backend; real servers are in the integration tests.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
+mod backoff;
+mod batch;
+mod early;
 mod loads;
 mod order;
 mod outage;
 mod shared_tier;
+mod soft_and_hard;
 mod stale;
 mod world;
 mod writes;

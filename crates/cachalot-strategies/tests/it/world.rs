@@ -78,6 +78,16 @@ impl World {
     }
 }
 
+/// Walks the same timeline over memory alone and over memory with a shared tier.
+pub(crate) async fn on_both(build: impl Fn(UsersBuilder) -> UsersBuilder, walk: impl AsyncFn(World, Users)) {
+    for is_tiered in [false, true] {
+        let world = World::new();
+        let builder = build(world.builder());
+        let builder = if is_tiered { builder.backend(world.shared.clone()) } else { builder };
+        walk(world, builder.build().unwrap()).await;
+    }
+}
+
 pub(crate) fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }

@@ -1,0 +1,162 @@
+//! Many callers of one missing key, of a failing source, of a slow one; and what a hit costs where all this
+//! is prevented.
+//!
+//! Prints a table; with `--report FILE` writes the same as JSON lines, a row each. `--rounds N`: how often the
+//! contenders measure themselves in turn. Without `--bench` everything is played once, as a check.
+
+#![allow(missing_docs, reason = "a program")]
+
+mod contender;
+mod ours;
+#[cfg(feature = "peers")]
+mod peers;
+mod report;
+mod scenes;
+
+use std::path::PathBuf;
+use std::{env, fs, io};
+
+use allocation_counter::AllocationInfo;
+
+use contender::Contender;
+use report::{Figure, Report};
+use scenes::{CROWD, Failure, HURRIED, Hurry, Storm, UNLUCKY};
+
+const ROUNDS: usize = 9;
+/// Of scenes that count and mostly sleep.
+const COUNTING_ROUNDS: usize = 3;
+
+/// A contender and its part in every scene.
+struct Entrant {
+    name: &'static str,
+    hits: fn() -> f64,
+    storm: fn() -> Storm,
+    allocations: fn() -> AllocationInfo,
+    failing: fn() -> Failure,
+    hurried: fn() -> Hurry,
+}
+
+impl Entrant {
+    const fn new<C: Contender>(name: &'static str) -> Self {
+        Self {
+            name,
+            hits: scenes::hits::<C>,
+            storm: scenes::storm::<C>,
+            allocations: scenes::allocations::<C>,
+            failing: scenes::failing::<C>,
+            hurried: scenes::hurried::<C>,
+        }
+    }
+}
+
+const ENTRANTS: &[Entrant] = &[
+    Entrant::new::<ours::Cachalot>("cachalot"),
+    #[cfg(feature = "peers")]
+    Entrant::new::<peers::Moka>("moka"),
+    #[cfg(feature = "peers")]
+    Entrant::new::<peers::QuickCache>("quick_cache"),
+    #[cfg(feature = "peers")]
+    Entrant::new::<peers::Foyer>("foyer"),
+    #[cfg(feature = "peers")]
+    Entrant::new::<peers::Cached>("cached"),
+    #[cfg(feature = "peers")]
+    Entrant::new::<peers::Hitbox>("hitbox"),
+    #[cfg(feature = "peers")]
+    Entrant::new::<peers::HitboxAsItComes>("hitbox default"),
+    #[cfg(feature = "peers")]
+    Entrant::new::<peers::OnceCells>("once cells"),
+];
+
+const HIT: Figure = lower("hit", "time", "ns/op");
+const STORM_CPU: Figure = lower("10,000 at a missing key", "CPU", "ms");
+
+const fn lower(case: &'static str, metric: &'static str, unit: &'static str) -> Figure {
+    Figure { case, metric, unit, better: "lower" }
+}
+
+fn main() -> io::Result<()> {
+    let options = Options::parse()?;
+    let mut report = Report::default();
+    rounds(options.rounds, "hits", |one| report.add(HIT, one.name, (one.hits)()));
+    rounds(options.rounds, "a crowd at a missing key", |one| add_storm(&mut report, one));
+    rounds(1, "what a crowd allocates", |one| add_allocations(&mut report, one));
+    let counting = options.rounds.min(COUNTING_ROUNDS);
+    rounds(counting, "a failing source", |one| add_failure(&mut report, one));
+    rounds(counting, "callers in a hurry", |one| add_hurry(&mut report, one));
+    report.compare(HIT, "quick_cache");
+    report.compare(STORM_CPU, "foyer");
+    print!("\n{}", report.table());
+    match options.report {
+        Some(file) => fs::write(file, report.rows()),
+        None => Ok(()),
+    }
+}
+
+struct Options {
+    rounds: usize,
+    report: Option<PathBuf>,
+}
+
+impl Options {
+    fn parse() -> io::Result<Self> {
+        let usage =
+            || io::Error::new(io::ErrorKind::InvalidInput, "usage: stampede [--rounds N] [--report FILE]");
+        let (mut options, mut bench, mut args) =
+            (Self { rounds: ROUNDS, report: None }, false, env::args().skip(1));
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--bench" => bench = true,
+                "--rounds" => {
+                    let rounds = args.next().and_then(|rounds| rounds.parse().ok());
+                    options.rounds = rounds.filter(|rounds| *rounds > 0).ok_or_else(usage)?;
+                }
+                "--report" => options.report = Some(args.next().ok_or_else(usage)?.into()),
+                _ => return Err(usage()),
+            }
+        }
+        if !bench {
+            options.rounds = 1;
+        }
+        Ok(options)
+    }
+}
+
+/// Each contender in turn, round after round; each round begins with another one.
+fn rounds(count: usize, scene: &str, mut play: impl FnMut(&Entrant)) {
+    for round in 0..count {
+        eprintln!("round {}/{count}  stampede  {scene}", round + 1);
+        (0..ENTRANTS.len()).for_each(|at| play(&ENTRANTS[(at + round) % ENTRANTS.len()]));
+    }
+}
+
+fn add_storm(report: &mut Report, one: &Entrant) {
+    let storm = (one.storm)();
+    let case = STORM_CPU.case;
+    report.add(lower(case, "loads", "calls"), one.name, storm.loads as f64);
+    report.add(STORM_CPU, one.name, storm.cpu.as_secs_f64() * 1e3);
+    report.add(lower(case, "wall", "ms"), one.name, storm.wall.as_secs_f64() * 1e3);
+}
+
+fn add_allocations(report: &mut Report, one: &Entrant) {
+    let AllocationInfo { count_total, bytes_max, .. } = (one.allocations)();
+    let per_caller = count_total as f64 / CROWD as f64;
+    report.add(lower(STORM_CPU.case, "allocations", "per caller"), one.name, per_caller);
+    let peak = bytes_max as f64 / CROWD as f64;
+    report.add(lower(STORM_CPU.case, "peak memory", "bytes per caller"), one.name, peak);
+}
+
+fn add_failure(report: &mut Report, one: &Entrant) {
+    const { assert!(UNLUCKY == 50) };
+    let (failure, case) = ((one.failing)(), "50 at a failing source");
+    report.add(lower(case, "loads", "calls"), one.name, failure.loads as f64);
+    report.add(lower(case, "last error", "ms"), one.name, failure.wall.as_secs_f64() * 1e3);
+}
+
+fn add_hurry(report: &mut Report, one: &Entrant) {
+    const { assert!(HURRIED == 10) };
+    let (hurry, case) = ((one.hurried)(), "10 with 50 ms for a load of 120");
+    let higher = |metric, unit| Figure { case, metric, unit, better: "higher" };
+    report.add(lower(case, "loads", "calls"), one.name, hurry.loads as f64);
+    report.add(higher("served", "callers"), one.name, hurry.served as f64);
+    report.add(higher("filled afterwards", "caches"), one.name, f64::from(hurry.filled));
+}

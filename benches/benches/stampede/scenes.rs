@@ -1,0 +1,176 @@
+//! The scenes that every contender plays.
+
+use std::future::poll_fn;
+use std::hint::black_box;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use allocation_counter::AllocationInfo;
+use benches::{HOT_KEYS, Keys, runtime};
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::contender::{Contender, Loader};
+
+/// The one key that everybody wants.
+const KEY: u64 = u64::MAX;
+/// How many tasks come at once to a key that is not there.
+pub(crate) const CROWD: usize = 10_000;
+/// How many callers a failing source has.
+pub(crate) const UNLUCKY: usize = 50;
+/// How long the source takes to fail.
+const FAILURE: Duration = Duration::from_millis(50);
+/// How many callers come one after another with too little time, and how little.
+pub(crate) const HURRIED: usize = 10;
+const BUDGET: Duration = Duration::from_millis(50);
+const SLOW: Duration = Duration::from_millis(120);
+/// How long one measurement of hits takes at least, and after how many the clock is read.
+const MEASUREMENT: Duration = Duration::from_millis(50);
+const BATCH: u32 = 1000;
+
+/// Nanoseconds per hit, one after another on hot keys.
+pub(crate) fn hits<C: Contender>() -> f64 {
+    runtime().block_on(async {
+        let (cache, loader) = (C::open(), Loader::instant());
+        for key in 0..HOT_KEYS {
+            assert!(cache.get_or_load(key, &loader).await.is_ok(), "this source never fails");
+        }
+        let (mut keys, mut batches) = (Keys::seeded(1), 0);
+        let begin = Instant::now();
+        while begin.elapsed() < MEASUREMENT {
+            for _ in 0..BATCH {
+                black_box(cache.get_or_load(keys.draw(), &loader).await.is_ok());
+            }
+            batches += 1;
+        }
+        let taken = begin.elapsed();
+        // One in a thousand may have been evicted and loaded again; more would be no hits.
+        assert!(loader.calls() as u64 <= HOT_KEYS + u64::from(batches), "loads among the hits");
+        taken.as_secs_f64() * 1e9 / f64::from(batches * BATCH)
+    })
+}
+
+/// What a crowd at a missing key cost.
+pub(crate) struct Storm {
+    pub(crate) loads: usize,
+    pub(crate) wall: Duration,
+    /// Of all threads, in the system too.
+    pub(crate) cpu: Duration,
+}
+
+/// A crowd at a missing key, on two workers. The load ends when all have joined it.
+pub(crate) fn storm<C: Contender>() -> Storm {
+    runtime().block_on(crowd::<C>())
+}
+
+/// The same on one thread, and what it allocated.
+pub(crate) fn allocations<C: Contender>() -> AllocationInfo {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.unwrap_or_else(|error| panic!("no runtime: {error}"));
+    // Whatever a contender sets up once, in statics and thread locals, is there by then.
+    runtime.block_on(crowd::<C>());
+    allocation_counter::measure(|| {
+        runtime.block_on(crowd::<C>());
+    })
+}
+
+async fn crowd<C: Contender>() -> Storm {
+    let (gate, loader) = Loader::gated();
+    let crowd = Arc::new(Crowd { cache: C::open(), loader, gate, joined: AtomicUsize::new(0) });
+    let (cpu, begin) = (cpu(), Instant::now());
+    let callers: Vec<_> = (0..CROWD)
+        .map(|_| {
+            let crowd = crowd.clone();
+            tokio::spawn(async move { crowd.call().await })
+        })
+        .collect();
+    for caller in callers {
+        assert!(caller.await.is_ok_and(|served| served), "a caller was not served");
+    }
+    Storm { loads: crowd.loader.calls(), wall: begin.elapsed(), cpu: self::cpu() - cpu }
+}
+
+struct Crowd<C> {
+    cache: C,
+    loader: Loader,
+    gate: watch::Sender<bool>,
+    joined: AtomicUsize,
+}
+
+impl<C: Contender> Crowd<C> {
+    /// Whether the value came. Whoever is the last to ask for it lets it come.
+    async fn call(&self) -> bool {
+        let mut read = pin!(self.cache.get_or_load(KEY, &self.loader));
+        let first = poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await;
+        if self.joined.fetch_add(1, Ordering::Relaxed) + 1 == CROWD {
+            self.gate.send_replace(true);
+        }
+        match first {
+            Poll::Ready(given) => given.is_ok(),
+            Poll::Pending => read.await.is_ok(),
+        }
+    }
+}
+
+/// What a failing source cost its callers.
+pub(crate) struct Failure {
+    pub(crate) loads: usize,
+    /// Until the last had its error.
+    pub(crate) wall: Duration,
+}
+
+/// Callers who come together to a source that fails.
+pub(crate) fn failing<C: Contender>() -> Failure {
+    runtime().block_on(async {
+        let (cache, loader) = (C::open(), Loader::failing(FAILURE));
+        let begin = Instant::now();
+        let callers: Vec<_> = (0..UNLUCKY)
+            .map(|_| {
+                let (cache, loader) = (cache.clone(), loader.clone());
+                tokio::spawn(async move { cache.get_or_load(KEY, &loader).await.is_err() })
+            })
+            .collect();
+        for caller in callers {
+            assert!(caller.await.is_ok_and(|failed| failed), "a caller was served by a source that fails");
+        }
+        Failure { loads: loader.calls(), wall: begin.elapsed() }
+    })
+}
+
+/// What callers with too little time got.
+pub(crate) struct Hurry {
+    pub(crate) loads: usize,
+    pub(crate) served: usize,
+    /// Whether the cache has the value afterwards.
+    pub(crate) filled: bool,
+}
+
+/// Callers who come one after another, each with less time than the load takes.
+pub(crate) fn hurried<C: Contender>() -> Hurry {
+    runtime().block_on(async {
+        let (cache, loader) = (C::open(), Loader::lasting(SLOW));
+        let mut served = 0;
+        for _ in 0..HURRIED {
+            let given = timeout(BUDGET, cache.get_or_load(KEY, &loader)).await;
+            served += usize::from(given.is_ok_and(|given| given.is_ok()));
+        }
+        let probe = Loader::instant();
+        let found = timeout(BUDGET, cache.get_or_load(KEY, &probe)).await.is_ok_and(|given| given.is_ok());
+        Hurry { loads: loader.calls(), served, filled: found && probe.calls() == 0 }
+    })
+}
+
+/// Processor time of this process so far; zero where the system does not tell.
+fn cpu() -> Duration {
+    #[cfg(unix)]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+    #[cfg(not(unix))]
+    Duration::ZERO
+}

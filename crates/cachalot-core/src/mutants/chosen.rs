@@ -1,0 +1,96 @@
+//! Which mistake is made, thread by thread.
+
+use std::cell::Cell;
+
+macro_rules! mutants {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
+        /// A deliberate mistake.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Mutant {
+            $($(#[doc = $doc])+ $name,)*
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+mutants! {
+    /// An invalidation leaves the flight of its key open for those who come later.
+    LeavesFlightsOpen,
+    /// Memory is filled whatever was invalidated since the read below began.
+    FillsMemoryUnfenced,
+    /// A copy by `get` takes its fence when it has read the shared tier, not before.
+    FencesACopyLate,
+    /// A flight takes its fence when it has read the shared tier, not before.
+    FencesAFlightLate,
+    /// An insert takes its fence when the shared tier has stored, not before.
+    FencesAnInsertLate,
+    /// A removal forgets in memory first, then in the shared tier.
+    ForgetsMemoryFirst,
+    /// An insert or an invalidation runs in its caller's future, and ends with it.
+    DropsInsteadOfDetaching,
+    /// A removal that the shared tier has not taken is reported as done.
+    ReportsDeferredAsDone,
+    /// An invalidation that the shared tier has not taken is not replayed.
+    ForgetsTheDeferred,
+    /// Reads go to the shared tier although an invalidation of the key has yet to be replayed there.
+    TrustsWhatIsPending,
+    /// An expired value is served while it is refreshed.
+    RevalidatesTheExpired,
+    /// An expiration reaches the shared tier and not memory.
+    ExpiresBelowOnly,
+    /// An insert lets older loads commit after it.
+    InsertsAsAReader,
+    /// An insert leaves the flight open that an older load runs in.
+    InsertsBesideAFlight,
+    /// An insert that met another writer leaves memory as it is.
+    KeepsMemoryAfterAnOverlap,
+    /// An insert that lost its right in memory leaves there what the other writer stored.
+    KeepsARivalsValue,
+    /// Memory keeps copies for as long as the shared tier does.
+    KeepsCopiesTooLong,
+    /// The tokens of each process are the same ones in the same order, as if they were counters.
+    CountsTokens,
+}
+
+thread_local! {
+    static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) };
+}
+
+/// Whether `mutant` is the one this thread runs under.
+pub fn is_active(mutant: Mutant) -> bool {
+    ACTIVE.get() == Some(mutant)
+}
+
+/// Does `work` under `mutant`, on this thread; not what `work` does on others. `None`: without a mistake.
+pub fn under<R>(mutant: Option<Mutant>, work: impl FnOnce() -> R) -> R {
+    let _before = Before(ACTIVE.replace(mutant));
+    work()
+}
+
+/// Puts back what was active before, also after a panic.
+struct Before(Option<Mutant>);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        ACTIVE.set(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mutant_is_active_in_its_work_only() {
+        let mutant = Some(Mutant::CountsTokens);
+        assert!(under(mutant, || crate::mutant!(CountsTokens) && !crate::mutant!(FencesACopyLate)));
+        assert!(!crate::mutant!(CountsTokens));
+        assert!(std::panic::catch_unwind(|| under(mutant, || panic!("on purpose"))).is_err());
+        assert!(!crate::mutant!(CountsTokens));
+    }
+}

@@ -1,0 +1,129 @@
+//! A bound on every step below.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cachalot_core::{
+    Backend, BackendInfo, Error, ErrorKind, Expired, Held, Key, LeaseBackend, LeaseReply, Nonce, Put,
+    PutReply, Record, Removed, Result, Token,
+};
+use tokio::time::timeout;
+
+/// A backend whose operations end in time, whether or not it keeps the deadline of its own that a backend
+/// owes. Giving up an answer takes nothing back: what was asked may still happen, as after any timeout.
+#[derive(Debug)]
+pub(crate) struct Bounded {
+    inner: Arc<dyn Backend>,
+    limit: Duration,
+}
+
+impl Bounded {
+    pub(crate) fn new(inner: Arc<dyn Backend>, limit: Duration) -> Self {
+        Self { inner, limit }
+    }
+
+    async fn within<T>(
+        &self,
+        operation: &'static str,
+        key: &Key,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match timeout(self.limit, work).await {
+            Ok(result) => result,
+            Err(_) => Err(self.late(operation, key)),
+        }
+    }
+
+    /// One bound for all keys: they travel together.
+    async fn all_within<T>(
+        &self,
+        operation: &'static str,
+        keys: &[Key],
+        work: impl Future<Output = Vec<Result<T>>>,
+    ) -> Vec<Result<T>> {
+        match timeout(self.limit, work).await {
+            Ok(results) => results,
+            Err(_) => keys.iter().map(|key| Err(self.late(operation, key))).collect(),
+        }
+    }
+
+    #[cold]
+    fn late(&self, operation: &'static str, key: &Key) -> Error {
+        let info = self.inner.info();
+        let error = Error::new(ErrorKind::Timeout, format!("{} {operation}", info.name))
+            .detail(format!("no answer within {:?}", self.limit))
+            .key(key.as_bytes());
+        if info.node.is_empty() { error } else { error.node(info.node) }
+    }
+
+    /// The leases of the backend inside, which has some, or [`Backend::leases`] would have given none.
+    fn inner_leases(&self) -> Result<&dyn LeaseBackend> {
+        let none = || Error::new(ErrorKind::Unsupported, "lease").detail("the shared tier has no leases");
+        self.inner.leases().ok_or_else(none)
+    }
+}
+
+#[async_trait]
+impl Backend for Bounded {
+    fn info(&self) -> BackendInfo {
+        self.inner.info()
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>> {
+        self.within("get", key, self.inner.get(key)).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
+        self.all_within("get_many", keys, self.inner.get_many(keys)).await
+    }
+
+    async fn remove(&self, key: &Key) -> Result<Removed> {
+        self.within("remove", key, self.inner.remove(key)).await
+    }
+
+    async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
+        self.all_within("remove_many", keys, self.inner.remove_many(keys)).await
+    }
+
+    async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
+        self.within("expire", key, self.inner.expire(key, keep)).await
+    }
+
+    async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
+        self.within("touch", key, self.inner.touch(key, nonce, ttl)).await
+    }
+
+    fn leases(&self) -> Option<&dyn LeaseBackend> {
+        self.inner.leases().map(|_| self as &dyn LeaseBackend)
+    }
+}
+
+#[async_trait]
+impl LeaseBackend for Bounded {
+    async fn get_or_lease(
+        &self,
+        key: &Key,
+        token: Token,
+        term: Duration,
+        refuse: Option<Nonce>,
+    ) -> Result<LeaseReply> {
+        self.within("get_or_lease", key, self.inner_leases()?.get_or_lease(key, token, term, refuse)).await
+    }
+
+    async fn put_leased(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
+        self.within("put_leased", key, self.inner_leases()?.put_leased(key, token, put)).await
+    }
+
+    async fn release(&self, key: &Key, token: Token) -> Result<bool> {
+        self.within("release", key, self.inner_leases()?.release(key, token)).await
+    }
+
+    async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
+        self.within("hold", key, self.inner_leases()?.hold(key, token, term)).await
+    }
+
+    async fn put_held(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
+        self.within("put_held", key, self.inner_leases()?.put_held(key, token, put)).await
+    }
+}

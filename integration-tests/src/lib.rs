@@ -17,4 +17,4 @@ pub use patience::{connect, patient};
 mod waiting;
 pub use waiting::counted;
 mod world;
-pub use world::{Tally, World};
+pub use world::{Action, Plan, Report, Server, Sweep, live, sweep};

@@ -1,445 +1,411 @@
 //! A fleet in simulated weather: processes over a shared tier, in paused time, after a seeded plan.
 //!
-//! What is promised is written down as versions of the source: whoever invalidates a key when the source
-//! stands at version 7 has, once that is acknowledged, the promise that nobody who begins later sees less
-//! than 7, in the same process and in the shared tier. Every read is held against the promises of its kind.
+//! Commands take their time, get lost, or land long after their caller has given up. Callers leave, processes
+//! stand still for longer than any lease, die between two steps and start again with all their counters at
+//! zero, cannot reach the shared tier for a while, and have clocks of their own. The shared tier restarts
+//! empty. What everybody saw meanwhile goes into a history, which says what read broke the promise.
 
-use std::collections::HashMap;
-use std::fmt::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use cachalot::{Cached, Freshness, Inserted, LoaderError, Removal, Spawn};
-use cachalot_core::{Backend, BoxFuture, Clock, Entropy};
+use cachalot::{Cached, Freshness, Inserted, LoaderError, Removal, StaleReason};
+use cachalot_core::{Backend, Clock, Entropy, mutant};
 use cachalot_strategies::Cache;
-use cachalot_testkit::{Faulty, Odds, tokio_clock};
-use tokio::task::{AbortHandle, JoinSet};
+use cachalot_testkit::history::{Done, History, How, ReadId, Reader, Seen};
+use cachalot_testkit::{ModelBackend, block_on_paused, tokio_clock};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::{L1, Node, Stepped, Steps};
+use crate::{L1, Node};
 
-/// The simulated fleet.
-pub struct World<S> {
-    clock: Clock,
-    lots: Entropy,
-    shared: Arc<dyn Backend>,
-    /// The version of each key in the source.
-    source: Arc<Mutex<Vec<u64>>>,
-    /// Held while a key is changed in the source and the cache is told: writers of one key take turns.
-    turns: Vec<tokio::sync::Mutex<()>>,
-    nodes: Mutex<Vec<Arc<Process<S>>>>,
-    /// The networks of all processes, dead ones too: what they have under way may still land.
-    networks: Mutex<Vec<Faulty>>,
-    history: Mutex<History>,
+mod life;
+mod log;
+mod net;
+mod plan;
+mod sweep;
+
+use life::{Act, Life, Weather};
+use log::Log;
+use net::Net;
+use plan::What;
+pub use plan::{Action, Plan};
+pub use sweep::{Sweep, sweep};
+
+const KEYS: usize = 2;
+const NODES: usize = 3;
+const LEASE_TERM: Duration = millis(300);
+const MEMORY_TTL: Duration = millis(400);
+/// For how long after an invalidation another process may show what it had before: the life of its memory
+/// and more than any answer, load and pause takes together.
+const ELSEWHERE: Duration = MEMORY_TTL.saturating_add(millis(5_000));
+/// Longer than it takes until all that is late has landed and all that is deferred is replayed.
+const CALM: Duration = millis(20_000);
+const SCHEMA: u32 = 1;
+
+/// The shared tier of a world.
+pub struct Server {
+    backend: Arc<dyn Backend>,
+    /// Restarts it empty.
+    lose: Box<dyn Fn() + Send + Sync>,
 }
 
-/// How much happened in a world.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Reads that were held against promises.
+impl Server {
+    /// One that never restarts.
+    pub fn lasting(backend: impl Backend) -> Self {
+        Self { backend: Arc::new(backend), lose: Box::new(|| ()) }
+    }
+
+    /// The reference, as `spoil` leaves it.
+    pub fn model<B: Backend>(clock: Clock, spoil: impl FnOnce(ModelBackend) -> B) -> Self {
+        let model = ModelBackend::new(clock);
+        Self { backend: Arc::new(spoil(model.clone())), lose: Box::new(move || model.lose_everything()) }
+    }
+}
+
+/// What came of a world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What broke the promise, if anything did.
+    pub broken: Option<String>,
+    /// How many reads were judged.
     pub reads: usize,
-    /// Promises that were given.
+    /// How many invalidations promised something.
     pub promises: usize,
-    /// Invalidations that had to be deferred.
+    /// How many of them had to be deferred.
     pub deferred: usize,
-    /// What happened, a line each.
+    /// What happened, a line each, if it was asked for.
     pub trace: String,
+}
+
+/// Lives through `plan` over the shared tier that `server` makes.
+pub fn live<S: L1>(plan: &Plan, is_traced: bool, server: impl FnOnce(Clock) -> Server) -> Report {
+    block_on_paused(async {
+        let world = World::<S>::new(plan, is_traced, server);
+        world.clone().storm(plan).await;
+        let left = world.calm().await;
+        world.report(left)
+    })
+}
+
+struct World<S> {
+    seed: u64,
+    clock: Clock,
+    log: Log,
+    server: Server,
+    /// Held while a key is changed in the source and the cache is told: writers of one key take turns.
+    turns: [tokio::sync::Mutex<()>; KEYS],
+    nodes: Mutex<Vec<Arc<Process<S>>>>,
+    weather: Weather,
+    history: Mutex<History<usize>>,
+    deferred: Mutex<usize>,
 }
 
 /// One life of a process.
 struct Process<S> {
     id: usize,
     cache: Node<S>,
-    network: Faulty,
-    tasks: Mortal,
-}
-
-#[derive(Default)]
-struct History {
-    /// By key, what the shared tier must at least show.
-    below: HashMap<usize, Floor>,
-    /// By process and key, what that process must at least show.
-    inside: HashMap<(usize, usize), Floor>,
-    /// Deferred by a process, due in the shared tier when that has replayed it.
-    deferred: Vec<(usize, usize, u64)>,
-    broken: Option<String>,
-    tally: Tally,
-}
-
-/// The least version that may be seen.
-#[derive(Clone, Copy, Debug, Default)]
-struct Floor {
-    /// By any read.
-    fresh: u64,
-    /// By a read that is given an expired value because its load failed.
-    expired: u64,
-}
-
-const KEYS: usize = 2;
-const NODES: usize = 3;
-const ACTIONS: usize = 120;
-const STORM: u64 = 3_000;
-const MEMORY_TTL: Duration = Duration::from_secs(5);
-const MINUTE: Duration = Duration::from_secs(60);
-const SCHEMA: u32 = 1;
-
-/// What may be done.
-#[derive(Clone, Copy, Debug)]
-enum Action {
-    Look,
-    Get,
-    Load { short: bool, fails: bool, takes: u64 },
-    LeaveLoad { after: u64 },
-    Probe { fails: bool },
-    Change(Told),
-    LeaveRemove { after: u64 },
-    Remove,
-    Crash,
-    Outage { lasts: u64 },
-    Land,
-}
-
-/// How the cache is told of a change of the source.
-#[derive(Clone, Copy, Debug)]
-enum Told {
-    Remove,
-    Expire,
-    Insert,
+    life: Life,
 }
 
 impl<S: L1> World<S> {
-    /// Lives through the plan of `seed` over the shared tier that `shared` makes. Inside a paused runtime.
-    ///
-    /// # Errors
-    /// The trace of a world in which a promise was broken.
-    pub async fn live(seed: u64, shared: impl FnOnce(Clock) -> Arc<dyn Backend>) -> Result<Tally, String> {
+    fn new(plan: &Plan, is_traced: bool, server: impl FnOnce(Clock) -> Server) -> Arc<Self> {
         let clock = tokio_clock();
         let world = Arc::new(Self {
-            shared: shared(clock.clone()),
+            seed: plan.seed,
+            log: Log::new(clock.clone(), is_traced),
+            server: server(clock.clone()),
             clock,
-            lots: Entropy::seeded(seed),
-            source: Arc::new(Mutex::new(vec![1; KEYS])),
-            turns: (0..KEYS).map(|_| tokio::sync::Mutex::default()).collect(),
+            turns: Default::default(),
             nodes: Mutex::default(),
-            networks: Mutex::default(),
-            history: Mutex::default(),
+            weather: Weather::default(),
+            history: Mutex::new(History::new(ELSEWHERE)),
+            deferred: Mutex::default(),
         });
-        for id in 0..NODES {
-            let process = world.start(id);
-            world.nodes.lock().unwrap().push(process);
-        }
-        world.clone().storm().await;
-        world.calm().await;
-        let history = std::mem::take(&mut *world.history.lock().unwrap());
-        match history.broken {
-            Some(broken) => Err(format!("seed {seed}: {broken}\n{}", history.tally.trace)),
-            None => Ok(history.tally),
-        }
+        let processes = (0..NODES).map(|id| world.start(id)).collect();
+        *world.nodes.lock().unwrap() = processes;
+        world
     }
 
-    /// Does what the plan says, each at its time, however long the others take.
-    async fn storm(self: Arc<Self>) {
+    /// Does what the plan says, each at its time.
+    async fn storm(self: Arc<Self>, plan: &Plan) {
         let mut actions = JoinSet::new();
-        for _ in 0..ACTIONS {
-            let (at, node, key) = (self.draw(STORM), self.draw(NODES as u64), self.hot_key());
-            let (action, world) = (self.plan(), self.clone());
+        for action in plan.actions.iter().copied() {
+            let world = self.clone();
             actions.spawn(async move {
-                sleep(millis(at)).await;
-                world.act(action, node as usize, key).await;
+                sleep(millis(action.at)).await;
+                world.act(action).await;
             });
         }
         actions.join_all().await;
     }
 
-    fn plan(&self) -> Action {
-        match self.draw(100) {
-            0..10 => Action::Look,
-            10..25 => Action::Get,
-            25..48 => {
-                Action::Load { short: self.draw(10) < 4, fails: self.draw(10) < 2, takes: self.draw(80) }
-            }
-            48..53 => Action::LeaveLoad { after: self.draw(60) },
-            53..60 => Action::Probe { fails: self.draw(2) == 0 },
-            60..67 => Action::Change(Told::Remove),
-            67..72 => Action::Change(Told::Expire),
-            72..79 => Action::Change(Told::Insert),
-            79..82 => Action::LeaveRemove { after: self.draw(20) },
-            82..88 => Action::Remove,
-            88..90 => Action::Crash,
-            90..94 => Action::Outage { lasts: self.draw(400) },
-            _ => Action::Land,
-        }
-    }
-
-    async fn act(&self, action: Action, node: usize, key: usize) {
-        let process = self.process(node);
-        self.note(format_args!("process {} key {key}: {action:?}", process.id));
-        match action {
-            Action::Look | Action::Get | Action::Load { .. } => self.read(&process, key, action).await,
-            Action::LeaveLoad { after } => {
-                let _ = timeout(millis(after), self.load(&process.cache, key, false, false, 50)).await;
-            }
-            Action::Probe { fails } => self.probe(key, fails).await,
-            Action::Change(told) => self.change(&process, key, told).await,
-            Action::LeaveRemove { after } => {
-                let _ = timeout(millis(after), process.cache.remove(&(key as u64))).await;
-            }
-            Action::Remove => {
-                let version = self.source.lock().unwrap()[key];
-                let removed = process.cache.remove(&(key as u64)).await;
-                self.promise(&process, key, version, false, removed.ok());
-            }
-            Action::Crash => self.crash(node),
-            Action::Outage { lasts } => {
-                process.network.down();
+    async fn act(self: Arc<Self>, action: Action) {
+        let key = action.key;
+        let process = self.process(action.node);
+        self.note(format_args!("process {}: {action}", process.id));
+        let act = Act::new(self.lots("action", action.id), &self.weather, action);
+        let life = process.life.clone();
+        match action.what {
+            What::Crash => life.kill(),
+            What::Lose => (self.server.lose)(),
+            What::Pause { lasts } => {
+                life.pause(true);
                 sleep(millis(lasts)).await;
-                process.network.up();
+                life.pause(false);
             }
-            Action::Land => self.land_one().await,
+            What::Outage { lasts } => {
+                life.cut_off(true);
+                sleep(millis(lasts)).await;
+                life.cut_off(false);
+            }
+            What::Probe { fails } => self.probe(key, fails).await,
+            What::Look | What::Get | What::Load { .. } => {
+                life.run(act, self.read(process, action)).await;
+            }
+            What::Change(how) => {
+                life.run(act, self.change(process, action, how)).await;
+            }
+            What::Remove => {
+                life.run(act, self.clone().tell(process, action, How::Remove)).await;
+            }
         }
     }
 
-    async fn read(&self, process: &Process<S>, key: usize, action: Action) {
-        let floor = *self.history().inside.entry((process.id, key)).or_default();
-        let seen = match action {
-            Action::Look => process.cache.get_local(&(key as u64)),
-            Action::Get => process.cache.get(&(key as u64)).await,
-            Action::Load { short, fails, takes } => self.load(&process.cache, key, short, fails, takes).await,
-            _ => None,
+    async fn read(self: Arc<Self>, process: Arc<Process<S>>, action: Action) {
+        let Action { key, what, .. } = action;
+        let read = self.history().begin_read(Reader::Process(process.id), key, self.now());
+        let work = async {
+            match what {
+                What::Load { ttl, fails, before, after } => {
+                    self.load(&process, key, ttl, fails, (before, after)).await
+                }
+                What::Get => process.cache.get(&(key as u64)).await,
+                _ => process.cache.get_local(&(key as u64)),
+            }
         };
-        self.judge(&format!("process {}", process.id), key, floor, seen);
+        match unless_left(action, work).await {
+            Some(seen) => self.end_read(read, action.id, seen),
+            None => self.note(format_args!("#{} leaves", action.id)),
+        }
     }
 
     /// Reads what the shared tier has, as a process that has just been started, over a good network.
-    async fn probe(&self, key: usize, fails: bool) {
-        let floor = *self.history().below.entry(key).or_default();
-        let fresh = self.cache(self.shared.clone(), Mortal::default());
-        let seen = match fails {
-            true => self.load(&fresh, key, false, true, 0).await,
-            false => fresh.get(&(key as u64)).await,
-        };
-        self.judge("a fresh process", key, floor, seen);
+    async fn probe(self: &Arc<Self>, key: usize, fails: bool) {
+        let act = Act::calm(Action::extra(key, What::Probe { fails }));
+        let life = Life::default();
+        let world = self.clone();
+        let cache = self.cache(life.clone(), self.server.backend.clone(), self.clock.clone(), 0);
+        let process = Process { id: EXTRA as usize, cache, life: life.clone() };
+        let reading = life.run(act, async move {
+            let read = world.history().begin_read(Reader::Fresh, key, world.now());
+            let seen = match fails {
+                true => world.load(&process, key, HOUR, true, (0, 0)).await,
+                false => process.cache.get(&(key as u64)).await,
+            };
+            world.end_read(read, EXTRA, seen);
+        });
+        reading.await.expect("nobody kills a probe");
     }
 
     async fn load(
-        &self,
-        cache: &Node<S>,
+        self: &Arc<Self>,
+        process: &Process<S>,
         key: usize,
-        short: bool,
+        ttl: u64,
         fails: bool,
-        takes: u64,
+        (before, after): (u64, u64),
     ) -> Option<Cached<String>> {
-        let ttl = millis(if short { 60 } else { 3_600_000 });
-        let view = cache.with(|options| options.ttl(ttl));
-        let source = self.source.clone();
+        let (world, life) = (self.clone(), process.life.clone());
+        let view = process.cache.with(|options| options.ttl(millis(ttl)));
         let load = async move {
-            let version = source.lock().unwrap()[key].to_string();
-            sleep(millis(takes)).await;
-            if fails { Err(LoaderError::new("the source is down")) } else { Ok(version) }
+            life.step().await;
+            sleep(millis(before)).await;
+            let version = world.history().version(&key);
+            world.note(format_args!("the source says that key {key} is {version}"));
+            sleep(millis(after)).await;
+            life.step().await;
+            if fails { Err(LoaderError::new("the source is down")) } else { Ok(version.to_string()) }
         };
         view.get_or_load(&(key as u64), |_| load).await.ok()
     }
 
-    async fn change(&self, process: &Process<S>, key: usize, told: Told) {
+    async fn change(self: Arc<Self>, process: Arc<Process<S>>, action: Action, how: How) {
+        let key = action.key;
         let _turn = self.turns[key].lock().await;
-        let version = {
-            let mut source = self.source.lock().unwrap();
-            source[key] += 1;
-            source[key]
+        let version = self.history().write(key);
+        self.note(format_args!("#{} key {key} becomes {version} in the source", action.id));
+        self.clone().tell(process, action, how).await;
+    }
+
+    /// Tells the cache that the source has changed.
+    async fn tell(self: Arc<Self>, process: Arc<Process<S>>, action: Action, how: How) {
+        let (key, id) = (action.key, action.key as u64);
+        let (begun, version) = {
+            let mut history = self.history();
+            (history.begin_invalidation(process.id, key, how, self.now()), history.version(&key))
         };
-        let id = key as u64;
-        let outcome = match told {
-            Told::Remove => process.cache.remove(&id).await,
-            Told::Expire => process.cache.expire(&id).await,
-            Told::Insert => {
-                process.cache.insert(id, version.to_string()).await.map(|inserted| match inserted {
-                    Inserted::Stored | Inserted::Dropped => Removal::Removed,
-                    Inserted::Deferred => Removal::Deferred,
-                })
+        let work = async {
+            match how {
+                How::Remove => process.cache.remove(&id).await,
+                How::Expire => process.cache.expire(&id).await,
+                How::Insert => {
+                    process.cache.insert(id, version.to_string()).await.map(|inserted| match inserted {
+                        Inserted::Stored | Inserted::Dropped => Removal::Removed,
+                        Inserted::Deferred => Removal::Deferred,
+                    })
+                }
             }
         };
-        self.note(format_args!("process {} key {key}: version {version}, {told:?}: {outcome:?}", process.id));
-        self.promise(process, key, version, matches!(told, Told::Expire), outcome.ok());
+        let outcome = unless_left(action, work).await;
+        self.note(format_args!("#{} {how:?} of key {key} at {version}: {outcome:?}", action.id));
+        let done = match outcome {
+            Some(Ok(Removal::Removed)) => Done::Everywhere,
+            Some(Ok(Removal::Deferred)) => Done::Deferred,
+            Some(Err(_)) | None => return,
+        };
+        *self.deferred.lock().unwrap() += usize::from(done == Done::Deferred);
+        self.history().end_invalidation(begun, done, self.now());
     }
 
-    /// Writes down what an acknowledged invalidation at `version` promises. `None`: its process died.
-    fn promise(&self, process: &Process<S>, key: usize, version: u64, expires: bool, done: Option<Removal>) {
-        let Some(done) = done else { return };
-        let mut history = self.history();
-        history.tally.promises += 1;
-        history.inside.entry((process.id, key)).or_default().raise(version, expires);
-        if done == Removal::Removed {
-            history.below.entry(key).or_default().raise(version, expires);
-        } else {
-            history.tally.deferred += 1;
-            history.deferred.push((process.id, key, version));
-        }
-    }
-
-    fn judge(&self, who: &str, key: usize, floor: Floor, seen: Option<Cached<String>>) {
-        let mut history = self.history();
-        history.tally.reads += 1;
-        let Some(seen) = seen else { return };
-        let version: u64 = seen.parse().unwrap();
-        let least = if seen.freshness() == Freshness::Invalidated { floor.expired } else { floor.fresh };
-        if version < least {
-            let broken = format!("{who} key {key}: sees {seen:?}, was promised {least}");
-            let _ = writeln!(history.tally.trace, "!! {broken}");
-            history.broken.get_or_insert(broken);
-        }
-    }
-
-    /// Ends the process at once, with all it has begun, and starts it anew.
-    fn crash(&self, node: usize) {
-        let mut nodes = self.nodes.lock().unwrap();
-        let next = nodes[node].id + NODES;
-        nodes[node].tasks.kill();
-        nodes[node] = self.start(next);
+    fn end_read(&self, read: ReadId, id: u64, seen: Option<Cached<String>>) {
+        self.note(format_args!("#{id} sees {seen:?}"));
+        let seen = seen.map(|seen| Seen {
+            version: seen.parse().unwrap(),
+            is_fallback: seen.freshness() == Freshness::Invalidated
+                && matches!(seen.stale_reason(), Some(StaleReason::LoadFailed(_))),
+        });
+        self.history().end_read(read, seen, self.now());
     }
 
     /// The weather clears up: what is late lands, what is deferred is replayed, and what may be kept in
-    /// memory of another process's past is over. Then nobody sees anything older than was promised.
-    async fn calm(&self) {
-        let networks = self.networks.lock().unwrap().clone();
-        for network in networks {
-            network.calm();
-            network.land().await;
-        }
+    /// memory of another process's past is over. Then everybody reads once more. Gives back what is left
+    /// behind and should not be.
+    async fn calm(self: &Arc<Self>) -> Option<String> {
         self.note(format_args!("the weather clears up"));
-        sleep(MINUTE + MEMORY_TTL).await;
-        let nodes = self.nodes.lock().unwrap().clone();
-        {
-            let mut history = self.history();
-            for (id, key, version) in std::mem::take(&mut history.deferred) {
-                if nodes.iter().any(|process| process.id == id) {
-                    history.below.entry(key).or_default().raise(version, true);
-                }
-            }
-        }
+        self.weather.clear_up();
+        let nodes: Vec<_> = (0..NODES).map(|node| self.process(node)).collect();
+        sleep(CALM).await;
+        nodes.iter().for_each(|process| self.history().settle(process.id, self.now()));
         for key in 0..KEYS {
             self.probe(key, false).await;
             self.probe(key, true).await;
-            let floor = *self.history().below.entry(key).or_default();
-            for process in &nodes {
-                let who = format!("process {} in the end", process.id);
-                self.judge(&who, key, floor, process.cache.get(&(key as u64)).await);
-                self.judge(&who, key, floor, self.load(&process.cache, key, false, false, 0).await);
+        }
+        sleep(ELSEWHERE + millis(1)).await;
+        for process in &nodes {
+            for key in 0..KEYS {
+                self.clone().last_reads(process, key).await;
             }
         }
         for process in &nodes {
-            let left = process.cache.shutdown(MINUTE).await;
-            let flights = process.cache.stats().flights;
-            if left.is_err() || flights > 0 {
-                let broken = format!("process {} leaves {flights} flights, {left:?}", process.id);
-                self.history().broken.get_or_insert(broken);
+            let stats = process.cache.stats();
+            let closed = process.cache.shutdown(CALM).await;
+            if closed.is_err() || stats.flights + stats.pending_invalidations + stats.task_panics > 0 {
+                return Some(format!("process {} leaves behind {closed:?}, {stats:?}", process.id));
             }
+        }
+        None
+    }
+
+    async fn last_reads(self: Arc<Self>, process: &Arc<Process<S>>, key: usize) {
+        let gets = Action::extra(key, What::Get);
+        let loads = Action::extra(key, What::Load { ttl: HOUR, fails: false, before: 0, after: 0 });
+        for action in [gets, loads] {
+            let act = Act::calm(action);
+            process.life.run(act, self.clone().read(process.clone(), action)).await;
         }
     }
 
-    async fn land_one(&self) {
-        let networks = self.networks.lock().unwrap().clone();
-        for network in networks {
-            if network.land_one().await {
-                self.note(format_args!("one lands late"));
-                return;
-            }
+    fn report(&self, left: Option<String>) -> Report {
+        let history = self.history();
+        let broken = history.check().err().map(|broken| broken.to_string()).or(left);
+        if let Some(broken) = &broken {
+            self.note(format_args!("!! {broken}"));
         }
+        Report {
+            broken,
+            reads: history.reads(),
+            promises: history.promises(),
+            deferred: *self.deferred.lock().unwrap(),
+            trace: self.log.lines(),
+        }
+    }
+
+    /// The process of `node`; started again if it has died.
+    fn process(&self, node: usize) -> Arc<Process<S>> {
+        let mut nodes = self.nodes.lock().unwrap();
+        if nodes[node].life.is_dead() {
+            nodes[node] = self.start(nodes[node].id + NODES);
+        }
+        nodes[node].clone()
     }
 
     fn start(&self, id: usize) -> Arc<Process<S>> {
-        let pace = Pace { lots: Entropy::seeded(self.lots.draw_u64()) };
-        let network = Faulty::new(Stepped::new(self.shared.clone(), pace));
-        let odds = Odds { refuse: 0.02, lose_answer: 0.03, land_late: 0.04, ..Odds::default() };
-        network.at_random(odds, self.lots.draw_u64());
-        self.networks.lock().unwrap().push(network.clone());
-        let tasks = Mortal::default();
-        let cache = self.cache(network.clone(), tasks.clone());
-        Arc::new(Process { id, cache, network, tasks })
+        let lots = self.lots("process", id as u64);
+        let life = Life::default();
+        let net = Net { server: self.server.backend.clone(), life: life.clone(), log: self.log.clone() };
+        let seed = if mutant!(CountsTokens) { 0 } else { lots.draw_u64() };
+        let cache = self.cache(life.clone(), net, self.clock_of(&lots), seed);
+        Arc::new(Process { id, cache, life })
     }
 
-    fn cache(&self, backend: impl Backend, tasks: Mortal) -> Node<S> {
+    /// Each process has a clock of its own, off by up to a quarter of an hour.
+    fn clock_of(&self, lots: &Entropy) -> Clock {
+        let (clock, ahead) = (self.clock.clone(), millis(lots.draw_u64() % 1_800_000));
+        Clock::custom(move || clock.now().back(QUARTER) + ahead)
+    }
+
+    fn cache(&self, life: Life, backend: impl Backend, clock: Clock, seed: u64) -> Node<S> {
         Cache::builder("users")
             .memory(S::config())
             .backend(backend)
             .memory_ttl(MEMORY_TTL)
             .schema(SCHEMA)
-            .clock(self.clock.clone())
-            .entropy(Entropy::seeded(self.lots.draw_u64()))
-            .spawn(tasks)
+            .clock(clock)
+            .entropy(Entropy::seeded(seed))
+            .spawn(life)
             .stale_while_revalidate(millis(100))
-            .stale_if_error(60 * MINUTE)
-            .hard_timeout(millis(1_000))
-            .lease_term(millis(1_000))
-            .hold_term(millis(200))
+            .stale_if_error(millis(HOUR))
+            .hard_timeout(millis(200))
+            .lease_term(LEASE_TERM)
+            .hold_term(millis(150))
             .build()
             .unwrap()
     }
 
-    fn process(&self, node: usize) -> Arc<Process<S>> {
-        self.nodes.lock().unwrap()[node].clone()
+    /// Randomness that nothing else draws from, so that a smaller plan has the same.
+    fn lots(&self, what: &str, id: u64) -> Entropy {
+        let seed = self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (id << 8) ^ what.len() as u64;
+        Entropy::seeded(seed)
     }
 
-    fn history(&self) -> std::sync::MutexGuard<'_, History> {
+    fn history(&self) -> MutexGuard<'_, History<usize>> {
         self.history.lock().unwrap()
     }
 
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.clock.now().as_millis())
+    }
+
     fn note(&self, line: fmt::Arguments<'_>) {
-        let now = self.clock.now().as_millis();
-        let _ = writeln!(self.history().tally.trace, "{now} {line}");
-    }
-
-    /// Four of five go to the same key: they are to meet.
-    fn hot_key(&self) -> usize {
-        usize::from(self.draw(5) == 0)
-    }
-
-    fn draw(&self, below: u64) -> u64 {
-        self.lots.draw_u64() % below.max(1)
+        self.log.note(line);
     }
 }
 
-impl Floor {
-    fn raise(&mut self, version: u64, expires: bool) {
-        self.fresh = self.fresh.max(version);
-        if !expires {
-            self.expired = self.expired.max(version);
-        }
+/// The outcome of `work`, unless its caller leaves before.
+async fn unless_left<T>(action: Action, work: impl Future<Output = T>) -> Option<T> {
+    match action.leaves {
+        None => Some(work.await),
+        Some(after) => timeout(millis(after), work).await.ok(),
     }
 }
 
-/// An operation takes its time on the way there and on the way back.
-#[derive(Debug)]
-struct Pace {
-    lots: Entropy,
-}
+/// The number of what is in no plan.
+const EXTRA: u64 = 999;
+/// In milliseconds.
+const HOUR: u64 = 3_600_000;
+const QUARTER: Duration = millis(900_000);
 
-#[async_trait]
-impl Steps for Pace {
-    async fn boundary(&self, _: &'static str) {
-        sleep(millis(self.lots.draw_u64() % 25)).await;
-    }
-
-    fn note(&self, _: fmt::Arguments<'_>) {}
-}
-
-/// Runs the tasks of a process until that dies.
-#[derive(Clone, Debug, Default)]
-struct Mortal(Arc<Mutex<Vec<AbortHandle>>>);
-
-impl Mortal {
-    fn kill(&self) {
-        self.0.lock().unwrap().iter().for_each(AbortHandle::abort);
-    }
-}
-
-impl Spawn for Mortal {
-    fn spawn(&self, task: BoxFuture<'static, ()>) {
-        let task = tokio::spawn(task);
-        self.0.lock().unwrap().push(task.abort_handle());
-    }
-}
-
-fn millis(n: u64) -> Duration {
+const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use benches::{Value, bytes, value};
+use benches::bytes;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -78,11 +78,6 @@ impl Loader {
     /// Loads the value of `key`.
     pub(crate) async fn bytes(&self, key: u64) -> Result<[u8; 64], Failed> {
         self.run().await.map(|()| bytes(key))
-    }
-
-    /// Loads the value of `key`, shared.
-    pub(crate) async fn value(&self, key: u64) -> Result<Value, Failed> {
-        self.run().await.map(|()| value(key))
     }
 
     async fn run(&self) -> Result<(), Failed> {

@@ -29,7 +29,8 @@ const COUNTING_ROUNDS: usize = 3;
 /// A contender and its part in every scene.
 struct Entrant {
     name: &'static str,
-    hits: fn() -> f64,
+    /// `None`: it keeps nothing.
+    hits: Option<fn() -> f64>,
     storm: fn() -> Storm,
     allocations: fn() -> AllocationInfo,
     failing: fn() -> Failure,
@@ -40,7 +41,7 @@ impl Entrant {
     const fn new<C: Contender>(name: &'static str) -> Self {
         Self {
             name,
-            hits: scenes::hits::<C>,
+            hits: Some(scenes::hits::<C>),
             storm: scenes::storm::<C>,
             allocations: scenes::allocations::<C>,
             failing: scenes::failing::<C>,
@@ -51,6 +52,7 @@ impl Entrant {
 
 const ENTRANTS: &[Entrant] = &[
     Entrant::new::<ours::Cachalot>("cachalot"),
+    Entrant { hits: None, ..Entrant::new::<ours::Alone>("SingleFlight") },
     #[cfg(feature = "peers")]
     Entrant::new::<peers::Moka>("moka"),
     #[cfg(feature = "peers")]
@@ -77,7 +79,11 @@ const fn lower(case: &'static str, metric: &'static str, unit: &'static str) -> 
 fn main() -> io::Result<()> {
     let options = Options::parse()?;
     let mut report = Report::default();
-    rounds(options.rounds, "hits", |one| report.add(HIT, one.name, (one.hits)()));
+    rounds(options.rounds, "hits", |one| {
+        if let Some(hits) = one.hits {
+            report.add(HIT, one.name, hits());
+        }
+    });
     rounds(options.rounds, "a crowd at a missing key", |one| add_storm(&mut report, one));
     rounds(1, "what a crowd allocates", |one| add_allocations(&mut report, one));
     let counting = options.rounds.min(COUNTING_ROUNDS);

@@ -1,17 +1,20 @@
-//! cachalot.
+//! cachalot, and its single flight alone.
 
 use std::sync::Arc;
 
-use benches::CAPACITY;
+use benches::{CAPACITY, Value};
 use cachalot_core::{Entry, Ttl};
 use cachalot_memory_backend::Memory;
+use cachalot_stampede::SingleFlight;
 use cachalot_strategies::{Cache, Cached};
 
 use crate::contender::{Contender, Failed, Loader};
 
 /// As it comes, but for the TTL.
 #[derive(Clone)]
-pub(crate) struct Cachalot(Cache<u64, [u8; 64], Memory<u64, Arc<Entry<[u8; 64]>>>>);
+pub(crate) struct Cachalot(Cache<u64, [u8; 64], Entries>);
+
+type Entries = Memory<u64, Arc<Entry<[u8; 64]>>>;
 
 impl Contender for Cachalot {
     type Given = Cached<[u8; 64]>;
@@ -28,5 +31,25 @@ impl Contender for Cachalot {
             async move { Ok(loader.bytes(key).await?) }
         };
         self.0.get_or_load(&key, load).await.map_err(|_| Failed)
+    }
+}
+
+/// Coalesces and keeps nothing.
+#[derive(Clone)]
+pub(crate) struct Alone(SingleFlight<u64, Value>);
+
+impl Contender for Alone {
+    type Given = Value;
+
+    fn open() -> Self {
+        Self(SingleFlight::new())
+    }
+
+    async fn get_or_load(&self, key: u64, loader: &Loader) -> Result<Value, Failed> {
+        let load = || {
+            let loader = loader.clone();
+            async move { Ok(Arc::new(loader.bytes(key).await?)) }
+        };
+        self.0.run(&key, load).await.map_err(|_| Failed)
     }
 }

@@ -17,6 +17,11 @@ use tokio::sync::OnceCell;
 
 use crate::contender::{Contender, Failed, Loader};
 
+/// What the source has, to be handed to many.
+async fn shared(loader: &Loader, key: u64) -> Result<Value, Failed> {
+    loader.bytes(key).await.map(Arc::new)
+}
+
 /// A cell per key in a sharded map, without a bound: what coalescing costs at least.
 #[derive(Clone)]
 pub(crate) struct OnceCells(Arc<dashmap::DashMap<u64, Arc<OnceCell<Value>>, RandomState>>);
@@ -35,7 +40,7 @@ impl Contender for OnceCells {
             Some(Err(cell)) => cell,
             None => self.0.entry(key).or_default().clone(),
         };
-        cell.get_or_try_init(|| loader.value(key)).await.cloned()
+        cell.get_or_try_init(|| shared(loader, key)).await.cloned()
     }
 }
 
@@ -51,7 +56,7 @@ impl Contender for Moka {
     }
 
     async fn get_or_load(&self, key: u64, loader: &Loader) -> Result<Value, Failed> {
-        self.0.try_get_with(key, loader.value(key)).await.map_err(|failed| *failed)
+        self.0.try_get_with(key, shared(loader, key)).await.map_err(|failed| *failed)
     }
 }
 
@@ -75,7 +80,7 @@ impl Contender for QuickCache {
     }
 
     async fn get_or_load(&self, key: u64, loader: &Loader) -> Result<Value, Failed> {
-        self.0.get_or_insert_async(&key, loader.value(key)).await
+        self.0.get_or_insert_async(&key, shared(loader, key)).await
     }
 }
 
@@ -94,7 +99,7 @@ impl Contender for Foyer {
     async fn get_or_load(&self, key: u64, loader: &Loader) -> Result<Self::Given, Failed> {
         let fetch = || {
             let loader = loader.clone();
-            async move { loader.value(key).await }
+            async move { shared(&loader, key).await }
         };
         self.0.get_or_fetch(&key, fetch).await.map_err(|_| Failed)
     }
@@ -106,7 +111,7 @@ pub(crate) struct Cached(u64);
 
 #[cached::macros::cached(max_size = 20_000, key = "u64", convert = "{ key }", sync_writes = "by_key")]
 async fn cached_value(key: u64, loader: &Loader) -> Result<Value, Failed> {
-    loader.value(key).await
+    shared(loader, key).await
 }
 
 impl Contender for Cached {

@@ -10,6 +10,7 @@ use cachalot_core::{Entropy, Error, ErrorKind, Result, Timestamp};
 use equivalent::Equivalent;
 use hashbrown::HashTable;
 
+use crate::Lead;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 
 /// How long a key stays closed after a failed load: `first` after the first failure, twice as long after each
@@ -146,9 +147,29 @@ impl<K, E> Failures<K, E> {
 }
 
 impl<K: Hash + Eq + Clone, E> Failures<K, E> {
+    /// Notes that the load that `lead` stands for failed, as [`record`](Failures::record) does, before it lands.
+    /// Not if its flight was detached: an invalidation asks for a new try. Nor if that happens meanwhile, provided
+    /// that the invalidation first [voids](crate::Flights::void) the flight, then [forgets](Failures::forget).
+    pub fn record_load<O>(
+        &self,
+        lead: &Lead<K, O>,
+        error: E,
+        now: Timestamp,
+        entropy: &Entropy,
+    ) -> Option<Timestamp> {
+        if lead.is_void() {
+            return None;
+        }
+        let retry_at = self.record(lead.key(), error, now, entropy);
+        // Whoever detached it meanwhile may have looked before the note was there.
+        if lead.is_void() {
+            self.forget(lead.key());
+            return None;
+        }
+        Some(retry_at)
+    }
+
     /// Notes that a load of `key` failed with `error` at `now`, which closes the key. When it opens again.
-    ///
-    /// The result of a flight that was voided must not be noted: the invalidation asks for a new try.
     pub fn record(&self, key: &K, error: E, now: Timestamp, entropy: &Entropy) -> Timestamp {
         let hash = self.hasher.hash_one(key);
         let mut state = lock(&self.state);

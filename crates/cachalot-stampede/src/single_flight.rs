@@ -10,7 +10,7 @@ use std::time::Duration;
 use cachalot_core::{BoxFuture, Error, ErrorKind, LoadError, LoaderError, Timestamp};
 use equivalent::Equivalent;
 
-use crate::{Failure, Failures, Flights, Follow, Joined, Landing, Lead, Reentrant};
+use crate::{Failure, Failures, Flights, Follow, Joined, Landing, Lead, Reentrant, Remembered};
 
 mod builder;
 mod load;
@@ -104,7 +104,7 @@ where
     ///   other keys, in this or another table. At once.
     /// - [`ErrorKind::Cancelled`]: the runtime that ran the load ended. Callers who only joined it load instead.
     /// - Whatever the last load failed with, without a load, while an
-    ///   [`error_backoff`](SingleFlightBuilder::error_backoff) lasts.
+    ///   [`error_backoff`](SingleFlightBuilder::error_backoff) lasts. [`LoadError::retry_at`] says until when.
     ///
     /// # Panics
     /// Outside of a tokio runtime, unless [`spawn`](SingleFlightBuilder::spawn) knows another one.
@@ -183,7 +183,8 @@ where
     V: Clone + Send + 'static,
 {
     fn remembered(&self, key: &K, now: Timestamp) -> Option<LoadError> {
-        Some(self.failures.as_ref()?.get(key, now)?.error)
+        let Remembered { error, retry_at, .. } = self.failures.as_ref()?.get(key, now)?;
+        Some(error.with_retry_at(retry_at))
     }
 
     /// Calls the loader here, and runs what it gives in a task.

@@ -5,9 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use cachalot_stampede::{Flights, Joined, Landing};
+use cachalot_core::{Entropy, Timestamp};
+use cachalot_stampede::{ErrorBackoff, Failures, Flights, Follow, Joined, Landing, Lead};
 use loom::future::block_on;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -98,12 +100,123 @@ fn a_follower_that_leaves_while_the_leader_lands_harms_nobody() {
         let Joined::Follow(passer_by) = flights.join(&1) else { panic!("it is being loaded") };
         let leaver = thread::spawn(move || {
             let mut wait = pin!(passer_by.wait());
-            let waker = std::task::Waker::noop();
+            let waker = Waker::noop();
             let _: Poll<_> = wait.as_mut().poll(&mut Context::from_waker(waker));
         });
         let leader = thread::spawn(move || lead.land(7));
         assert_eq!(block_on(first.wait()), Ok(Landing::Final(7)));
         leaver.join().unwrap();
         leader.join().unwrap();
+    });
+}
+
+/// Opens a flight that is too old for whoever joins at the time 11.
+fn old_flight(flights: &Loads) -> (Lead<u32, u32>, Follow<u32>) {
+    match flights.join_at(&1, Timestamp::from_millis(0), AGE) {
+        Joined::Lead(lead, follow) => (lead, follow),
+        Joined::Follow(_) => panic!("a fresh table"),
+    }
+}
+
+const AGE: Duration = Duration::from_millis(10);
+const LATER: Timestamp = Timestamp::from_millis(11);
+
+#[test]
+fn callers_of_an_overtaken_flight_get_what_lands_first_in_every_schedule() {
+    loom::model(|| {
+        let flights = Loads::new();
+        let (hung, hung_share) = old_flight(&flights);
+        let late = thread::spawn(move || {
+            let stored = !hung.is_void();
+            hung.land(0);
+            stored
+        });
+        match flights.join_at(&1, LATER, AGE) {
+            Joined::Lead(lead, follow) => {
+                lead.land(1);
+                assert_eq!(block_on(follow.wait()), Ok(Landing::Final(1)));
+            }
+            Joined::Follow(_) => panic!("it is too old"),
+        }
+        let got = block_on(hung_share.wait()).unwrap();
+        late.join().unwrap();
+        assert!(matches!(got, Landing::Final(0 | 1)), "{got:?}");
+        assert!(flights.is_empty());
+    });
+}
+
+#[test]
+fn a_flight_is_overtaken_by_one_caller_only() {
+    loom::model(|| {
+        let flights = Loads::new();
+        let (hung, _share) = old_flight(&flights);
+        let loads = Arc::new(AtomicUsize::new(0));
+        let call = |flights: &Loads, loads: &AtomicUsize| match flights.join_at(&1, LATER, AGE) {
+            Joined::Lead(lead, _) => {
+                loads.fetch_add(1, Ordering::SeqCst);
+                Some(lead)
+            }
+            Joined::Follow(_) => None,
+        };
+        let other = thread::spawn({
+            let (flights, loads) = (flights.clone(), loads.clone());
+            move || call(&flights, &loads)
+        });
+        let mine = call(&flights, &loads);
+        let theirs = other.join().unwrap();
+        assert_eq!(loads.load(Ordering::SeqCst), 1);
+        assert!(hung.is_void());
+        drop((mine, theirs, hung));
+        assert!(flights.is_empty());
+    });
+}
+
+#[test]
+fn a_load_is_given_up_only_when_nobody_is_left_and_then_nobody_joins_it() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let flights = Loads::new();
+        let Joined::Lead(lead, first) = flights.join(&1) else { panic!("a fresh table") };
+        let leaver = thread::spawn(move || drop(first));
+        let newcomer = thread::spawn({
+            let flights = flights.clone();
+            move || match flights.join(&1) {
+                Joined::Follow(follow) => {
+                    let mut wait = pin!(follow.wait());
+                    let seen = wait.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                    assert!(seen.is_pending(), "given up under a caller: {seen:?}");
+                }
+                Joined::Lead(lead, _) => lead.land(1),
+            }
+        });
+        // In a schedule that loses the wake-up this never ends, and loom says so.
+        block_on(lead.deserted());
+        assert!(lead.is_void());
+        drop(lead);
+        leaver.join().unwrap();
+        newcomer.join().unwrap();
+        assert!(flights.is_empty());
+    });
+}
+
+#[test]
+fn a_failure_is_never_remembered_beyond_an_invalidation() {
+    loom::model(|| {
+        let (flights, entropy) = (Loads::new(), Entropy::seeded(1));
+        let failures = Arc::new(Failures::new(ErrorBackoff::default()));
+        let Joined::Lead(lead, _first) = flights.join(&1) else { panic!("a fresh table") };
+        let load = thread::spawn({
+            let failures = failures.clone();
+            move || {
+                failures.record_load(&lead, "down", LATER, &entropy);
+                lead.land(0);
+            }
+        });
+        flights.void(&1);
+        failures.forget(&1);
+        load.join().unwrap();
+        assert!(failures.get(&1, LATER).is_none());
+        assert!(failures.is_empty(LATER));
     });
 }

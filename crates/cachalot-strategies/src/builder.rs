@@ -15,6 +15,7 @@ use cachalot_stampede::{ErrorBackoff, Failures, Flights, RefreshBudget, XFetch};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::batch::Bounds;
 use crate::bounded::Bounded;
 use crate::cache::Cache;
 use crate::early::{Early, Refresh, RefreshMode};
@@ -45,6 +46,7 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     error_backoff: (Duration, Duration),
     lease_term: Option<Duration>,
     hold_term: Duration,
+    batch: Bounds,
     clock: Clock,
     entropy: Entropy,
     spawn: Arc<dyn Spawn>,
@@ -91,6 +93,7 @@ where
             error_backoff: (Duration::ZERO, Duration::ZERO),
             lease_term: None,
             hold_term: seconds(5),
+            batch: Bounds { size: 1000, concurrency: 4 },
             clock: Clock::system(),
             entropy: Entropy::thread(),
             spawn: Arc::new(TokioSpawn),
@@ -301,6 +304,20 @@ where
         self
     }
 
+    /// How many keys one loader call of [`get_many_or_load`](Cache::get_many_or_load) is given at most; what
+    /// is missing beyond goes to further calls. At least 1. Default: 1,000.
+    pub fn batch_size(mut self, keys: usize) -> Self {
+        self.batch.size = keys;
+        self
+    }
+
+    /// How many loader calls of one [`get_many_or_load`](Cache::get_many_or_load) run at once at most. At
+    /// least 1. Default: 4.
+    pub fn batch_concurrency(mut self, calls: usize) -> Self {
+        self.batch.concurrency = calls;
+        self
+    }
+
     /// What tells the time. Default: the system's clock. Waiting uses tokio's.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -361,6 +378,9 @@ where
         if times.hard_timeout.is_zero() || times.hold_term.is_zero() || backend_timeout.is_zero() {
             return refuse("a load, a hold or an operation of no time does nothing");
         }
+        if self.batch.size == 0 || self.batch.concurrency == 0 {
+            return refuse("a batch of no keys or of no calls loads nothing");
+        }
         let memory_ttl = self.memory_ttl.unwrap_or(seconds(10));
         let shared = match self.backend {
             None => None,
@@ -385,6 +405,7 @@ where
             deferred: Deferred::new(),
             options: self.options,
             times,
+            batch: self.batch,
             clock: self.clock,
             entropy: self.entropy,
             spawn: self.spawn,

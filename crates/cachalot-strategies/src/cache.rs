@@ -55,9 +55,7 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let cached = Cached::fresh(self.engine.store.get(key)?)?;
-        self.engine.emit_memory_hit();
-        Some(cached)
+        self.engine.hit(key)
     }
 
     /// The fresh value in memory or in the shared tier. Never loads, never waits for a load. A fault of the
@@ -92,13 +90,11 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
-        if let Some(hit) = self.get_local(key) {
-            if !self.engine.is_due_for_refresh(key, &hit) {
-                return Ok(hit);
-            }
-            return Ok(Box::pin(self.engine.refresh_value(key, &self.engine.options, hit, load)).await);
-        }
-        Box::pin(self.engine.load_value(key, &self.engine.options, load)).await
+        let cold = match self.engine.hit_or_load_value(key, &self.engine.options, load) {
+            Ok(hit) => return Ok(hit),
+            Err(cold) => cold,
+        };
+        cold.await
     }
 
     /// As [`get_or_load`](Cache::get_or_load) for values that may be absent. Absence is cached only if
@@ -111,13 +107,11 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
     {
-        if let Some(hit) = self.get_local(key) {
-            if !self.engine.is_due_for_refresh(key, &hit) {
-                return Ok(Some(hit));
-            }
-            return Ok(Box::pin(self.engine.refresh_option(key, &self.engine.options, hit, load)).await);
-        }
-        Box::pin(self.engine.load_option(key, &self.engine.options, load)).await
+        let cold = match self.engine.hit_or_load_option(key, &self.engine.options, load) {
+            Ok(hit) => return Ok(Some(hit)),
+            Err(cold) => cold,
+        };
+        cold.await
     }
 
     /// Stores `value` under `key` in every tier, in place of what is there.
@@ -265,14 +259,11 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
-        let engine = &self.cache.engine;
-        if let Some(hit) = self.cache.get_local(key) {
-            if !engine.is_due_for_refresh(key, &hit) {
-                return Ok(hit);
-            }
-            return Ok(Box::pin(engine.refresh_value(key, &self.options, hit, load)).await);
-        }
-        Box::pin(engine.load_value(key, &self.options, load)).await
+        let cold = match self.cache.engine.hit_or_load_value(key, &self.options, load) {
+            Ok(hit) => return Ok(hit),
+            Err(cold) => cold,
+        };
+        cold.await
     }
 
     /// [`Cache::get_or_load_opt`] with these options.
@@ -284,14 +275,11 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
     {
-        let engine = &self.cache.engine;
-        if let Some(hit) = self.cache.get_local(key) {
-            if !engine.is_due_for_refresh(key, &hit) {
-                return Ok(Some(hit));
-            }
-            return Ok(Box::pin(engine.refresh_option(key, &self.options, hit, load)).await);
-        }
-        Box::pin(engine.load_option(key, &self.options, load)).await
+        let cold = match self.cache.engine.hit_or_load_option(key, &self.options, load) {
+            Ok(hit) => return Ok(Some(hit)),
+            Err(cold) => cold,
+        };
+        cold.await
     }
 
     /// [`Cache::insert`] with these options.

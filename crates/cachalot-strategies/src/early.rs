@@ -4,14 +4,13 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cachalot_core::{Entropy, EntryOptions, Event, Freshness, LoaderError, Meta, Store, Timestamp};
+use cachalot_core::{Entropy, EntryOptions, Event, Freshness, Meta, Store, Timestamp};
 use cachalot_stampede::{Follow, Joined, RefreshBudget, XFetch, clamp_delta, should_refresh};
 
 use crate::cached::{Cached, Found};
 use crate::engine::Engine;
 use crate::flight::{Flight, LoadFuture, Loader, Outcome, Purpose, Wanted};
 use crate::load::Load;
-use crate::read::value_of;
 
 /// Whether the caller whose read starts an early refresh waits for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,44 +111,9 @@ where
         hit.is_early() && self.is_due(key, &hit.arc().meta, hit.at())
     }
 
-    /// The value of a read that is to refresh what it has found: that, or in inline mode the new one.
-    pub(crate) async fn refresh_value<F, T>(
-        self: &Arc<Self>,
-        key: &K,
-        options: &EntryOptions,
-        hit: Cached<V>,
-        load: F,
-    ) -> Cached<V>
-    where
-        F: FnOnce(Load<K>) -> T,
-        T: Future<Output = std::result::Result<V, LoaderError>> + Send + 'static,
-    {
-        let load = |handle| value_of(load(handle));
-        self.refresh(key, options, Wanted::Value, load).await.and_then(Cached::new).unwrap_or(hit)
-    }
-
-    /// As [`Engine::refresh_value`], where the value may have become an absence.
-    pub(crate) async fn refresh_option<F, T>(
-        self: &Arc<Self>,
-        key: &K,
-        options: &EntryOptions,
-        hit: Cached<V>,
-        load: F,
-    ) -> Option<Cached<V>>
-    where
-        F: FnOnce(Load<K>) -> T,
-        T: Future<Output = std::result::Result<Option<V>, LoaderError>> + Send + 'static,
-    {
-        let load = |handle| Box::pin(load(handle)) as LoadFuture<V>;
-        match self.refresh(key, options, Wanted::ValueOrAbsence, load).await {
-            Some(found) => Cached::new(found),
-            None => Some(hit),
-        }
-    }
-
     /// Refreshes what this read has found fresh and due. What the caller is to be served instead, if it was to
     /// wait for it.
-    async fn refresh(
+    pub(crate) async fn refresh(
         self: &Arc<Self>,
         key: &K,
         options: &EntryOptions,

@@ -14,6 +14,7 @@ use cachalot_stampede::{Failures, Flights, Joined, guard};
 use equivalent::Equivalent;
 use tokio::sync::{Notify, oneshot};
 
+use crate::batch::Bounds;
 use crate::cached::Found;
 use crate::early::Refresh;
 use crate::flight::Outcome;
@@ -33,6 +34,7 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) deferred: Deferred<K>,
     pub(crate) options: EntryOptions,
     pub(crate) times: Times,
+    pub(crate) batch: Bounds,
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
     pub(crate) spawn: Arc<dyn Spawn>,

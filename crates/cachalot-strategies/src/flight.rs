@@ -99,7 +99,7 @@ pub(crate) enum Right {
 
 impl Right {
     /// The token to give back if nothing is stored under it.
-    fn token(&self) -> Option<Token> {
+    pub(crate) fn token(&self) -> Option<Token> {
         match *self {
             Self::Lease(token) => Some(token),
             Self::Memory { ghost } => ghost,
@@ -311,6 +311,11 @@ where
                 Err(record.nonce)
             }
         }
+    }
+
+    /// Whether its callers have nothing but it.
+    pub(crate) fn answers_callers(&self) -> bool {
+        self.purpose == Purpose::Answer
     }
 
     /// Whether `found`, fresh, is what a refresh is about: a value that is near its expiry.
@@ -608,7 +613,7 @@ where
     }
 
     /// Gives a lease back so that waiters go on; if that fails, its term ends it. Whether it was still ours.
-    async fn release(&self, shared: &Shared<K, V>, key: &Key, token: Token) -> bool {
+    pub(crate) async fn release(&self, shared: &Shared<K, V>, key: &Key, token: Token) -> bool {
         let Some(leases) = shared.backend.leases() else { return false };
         leases.release(key, token).await.unwrap_or_else(|error| {
             self.backend_failed(&error);

@@ -50,6 +50,7 @@ pub use load::Load;
 mod write;
 pub use write::{Inserted, Removal};
 mod batch;
+pub use batch::{IntoLoaded, LoadMany, Unanswered};
 mod stats;
 pub use stats::Stats;
 mod early;

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use cachalot_core::{
     Tier, mutant,
 };
 use cachalot_stampede::{Failure, Follow, Joined, Landing, Lead};
+use equivalent::Equivalent;
 use tokio::time::timeout;
 
 use crate::cached::{Cached, Found, StaleReason};
@@ -57,33 +58,80 @@ where
         Some(found)
     }
 
-    pub(crate) async fn load_value<F, T>(
-        self: &Arc<Self>,
-        key: &K,
-        options: &EntryOptions,
+    /// The fresh value in memory.
+    #[inline]
+    pub(crate) fn hit<Q>(&self, key: &Q) -> Option<Cached<V>>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let hit = Cached::fresh(self.store.get(key)?)?;
+        self.emit_memory_hit();
+        Some(hit)
+    }
+
+    /// The fresh value in memory; or the rest of the way, in a box, so that the caller's future stays small.
+    /// It is also the way of a read that is to refresh what it has found.
+    #[inline]
+    pub(crate) fn hit_or_load_value<'a, F, T>(
+        self: &'a Arc<Self>,
+        key: &'a K,
+        options: &'a EntryOptions,
         load: F,
-    ) -> Result<Cached<V>, LoadError>
+    ) -> Result<Cached<V>, Cold<impl Future<Output = Result<Cached<V>, LoadError>> + use<'a, K, V, S, F, T>>>
     where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
-        let load = |handle| value_of(load(handle));
-        let served = self.load(key, options, Wanted::Value, load).await?;
-        served.ok_or_else(gave_nothing)
+        let hit = self.hit(key);
+        match hit {
+            Some(hit) if !self.is_due_for_refresh(key, &hit) => Ok(hit),
+            hit => Err(Box::pin(async move {
+                let load = |handle| value_of(load(handle));
+                self.go_on(key, options, Wanted::Value, hit, load).await?.ok_or_else(gave_nothing)
+            })),
+        }
     }
 
-    pub(crate) async fn load_option<F, T>(
-        self: &Arc<Self>,
-        key: &K,
-        options: &EntryOptions,
+    /// As [`Engine::hit_or_load_value`], where the value may be absent.
+    #[inline]
+    pub(crate) fn hit_or_load_option<'a, F, T>(
+        self: &'a Arc<Self>,
+        key: &'a K,
+        options: &'a EntryOptions,
         load: F,
-    ) -> Result<Option<Cached<V>>, LoadError>
+    ) -> Result<
+        Cached<V>,
+        Cold<impl Future<Output = Result<Option<Cached<V>>, LoadError>> + use<'a, K, V, S, F, T>>,
+    >
     where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
     {
-        let load = |handle| Box::pin(load(handle)) as LoadFuture<V>;
-        self.load(key, options, Wanted::ValueOrAbsence, load).await
+        let hit = self.hit(key);
+        match hit {
+            Some(hit) if !self.is_due_for_refresh(key, &hit) => Ok(hit),
+            hit => Err(Box::pin(async move {
+                let load = |handle| Box::pin(load(handle)) as LoadFuture<V>;
+                self.go_on(key, options, Wanted::ValueOrAbsence, hit, load).await
+            })),
+        }
+    }
+
+    async fn go_on(
+        self: &Arc<Self>,
+        key: &K,
+        options: &EntryOptions,
+        wanted: Wanted,
+        hit: Option<Cached<V>>,
+        load: impl FnOnce(Load<K>) -> LoadFuture<V>,
+    ) -> Result<Option<Cached<V>>, LoadError> {
+        let Some(hit) = hit else {
+            return self.load(key, options, wanted, load).await;
+        };
+        match self.refresh(key, options, wanted, load).await {
+            Some(found) => Ok(Cached::new(found)),
+            None => Ok(Some(hit)),
+        }
     }
 
     /// Joins the flight of `key` until one lands what is wanted. `None`: absent.
@@ -334,6 +382,9 @@ fn may_fall_back<V>(options: &EntryOptions, found: &Found<V>) -> bool {
         _ => options.may_serve_on_error(found.stale_for),
     }
 }
+
+/// The way of a caller that a hit in memory did not serve.
+pub(crate) type Cold<F> = Pin<Box<F>>;
 
 /// What a caller has waited for.
 enum Waited<V> {

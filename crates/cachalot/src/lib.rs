@@ -78,7 +78,8 @@ pub use cachalot_memory_backend::MemoryBackend;
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_strategies::{
-    Cached, Inserted, Load, Removal, StaleReason, Stats, TokioSpawn, Unfinished, View,
+    Cached, Inserted, IntoLoaded, Load, LoadMany, OnDeserted, RefreshMode, Removal, StaleReason, Stats,
+    TokioSpawn, Unanswered, Unfinished, View,
 };
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheBuilder};

@@ -1,104 +1,54 @@
 //! A fleet in simulated weather keeps the promise, and a fleet that breaks the protocol is found out.
 //!
-//! A failing seed prints itself; `CACHALOT_SEED=17 cargo test -p integration-tests world` runs that one alone.
+//! A failing seed prints itself, what was read against which promise, and the smallest plan that still shows
+//! it; `CACHALOT_SEED=17 cargo test -p integration-tests world` lives through that one alone, and
+//! `CACHALOT_SEEDS=1000000` through so many.
 
 use std::sync::Arc;
 
 use cachalot::{Clock, Entry, Memory, MemoryBackend};
-use cachalot_core::Backend;
-use cachalot_testkit::broken::{BrokenBackend, Defect};
-use cachalot_testkit::{ModelBackend, block_on_paused};
-use integration_tests::{L1, Lapse, Lapsed, Tally, Unfenced, World};
+use integration_tests::{Plan, Report, Server, live, sweep};
 
 type Engine = Memory<u64, Arc<Entry<String>>>;
 
-const SEEDS: u64 = 400;
-/// How many worlds a broken protocol gets; it must be found out in a hundredth of them.
-const BROKEN_SEEDS: u64 = 200;
-
-fn live<S: L1>(seed: u64, shared: &dyn Fn(Clock) -> Arc<dyn Backend>) -> Result<Tally, String> {
-    block_on_paused(World::<S>::live(seed, shared))
+fn model(clock: Clock) -> Server {
+    Server::model(clock, |model| model)
 }
 
-fn seeds() -> Vec<u64> {
-    match std::env::var("CACHALOT_SEED") {
-        Ok(seed) => vec![seed.parse().expect("CACHALOT_SEED is a number")],
-        Err(_) => (0..SEEDS).collect(),
-    }
+fn memory(clock: Clock) -> Server {
+    Server::lasting(MemoryBackend::with_limit(1 << 20, clock))
 }
 
-fn holds(shared: &dyn Fn(Clock) -> Arc<dyn Backend>) {
-    let seeds = seeds();
-    let (mut reads, mut promises, mut deferred) = (0, 0, 0);
-    for seed in &seeds {
-        let tally = live::<Engine>(*seed, shared).unwrap_or_else(|trace| panic!("{trace}"));
-        reads += tally.reads;
-        promises += tally.promises;
-        deferred += tally.deferred;
-    }
-    // A world in which nothing happens proves nothing.
-    let worlds = seeds.len();
-    if worlds > 1 {
-        assert!(
-            reads > 40 * worlds && promises > 8 * worlds && deferred > worlds / 4,
-            "{reads} {promises} {deferred}"
-        );
-    }
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|number| number.parse().expect("a number"))
+}
+
+/// Lives through the worlds of `seeds`, or the one that was asked for.
+fn holds(seeds: u64, server: fn(Clock) -> Server) {
+    let seeds = match (number("CACHALOT_SEED"), number("CACHALOT_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, more) => 0..more.unwrap_or(seeds),
+    };
+    let live = |plan: &Plan, is_traced| live::<Engine>(plan, is_traced, server);
+    let swept = sweep(seeds, live);
+    swept.assert_unbroken(live);
+    swept.assert_lively();
 }
 
 #[test]
 fn no_weather_brings_an_old_value_back_over_the_model() {
-    holds(&|clock| Arc::new(ModelBackend::new(clock)));
+    holds(18_000, model);
 }
 
 #[test]
 fn no_weather_brings_an_old_value_back_over_a_shared_memory() {
-    holds(&|clock| Arc::new(MemoryBackend::with_limit(1 << 20, clock)));
+    holds(2_000, memory);
 }
 
 #[test]
 fn a_seed_is_the_same_world_each_time() {
-    let model = |clock| -> Arc<dyn Backend> { Arc::new(ModelBackend::new(clock)) };
-    assert_eq!(live::<Engine>(7, &model), live::<Engine>(7, &model));
-}
-
-/// In how many worlds `shared` is found out.
-fn found_out<S: L1>(shared: &dyn Fn(Clock) -> Arc<dyn Backend>) -> usize {
-    (0..BROKEN_SEEDS).filter(|seed| live::<S>(*seed, shared).is_err()).count()
-}
-
-fn assert_often_enough(found: usize, what: &str) {
-    assert!(found as u64 * 100 >= BROKEN_SEEDS, "{what} is found out {found} times in {BROKEN_SEEDS}");
-}
-
-#[test]
-fn every_lapse_is_found_out() {
-    for lapse in Lapse::ALL {
-        let found = found_out::<Engine>(&|clock| Arc::new(Lapsed::new(ModelBackend::new(clock), lapse)));
-        assert_often_enough(found, &format!("{lapse:?}"));
-    }
-}
-
-#[test]
-fn every_broken_sentence_of_the_protocol_is_found_out() {
-    let defects = [
-        Defect::RemovesWithoutRevoking,
-        Defect::RemovesOnlyWhatIsStored,
-        Defect::ExpiresWithoutAMark,
-        Defect::ExpiresWithoutRevoking,
-        Defect::IgnoresTheToken,
-        Defect::AcceptsAnEarlierToken,
-        Defect::StoresOnAbsent,
-    ];
-    for defect in defects {
-        let found =
-            found_out::<Engine>(&|clock| Arc::new(BrokenBackend::new(ModelBackend::new(clock), defect)));
-        assert_often_enough(found, &format!("{defect:?}"));
-    }
-}
-
-#[test]
-fn a_memory_without_fences_is_found_out() {
-    let found = found_out::<Unfenced<Engine>>(&|clock| Arc::new(ModelBackend::new(clock)));
-    assert_often_enough(found, "a memory without fences");
+    let world = || live::<Engine>(&Plan::draw(7), true, model);
+    let first: Report = world();
+    assert!(first.trace.lines().count() > 50, "{}", first.trace);
+    assert_eq!(first, world());
 }

@@ -73,7 +73,8 @@ impl<K, V> SingleFlightBuilder<K, V> {
     }
 
     /// How long after its begin a load keeps its callers; then they get a timeout. Default: 30 s. `Duration::MAX`:
-    /// without bound.
+    /// without bound. A load that blocks its thread keeps them until a new one has overtaken it; in that case
+    /// too [`run_within`](SingleFlight::run_within) is a bound.
     pub fn hard_timeout(mut self, timeout: Duration) -> Self {
         self.settings.hard_timeout = timeout;
         self

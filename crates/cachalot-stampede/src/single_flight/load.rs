@@ -8,9 +8,9 @@ use std::task::Poll;
 
 use cachalot_core::{BoxFuture, LoadError, LoaderError};
 
-use super::builder::OnDeserted;
+use super::builder::{OnDeserted, Settings};
 use super::{Inner, Outcome, panicked, timeout};
-use crate::{Failure, Lead, guard, loading};
+use crate::{Failure, Failures, Lead, guard, loading};
 
 type Loader<V> = BoxFuture<'static, Result<V, LoaderError>>;
 
@@ -61,22 +61,34 @@ where
 
     /// Notes how the load ended, then lands it: who comes after the landing finds the note.
     pub(super) fn settle(&self, lead: Lead<K, Outcome<V>>, outcome: Outcome<V>) {
-        if let Some(failures) = self.failures.as_ref().filter(|_| !lead.is_void()) {
-            let key = lead.key();
-            match &outcome {
-                Ok(_) => {
-                    failures.forget(key);
+        let outcome = match &self.failures {
+            Some(failures) => self.note(failures, &lead, outcome),
+            None => outcome,
+        };
+        lead.land(outcome);
+    }
+
+    fn note(
+        &self,
+        failures: &Failures<K, LoadError>,
+        lead: &Lead<K, Outcome<V>>,
+        outcome: Outcome<V>,
+    ) -> Outcome<V> {
+        match outcome {
+            Ok(value) => {
+                if !lead.is_void() {
+                    failures.forget(lead.key());
                 }
-                Err(error) => {
-                    let settings = &self.settings;
-                    failures.record(key, error.clone(), settings.clock.now(), &settings.entropy);
-                    // Detached meanwhile: the one who did it may have looked before the note was there.
-                    if lead.is_void() {
-                        failures.forget(key);
-                    }
+                Ok(value)
+            }
+            Err(error) => {
+                let Settings { clock, entropy, .. } = &self.settings;
+                let retry_at = failures.record_load(lead, error.clone(), clock.now(), entropy);
+                match retry_at {
+                    Some(at) => Err(error.with_retry_at(at)),
+                    None => Err(error),
                 }
             }
         }
-        lead.land(outcome);
     }
 }

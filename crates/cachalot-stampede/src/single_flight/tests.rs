@@ -362,14 +362,17 @@ async fn the_timeline_of_error_backoff() {
     let now = || flights.inner.settings.clock.now();
     for (failures, bound) in [(1, 1), (2, 2), (3, 4), (4, 4)] {
         assert_eq!(flights.retry_at("k"), None);
-        flights.run(&"k", failing(&calls)).await.unwrap_err();
-        let pause = flights.retry_at("k").unwrap().since(now());
+        let failed = flights.run(&"k", failing(&calls)).await.unwrap_err();
+        let retry_at = flights.retry_at("k").unwrap();
+        assert_eq!(failed.retry_at(), Some(retry_at));
+        let pause = retry_at.since(now());
         assert!(pause >= seconds(bound) / 2 && pause <= seconds(bound), "{failures}: {pause:?}");
         // Meanwhile: the same error at once, without a load.
         advance(pause - millis(1)).await;
         let error = flights.run(&"k", never()).await.unwrap_err();
         let text = format!("failure {}", failures - 1);
         assert_eq!(error.downcast_ref::<std::io::Error>().unwrap().to_string(), text);
+        assert_eq!(error.retry_at(), Some(retry_at));
         assert_eq!(calls.load(Ordering::SeqCst), failures);
         advance(millis(1)).await;
     }

@@ -1,14 +1,34 @@
 //! The way of a caller who wants many values.
 
 use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
 
-use cachalot_core::{Event, Fence, Key, Record, Result, Store, Tier};
+use cachalot_core::{
+    EntryOptions, Event, Fence, Freshness, Key, LoadError, LoaderError, Record, Result, Store, Tier,
+};
+use cachalot_stampede::Joined;
 
+use super::AT_ONCE;
 use super::distinct::Distinct;
+use super::flights::Batch;
+use super::load::{self, IntoLoaded, LoadMany};
+use super::pipeline::pipelined;
 use crate::cached::{Cached, Found};
-use crate::engine::Engine;
-use crate::flight::{Considered, Wanted};
+use crate::engine::{Engine, Task};
+use crate::flight::{Considered, Flight, Purpose, Wanted};
+use crate::read::{Role, Seat, gave_nothing};
 use crate::shared::Shared;
+
+/// What a caller gets for one key. `None`: absent.
+type Answer<V> = Result<Option<Cached<V>>, LoadError>;
+
+/// Where a caller stands with one key before anything is awaited.
+enum Taken<V> {
+    Answer(Answer<V>),
+    Seat(Seat<V>),
+    BackedOff(LoadError),
+}
 
 impl<K, V, S> Engine<K, V, S>
 where
@@ -58,6 +78,142 @@ where
             Some(found)
         };
         asked.into_iter().zip(keys).map(copy).collect()
+    }
+
+    pub(crate) async fn load_values<F, T, A, R>(
+        self: &Arc<Self>,
+        keys: &[K],
+        options: &EntryOptions,
+        load: F,
+    ) -> Vec<Result<Cached<V>, LoadError>>
+    where
+        F: Fn(LoadMany<K>) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<A, LoaderError>> + Send + 'static,
+        A: IntoIterator<Item = (K, R)>,
+        R: IntoLoaded<V>,
+    {
+        let batch = Batch::new(self.clone(), options.clone(), Wanted::Value, load::values(load));
+        let answers = self.load_many(keys, &batch).await.into_iter();
+        answers.map(|answer| answer?.ok_or_else(gave_nothing)).collect()
+    }
+
+    pub(crate) async fn load_options<F, T, A, R>(
+        self: &Arc<Self>,
+        keys: &[K],
+        options: &EntryOptions,
+        load: F,
+    ) -> Vec<Result<Option<Cached<V>>, LoadError>>
+    where
+        F: Fn(LoadMany<K>) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<A, LoaderError>> + Send + 'static,
+        A: IntoIterator<Item = (K, R)>,
+        R: IntoLoaded<Option<V>>,
+    {
+        let batch = Batch::new(self.clone(), options.clone(), Wanted::ValueOrAbsence, load::options(load));
+        self.load_many(keys, &batch).await
+    }
+
+    /// Joins the flights of `keys`, or opens them, until each has landed what is wanted.
+    async fn load_many(self: &Arc<Self>, keys: &[K], batch: &Arc<Batch<K, V, S>>) -> Vec<Answer<V>> {
+        let began = self.clock.monotonic();
+        let mut answers: Vec<Option<Answer<V>>> = vec![None; keys.len()];
+        loop {
+            let open = Distinct::of(keys, |place| answers[place].is_none());
+            if open.keys.is_empty() {
+                return answers.into_iter().flatten().collect();
+            }
+            let answered = self.load_open(&open.keys, batch, began).await;
+            for (place, at) in open.places() {
+                answers[place].clone_from(&answered[at]);
+            }
+        }
+    }
+
+    /// `None`: to be asked again.
+    async fn load_open(
+        self: &Arc<Self>,
+        keys: &[&K],
+        batch: &Arc<Batch<K, V, S>>,
+        began: Duration,
+    ) -> Vec<Option<Answer<V>>> {
+        let mut flights = Vec::new();
+        let mut task = None;
+        let mut seats = Vec::with_capacity(keys.len());
+        for key in keys {
+            seats.push(self.take_seat(key, batch, &mut flights, &mut task));
+        }
+        if let Some(task) = task.filter(|_| !flights.is_empty()) {
+            batch.take_off(task, flights);
+        }
+        let mut answers = Vec::with_capacity(keys.len());
+        let mut backed_off = Vec::new();
+        for (key, seat) in keys.iter().zip(seats) {
+            answers.push(match seat {
+                Taken::Answer(answer) => Some(answer),
+                Taken::Seat(seat) => {
+                    let options = self.with_time_left(&batch.options, began);
+                    self.conclude(key, &options, batch.wanted, seat).await
+                }
+                Taken::BackedOff(error) => {
+                    backed_off.push((answers.len(), *key, error));
+                    None
+                }
+            });
+        }
+        let served = |(at, key, error)| async move {
+            (at, self.back_off(key, &batch.options, batch.wanted, error).await)
+        };
+        // Collected: the compiler cannot see that a future is `Send` across an await of this closure.
+        let served: Vec<_> = backed_off.into_iter().map(served).collect();
+        for (at, answer) in pipelined(AT_ONCE, served).await {
+            answers[at] = Some(answer);
+        }
+        answers
+    }
+
+    /// What memory has, or a share in the flight of `key`. A flight that is to be led is added to `flights`.
+    fn take_seat(
+        self: &Arc<Self>,
+        key: &K,
+        batch: &Batch<K, V, S>,
+        flights: &mut Vec<Flight<K, V, S>>,
+        task: &mut Option<Task>,
+    ) -> Taken<V> {
+        let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| batch.wanted.accepts(found));
+        if let Some(found) = in_memory.as_ref().filter(|found| found.freshness == Freshness::Fresh) {
+            self.emit_memory_hit();
+            return Taken::Answer(Ok(Cached::new(found.clone())));
+        }
+        if let Some(error) = self.remembered(key) {
+            return Taken::BackedOff(error);
+        }
+        if task.is_none() {
+            match self.admit("load") {
+                Ok(admitted) => *task = Some(admitted),
+                Err(closed) => return Taken::Answer(Err(closed.into())),
+            }
+        }
+        let purpose = if in_memory.is_some() { Purpose::Renew } else { Purpose::Answer };
+        let (role, follow) = match self.join(key) {
+            Joined::Lead(lead, follow) => {
+                let options = batch.options.clone();
+                flights.push(Flight::new(self.clone(), lead, options, batch.wanted, purpose));
+                (Role::Leader, follow)
+            }
+            Joined::Follow(follow) => (Role::Follower, follow),
+        };
+        Taken::Seat(Seat { role, at_hand: in_memory, follow })
+    }
+
+    /// The seats are waited for one after another, and the soft timeout is one for all.
+    fn with_time_left(&self, options: &EntryOptions, began: Duration) -> EntryOptions {
+        let passed = self.clock.monotonic().saturating_sub(began);
+        let options = options.clone();
+        if options.soft_timeout == Duration::MAX {
+            return options;
+        }
+        let left = options.soft_timeout.saturating_sub(passed);
+        options.soft_timeout(left)
     }
 
     fn usable(&self, shared: &Shared<K, V>, key: &Key, record: Result<Option<Record>>) -> Option<Found<V>> {

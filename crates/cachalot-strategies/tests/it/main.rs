@@ -4,6 +4,7 @@
 
 mod backoff;
 mod batch;
+mod batch_load;
 mod early;
 mod loads;
 mod order;

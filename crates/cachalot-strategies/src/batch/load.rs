@@ -1,0 +1,158 @@
+//! What a loader of many keys is given, and what it gives.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cachalot_core::{BoxFuture, LoaderError, Result, Ttl};
+
+/// The load of many keys in progress, handed to the loader, which owns it.
+#[derive(Debug)]
+pub struct LoadMany<K> {
+    keys: Vec<K>,
+    wishes: Wishes<K>,
+}
+
+impl<K> LoadMany<K> {
+    pub(super) fn new(keys: Vec<K>) -> Self {
+        Self { keys, wishes: Wishes { ttls: Arc::default() } }
+    }
+
+    pub(super) fn wishes(&self) -> Wishes<K> {
+        self.wishes.clone()
+    }
+
+    /// The keys to load: what no tier has and nobody else is loading. Each once, in the order they were asked
+    /// for; never none.
+    pub fn keys(&self) -> &[K] {
+        &self.keys
+    }
+}
+
+impl<K: Hash + Eq + Clone> LoadMany<K> {
+    /// Sets the TTL of what this load gives for `key`, instead of the options'. Zero: do not store.
+    pub fn ttl(&self, key: &K, ttl: impl Into<Ttl>) {
+        let mut ttls = self.wishes.ttls.lock().unwrap_or_else(PoisonError::into_inner);
+        ttls.insert(key.clone(), ttl.into());
+    }
+
+    /// An answer for every key: what was `found`, and "absent" for the others. For a loader of
+    /// [`get_many_or_load_opt`](crate::Cache::get_many_or_load_opt) whose source has answered completely;
+    /// after a partial failure it would make absences of keys that are there.
+    pub fn or_absent<V>(&self, found: impl IntoIterator<Item = (K, V)>) -> Vec<(K, Option<V>)> {
+        let mut open: HashSet<&K> = self.keys.iter().collect();
+        let mut answers: Vec<_> = found
+            .into_iter()
+            .map(|(key, value)| {
+                open.remove(&key);
+                (key, Some(value))
+            })
+            .collect();
+        let absent = self.keys.iter().filter(|key| open.contains(*key));
+        answers.extend(absent.map(|key| (key.clone(), None)));
+        answers
+    }
+}
+
+/// What the loader asked for; shared with whoever stores.
+#[derive(Debug)]
+pub(super) struct Wishes<K> {
+    ttls: Arc<Mutex<HashMap<K, Ttl>>>,
+}
+
+impl<K: Hash + Eq> Wishes<K> {
+    pub(super) fn ttl(&self, key: &K) -> Option<Ttl> {
+        self.ttls.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+}
+
+impl<K> Clone for Wishes<K> {
+    fn clone(&self) -> Self {
+        Self { ttls: self.ttls.clone() }
+    }
+}
+
+/// What a loader of many may answer for one key: the value itself, or a `Result` with any error that becomes a
+/// [`LoaderError`]. In [`get_many_or_load_opt`](crate::Cache::get_many_or_load_opt) the value is an `Option`.
+pub trait IntoLoaded<V> {
+    /// The value, or why there is none.
+    ///
+    /// # Errors
+    /// The error of this key alone.
+    fn into_loaded(self) -> Result<V, LoaderError>;
+}
+
+impl<V> IntoLoaded<V> for V {
+    fn into_loaded(self) -> Result<V, LoaderError> {
+        Ok(self)
+    }
+}
+
+impl<V, E> IntoLoaded<V> for Result<V, E>
+where
+    LoaderError: From<E>,
+{
+    fn into_loaded(self) -> Result<V, LoaderError> {
+        self.map_err(LoaderError::from)
+    }
+}
+
+/// The loader of many did not answer this key, neither with a value nor with "absent". Nothing is cached: what
+/// an incomplete answer lacks is not known to be absent. Found in the
+/// [`LoadError`](cachalot_core::LoadError) of the key by its `downcast_ref`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unanswered;
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the loader did not answer this key")
+    }
+}
+
+impl std::error::Error for Unanswered {}
+
+/// What a loader gave, by key; the last answer for a key counts.
+pub(super) type Answers<K, V> = HashMap<K, Result<Option<V>, LoaderError>>;
+pub(super) type ManyFuture<K, V> = BoxFuture<'static, Result<Answers<K, V>, LoaderError>>;
+/// A loader, whichever its types.
+pub(super) type ManyLoader<K, V> = Arc<dyn Fn(LoadMany<K>) -> ManyFuture<K, V> + Send + Sync>;
+
+/// A loader of values.
+pub(super) fn values<K, V, F, T, A, R>(load: F) -> ManyLoader<K, V>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Send + 'static,
+    F: Fn(LoadMany<K>) -> T + Send + Sync + 'static,
+    T: Future<Output = Result<A, LoaderError>> + Send + 'static,
+    A: IntoIterator<Item = (K, R)>,
+    R: IntoLoaded<V>,
+{
+    Arc::new(move |handle| {
+        let load = load(handle);
+        Box::pin(async move {
+            let answers = load.await?.into_iter();
+            Ok(answers.map(|(key, answer)| (key, answer.into_loaded().map(Some))).collect())
+        })
+    })
+}
+
+/// A loader of values that may be absent.
+pub(super) fn options<K, V, F, T, A, R>(load: F) -> ManyLoader<K, V>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Send + 'static,
+    F: Fn(LoadMany<K>) -> T + Send + Sync + 'static,
+    T: Future<Output = Result<A, LoaderError>> + Send + 'static,
+    A: IntoIterator<Item = (K, R)>,
+    R: IntoLoaded<Option<V>>,
+{
+    Arc::new(move |handle| {
+        let load = load(handle);
+        Box::pin(async move {
+            let answers = load.await?.into_iter();
+            Ok(answers.map(|(key, answer)| (key, answer.into_loaded())).collect())
+        })
+    })
+}

@@ -1,0 +1,174 @@
+//! Processes that can be stopped and killed at any await.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use cachalot::Spawn;
+use cachalot_core::{BoxFuture, Entropy};
+use tokio::task::{AbortHandle, JoinHandle};
+
+use super::Action;
+
+tokio::task_local! {
+    static ACT: Arc<Act>;
+}
+
+/// Whether anything may go wrong. Clones are the same weather.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Weather {
+    is_calm: Arc<AtomicBool>,
+}
+
+impl Weather {
+    pub(super) fn clear_up(&self) {
+        self.is_calm.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What the tasks of one action have in common: its lots, so that they do not depend on other actions.
+#[derive(Debug)]
+pub(super) struct Act {
+    pub(super) id: u64,
+    pub(super) lots: Entropy,
+    weather: Weather,
+    is_calm: bool,
+    /// The step at which its process dies.
+    dies: Option<usize>,
+    steps: AtomicUsize,
+}
+
+impl Act {
+    pub(super) fn new(lots: Entropy, weather: &Weather, action: Action) -> Arc<Self> {
+        let Action { id, is_calm, dies, .. } = action;
+        Arc::new(Self { id, lots, weather: weather.clone(), is_calm, dies, steps: AtomicUsize::new(0) })
+    }
+
+    /// What the tasks of `action` have in common if nothing goes wrong.
+    pub(super) fn calm(action: Action) -> Arc<Self> {
+        let weather = Weather::default();
+        weather.clear_up();
+        Self::new(Entropy::seeded(0), &weather, action)
+    }
+
+    /// Whose task this is. A task that works for no action belongs to no world.
+    pub(super) fn current() -> Arc<Self> {
+        ACT.with(Arc::clone)
+    }
+
+    /// Whether all its commands arrive at once.
+    pub(super) fn is_calm(&self) -> bool {
+        self.is_calm || self.weather.is_calm.load(Ordering::SeqCst)
+    }
+
+    /// One step further. Whether the process dies at it.
+    fn is_last_step(&self) -> bool {
+        let step = self.steps.fetch_add(1, Ordering::SeqCst);
+        self.dies == Some(step) && !self.weather.is_calm.load(Ordering::SeqCst)
+    }
+}
+
+/// The life of a process. Clones are the same life; it spawns the tasks of its cache.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Life {
+    state: Arc<LifeState>,
+}
+
+#[derive(Debug, Default)]
+struct LifeState {
+    is_dead: AtomicBool,
+    is_cut_off: AtomicBool,
+    is_paused: AtomicBool,
+    /// Tasks that were to go on during a pause.
+    waiting: Mutex<Vec<Waker>>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl Life {
+    /// Runs `work` as a task of this process, for `act`. `None`: the process died.
+    pub(super) async fn run<T>(
+        &self,
+        act: Arc<Act>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T>
+    where
+        T: Send + 'static,
+    {
+        self.begin(act, work).await.ok()
+    }
+
+    fn begin<T>(&self, act: Arc<Act>, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T>
+    where
+        T: Send + 'static,
+    {
+        let work = Living { life: self.clone(), work: Box::pin(work) };
+        let task = tokio::spawn(ACT.scope(act, work));
+        self.state.tasks.lock().unwrap().push(task.abort_handle());
+        // Too late to be killed with the others.
+        if self.is_dead() {
+            task.abort();
+        }
+        task
+    }
+
+    /// Ends all its tasks where they stand, and what they spawn from now on.
+    pub(super) fn kill(&self) {
+        self.state.is_dead.store(true, Ordering::SeqCst);
+        self.state.tasks.lock().unwrap().drain(..).for_each(|task| task.abort());
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.state.is_dead.load(Ordering::SeqCst)
+    }
+
+    /// Stops all its tasks where they stand, or lets them go on.
+    pub(super) fn pause(&self, is_paused: bool) {
+        self.state.is_paused.store(is_paused, Ordering::SeqCst);
+        if !is_paused {
+            self.state.waiting.lock().unwrap().drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// Takes it off the network, or puts it back.
+    pub(super) fn cut_off(&self, is_cut_off: bool) {
+        self.state.is_cut_off.store(is_cut_off, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.state.is_cut_off.load(Ordering::SeqCst)
+    }
+
+    /// A step of the current action. The process may die at it.
+    pub(super) async fn step(&self) {
+        if Act::current().is_last_step() {
+            self.kill();
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Spawn for Life {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        drop(self.begin(Act::current(), task));
+    }
+}
+
+/// Work that goes on only while its process does.
+struct Living<T> {
+    life: Life,
+    work: BoxFuture<'static, T>,
+}
+
+impl<T> Future for Living<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        if self.life.state.is_paused.load(Ordering::SeqCst) {
+            self.life.state.waiting.lock().unwrap().push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.work.as_mut().poll(cx)
+    }
+}

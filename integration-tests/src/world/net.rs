@@ -1,0 +1,216 @@
+//! The way of a process to the shared tier: a command is on its own once it has been sent.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cachalot_core::{
+    Backend, BackendInfo, BoxFuture, Entropy, Error, ErrorKind, Expired, Held, Key, LeaseBackend, LeaseReply,
+    Nonce, Put, PutReply, Record, Removed, Result, Token,
+};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use super::life::{Act, Life};
+use super::log::Log;
+
+/// The shared tier as one process reaches it.
+#[derive(Clone, Debug)]
+pub(super) struct Net {
+    pub(super) server: Arc<dyn Backend>,
+    pub(super) life: Life,
+    pub(super) log: Log,
+}
+
+/// What becomes of one command.
+#[derive(Clone, Copy, Debug)]
+struct Fate {
+    is_refused: bool,
+    loses_answer: bool,
+    there: Duration,
+    back: Duration,
+}
+
+/// How long a process waits for an answer.
+const DEADLINE: Duration = Duration::from_millis(60);
+/// The longest way there, and back.
+const WAY: u64 = 25;
+/// How late a command may land.
+const LATE: u64 = 1_500;
+
+impl Fate {
+    fn draw(lots: &Entropy) -> Self {
+        let draw = |below: u64| lots.draw_u64() % below;
+        let fate = draw(100);
+        let (there, back, late) = (draw(WAY), draw(WAY), draw(LATE));
+        Self {
+            is_refused: fate < 2,
+            loses_answer: (2..5).contains(&fate),
+            there: Duration::from_millis(if (5..9).contains(&fate) { there + late } else { there }),
+            back: Duration::from_millis(back),
+        }
+    }
+
+    const CALM: Self =
+        Self { is_refused: false, loses_answer: false, there: Duration::ZERO, back: Duration::ZERO };
+}
+
+type Work<T> = BoxFuture<'static, Result<T>>;
+
+impl Net {
+    async fn call<T>(&self, name: &'static str, work: impl FnOnce(Arc<dyn Backend>) -> Work<T>) -> Result<T>
+    where
+        T: Debug + Send + 'static,
+    {
+        let act = Act::current();
+        self.life.step().await;
+        let fate = if act.is_calm() { Fate::CALM } else { Fate::draw(&act.lots) };
+        if fate.is_refused || self.life.is_cut_off() {
+            self.log.note(format_args!("#{} {name} is refused", act.id));
+            sleep(fate.there.min(DEADLINE)).await;
+            return Err(Error::new(ErrorKind::Unavailable, name));
+        }
+        let (answer, answered) = oneshot::channel();
+        let (work, life, log, id) = (work(self.server.clone()), self.life.clone(), self.log.clone(), act.id);
+        tokio::spawn(async move {
+            sleep(fate.there).await;
+            let result = work.await;
+            log.note(format_args!("#{id} {name} lands: {result:?}"));
+            sleep(fate.back).await;
+            if !fate.loses_answer && !life.is_cut_off() {
+                // Nobody may wait any more.
+                let _ = answer.send(result);
+            }
+        });
+        let result = match timeout(DEADLINE, answered).await {
+            Ok(Ok(result)) => result,
+            _ => {
+                self.log.note(format_args!("#{id} {name} has no answer"));
+                Err(Error::new(ErrorKind::Timeout, name))
+            }
+        };
+        self.life.step().await;
+        result
+    }
+
+    async fn call_many<T>(
+        &self,
+        name: &'static str,
+        keys: usize,
+        work: impl FnOnce(Arc<dyn Backend>) -> BoxFuture<'static, Vec<Result<T>>>,
+    ) -> Vec<Result<T>>
+    where
+        T: Debug + Send + 'static,
+    {
+        let call = self.call(name, |server| {
+            let work = work(server);
+            Box::pin(async move { Ok(work.await) })
+        });
+        match call.await {
+            Ok(results) => results,
+            Err(error) => (0..keys).map(|_| Err(error.clone())).collect(),
+        }
+    }
+}
+
+/// The leases of a server that has some.
+fn leases(server: &Arc<dyn Backend>) -> &dyn LeaseBackend {
+    server.leases().expect("a server with leases")
+}
+
+#[async_trait]
+impl Backend for Net {
+    fn info(&self) -> BackendInfo {
+        self.server.info()
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>> {
+        let key = key.clone();
+        self.call("get", |server| Box::pin(async move { server.get(&key).await })).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
+        let many = keys.to_vec();
+        let work = |server: Arc<dyn Backend>| -> BoxFuture<'static, _> {
+            Box::pin(async move { server.get_many(&many).await })
+        };
+        self.call_many("get_many", keys.len(), work).await
+    }
+
+    async fn remove(&self, key: &Key) -> Result<Removed> {
+        let key = key.clone();
+        self.call("remove", |server| Box::pin(async move { server.remove(&key).await })).await
+    }
+
+    async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
+        let many = keys.to_vec();
+        let work = |server: Arc<dyn Backend>| -> BoxFuture<'static, _> {
+            Box::pin(async move { server.remove_many(&many).await })
+        };
+        self.call_many("remove_many", keys.len(), work).await
+    }
+
+    async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
+        let key = key.clone();
+        self.call("expire", |server| Box::pin(async move { server.expire(&key, keep).await })).await
+    }
+
+    async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
+        let key = key.clone();
+        self.call("touch", |server| Box::pin(async move { server.touch(&key, nonce, ttl).await })).await
+    }
+
+    fn leases(&self) -> Option<&dyn LeaseBackend> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl LeaseBackend for Net {
+    async fn get_or_lease(
+        &self,
+        key: &Key,
+        token: Token,
+        term: Duration,
+        refuse: Option<Nonce>,
+    ) -> Result<LeaseReply> {
+        let key = key.clone();
+        let work = |server: Arc<dyn Backend>| -> Work<LeaseReply> {
+            Box::pin(async move { leases(&server).get_or_lease(&key, token, term, refuse).await })
+        };
+        self.call("get_or_lease", work).await
+    }
+
+    async fn put_leased(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
+        let key = key.clone();
+        let work = |server: Arc<dyn Backend>| -> Work<PutReply> {
+            Box::pin(async move { leases(&server).put_leased(&key, token, put).await })
+        };
+        self.call("put_leased", work).await
+    }
+
+    async fn release(&self, key: &Key, token: Token) -> Result<bool> {
+        let key = key.clone();
+        let work = |server: Arc<dyn Backend>| -> Work<bool> {
+            Box::pin(async move { leases(&server).release(&key, token).await })
+        };
+        self.call("release", work).await
+    }
+
+    async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
+        let key = key.clone();
+        let work = |server: Arc<dyn Backend>| -> Work<Held> {
+            Box::pin(async move { leases(&server).hold(&key, token, term).await })
+        };
+        self.call("hold", work).await
+    }
+
+    async fn put_held(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
+        let key = key.clone();
+        let work = |server: Arc<dyn Backend>| -> Work<PutReply> {
+            Box::pin(async move { leases(&server).put_held(&key, token, put).await })
+        };
+        self.call("put_held", work).await
+    }
+}

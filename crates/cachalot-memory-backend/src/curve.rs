@@ -164,7 +164,9 @@ impl Counts {
     }
 
     fn less(&self, earlier: &Self) -> Self {
-        let less = |now: &[u64], then: &[u64]| now.iter().zip(then).map(|(now, then)| now - then).collect();
+        let less = |now: &[u64], then: &[u64]| {
+            now.iter().zip(then).map(|(now, then)| now.saturating_sub(*then)).collect()
+        };
         Self { reads: less(&self.reads, &earlier.reads), by_reads: less(&self.by_reads, &earlier.by_reads) }
     }
 }
@@ -227,7 +229,7 @@ impl Curve {
         Self {
             counts: self.counts.less(&earlier.counts),
             reads: self.reads.saturating_sub(earlier.reads),
-            observed: self.observed - earlier.observed,
+            observed: self.observed.saturating_sub(earlier.observed),
             dropped: self.dropped.saturating_sub(earlier.dropped),
             ..*self
         }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::AtomicBool;
 
 use cachalot_core::Error;
 use cachalot_memory_backend::Memory;
@@ -110,6 +111,27 @@ fn who_asks_after_a_removal_never_gets_the_value_from_before() {
         assert!((1..=2).contains(&reader.join().unwrap()));
         assert_eq!((memory.get(&1), memory.runs_in_progress()), (Some(2), 0));
     });
+}
+
+#[test]
+fn a_value_that_is_not_stored_serves_those_who_waited() {
+    static SHARED: AtomicBool = AtomicBool::new(false);
+    explore(None, || {
+        let memory: Loads = Memory::weight_limit(1).weigher(|_, _| 2).build().unwrap();
+        let (memory, runs) = (Arc::new(memory), Arc::new(AtomicUsize::new(0)));
+        let ask = {
+            let (memory, runs) = (memory.clone(), runs.clone());
+            move || memory.get_or_insert_with(&1, || 1 + runs.fetch_add(1, Ordering::SeqCst) as u64).unwrap()
+        };
+        let other = thread::spawn(ask.clone());
+        let got = [ask(), other.join().unwrap()];
+        if runs.load(Ordering::SeqCst) == 1 {
+            assert_eq!(got, [1, 1]);
+            SHARED.store(true, Ordering::SeqCst);
+        }
+        assert_eq!((memory.get(&1), memory.runs_in_progress()), (None, 0));
+    });
+    assert!(SHARED.load(Ordering::SeqCst), "nobody ever waited");
 }
 
 /// Runs `own` and asks for `other` in it; 0 stands for an error.

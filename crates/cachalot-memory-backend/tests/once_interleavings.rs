@@ -4,31 +4,52 @@
 #![cfg(cachalot_loom)]
 #![allow(clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::AtomicBool;
 
 use cachalot_core::Error;
-use cachalot_memory_backend::Memory;
-use loom::sync::Arc;
+use cachalot_memory_backend::{Memory, MemoryBuilder};
 use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-type Loads = Memory<u64, u64>;
-
-fn memory() -> Arc<Loads> {
-    Arc::new(Memory::entries(8).build().unwrap())
+/// A memory whose every use loom sees: it tries no other order of what it does not see, and a hit has
+/// nothing of loom's in it.
+struct Loads {
+    memory: Memory<u64, u64>,
+    uses: AtomicUsize,
 }
 
-/// All schedules, or those with so many preemptions where all of them take minutes.
-fn explore(preemptions: Option<usize>, schedule: impl Fn() + Send + Sync + 'static) {
+impl Loads {
+    fn of(builder: MemoryBuilder<u64, u64>) -> Arc<Self> {
+        Arc::new(Self { memory: builder.build().unwrap(), uses: AtomicUsize::new(0) })
+    }
+}
+
+impl Deref for Loads {
+    type Target = Memory<u64, u64>;
+
+    fn deref(&self) -> &Self::Target {
+        self.uses.fetch_add(1, Ordering::SeqCst);
+        &self.memory
+    }
+}
+
+fn memory() -> Arc<Loads> {
+    Loads::of(Memory::entries(8))
+}
+
+/// The schedules with so many preemptions; all of them would take minutes.
+fn explore(preemptions: usize, schedule: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = preemptions;
+    model.preemption_bound = Some(preemptions);
     model.check(schedule);
 }
 
 #[test]
 fn one_run_serves_all_who_ask() {
-    explore(Some(3), || {
+    explore(3, || {
         let (memory, runs) = (memory(), Arc::new(AtomicUsize::new(0)));
         let ask = {
             let (memory, runs) = (memory.clone(), runs.clone());
@@ -52,7 +73,7 @@ fn one_run_serves_all_who_ask() {
 
 #[test]
 fn a_failed_run_hands_over_to_one_who_waits() {
-    explore(Some(3), || {
+    explore(3, || {
         let (memory, runs) = (memory(), Arc::new(AtomicUsize::new(0)));
         let ask = {
             let (memory, runs) = (memory.clone(), runs.clone());
@@ -74,7 +95,7 @@ fn a_failed_run_hands_over_to_one_who_waits() {
 
 #[test]
 fn a_panicked_run_wakes_who_waits_in_every_schedule() {
-    explore(None, || {
+    explore(3, || {
         let memory = memory();
         let panics = thread::spawn({
             let memory = memory.clone();
@@ -98,27 +119,32 @@ fn a_panicked_run_wakes_who_waits_in_every_schedule() {
 
 #[test]
 fn who_asks_after_a_removal_never_gets_the_value_from_before() {
-    explore(None, || {
-        let (memory, source) = (memory(), Arc::new(AtomicUsize::new(1)));
+    static OVERTAKEN: AtomicBool = AtomicBool::new(false);
+    explore(3, || {
+        let (memory, source) = (memory(), Arc::new(Mutex::new(1)));
         let reader = thread::spawn({
             let (memory, source) = (memory.clone(), source.clone());
-            move || memory.get_or_insert_with(&1, || source.load(Ordering::SeqCst) as u64).unwrap()
+            move || memory.get_or_insert_with(&1, || *source.lock().unwrap()).unwrap()
         });
-        source.store(2, Ordering::SeqCst);
+        *source.lock().unwrap() = 2;
         memory.remove(&1);
-        let after = memory.get_or_insert_with(&1, || source.load(Ordering::SeqCst) as u64).unwrap();
+        let after = memory.get_or_insert_with(&1, || *source.lock().unwrap()).unwrap();
         assert_eq!(after, 2);
-        assert!((1..=2).contains(&reader.join().unwrap()));
+        match reader.join().unwrap() {
+            1 => OVERTAKEN.store(true, Ordering::SeqCst),
+            value => assert_eq!(value, 2),
+        }
         assert_eq!((memory.get(&1), memory.runs_in_progress()), (Some(2), 0));
     });
+    assert!(OVERTAKEN.load(Ordering::SeqCst), "no removal fell into a run");
 }
 
 #[test]
 fn a_value_that_is_not_stored_serves_those_who_waited() {
     static SHARED: AtomicBool = AtomicBool::new(false);
-    explore(None, || {
-        let memory: Loads = Memory::weight_limit(1).weigher(|_, _| 2).build().unwrap();
-        let (memory, runs) = (Arc::new(memory), Arc::new(AtomicUsize::new(0)));
+    explore(3, || {
+        let memory = Loads::of(Memory::weight_limit(1).weigher(|_, _| 2));
+        let runs = Arc::new(AtomicUsize::new(0));
         let ask = {
             let (memory, runs) = (memory.clone(), runs.clone());
             move || memory.get_or_insert_with(&1, || 1 + runs.fetch_add(1, Ordering::SeqCst) as u64).unwrap()
@@ -147,7 +173,7 @@ fn nested(memory: &Loads, own: u64, other: u64) -> (u64, bool) {
 
 #[test]
 fn two_threads_never_wait_for_each_other() {
-    explore(None, || {
+    explore(3, || {
         let memory = memory();
         let other = thread::spawn({
             let memory = memory.clone();
@@ -163,7 +189,7 @@ fn two_threads_never_wait_for_each_other() {
 
 #[test]
 fn three_threads_never_wait_for_each_other() {
-    explore(Some(1), || {
+    explore(1, || {
         let memory = memory();
         let others = [(2, 3), (3, 1)].map(|(own, other)| {
             let memory = memory.clone();
@@ -179,7 +205,7 @@ fn three_threads_never_wait_for_each_other() {
 
 #[test]
 fn a_wait_that_is_over_is_no_part_of_a_circle() {
-    explore(Some(3), || {
+    explore(3, || {
         let memory = memory();
         let other = thread::spawn({
             let memory = memory.clone();

@@ -1,12 +1,10 @@
-//! Parts that the benchmarks share: keys, values, and threads that hammer a cache.
+//! Parts that the benchmarks share: keys, values, policies, traces.
 
 pub mod contender;
 pub mod policy;
 pub mod trace;
 
-use std::panic::resume_unwind;
-use std::sync::{Arc, Barrier};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cachalot_memory_backend::Memory;
@@ -62,31 +60,6 @@ impl Keys {
             self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.state >> 32) * HOT_KEYS) >> 32
     }
-}
-
-/// Runs `operation` on `each` hot keys in each of `threads` threads at once, and returns the time of the
-/// slowest. Starting the threads does not count.
-///
-/// # Panics
-/// If `operation` does.
-pub fn hammer(threads: usize, each: u64, operation: impl Fn(u64) + Sync) -> Duration {
-    let start = Barrier::new(threads);
-    let work = |seed: u64| {
-        let mut keys = Keys::seeded(seed);
-        start.wait();
-        let begin = Instant::now();
-        for _ in 0..each {
-            operation(keys.draw());
-        }
-        begin.elapsed()
-    };
-    let work = &work;
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads as u64).map(|seed| scope.spawn(move || work(seed))).collect();
-        let times =
-            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        times.max().unwrap_or_default()
-    })
 }
 
 /// The runtime that every asynchronous contender gets: two workers, as a small service has.

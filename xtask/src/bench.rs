@@ -3,7 +3,7 @@
 //! Single figures wander between runs; contenders measured in one round share its weather, so the
 //! ratio of each round is what counts, and the median of these ratios is what gets reported.
 
-mod hit_ratio;
+mod program;
 mod report;
 mod rows;
 
@@ -28,11 +28,11 @@ const RESAMPLES: &str = "1001";
 const ROUNDS: usize = 9;
 
 pub(crate) fn main(args: &[String]) -> Result<()> {
-    let options = Options::parse(args)?;
     let metadata = workspace::metadata()?;
-    if options.suite.as_deref() == Some(hit_ratio::SUITE) {
-        return hit_ratio::main(&metadata);
+    if let Some((suite, args)) = args.split_first().filter(|(suite, _)| program::is_suite(suite)) {
+        return program::main(&metadata, suite, args);
     }
+    let options = Options::parse(args)?;
     let suites = build(&metadata, options.suite.as_deref())?;
     let home = metadata.target_directory.join("bench").into_std_path_buf();
     std::fs::create_dir_all(&home)?;
@@ -112,7 +112,7 @@ fn build(metadata: &Metadata, only: Option<&str>) -> Result<Vec<Suite>> {
     let targets = &benches(metadata)?.targets;
     let names: Vec<&str> = targets.iter().filter(|t| t.is_bench()).map(|t| t.name.as_str()).collect();
     if let Some(only) = only.filter(|only| !names.contains(only)) {
-        bail!("no suite {only:?}; there are {}, {}", names.join(", "), hit_ratio::SUITE);
+        bail!("no suite {only:?}; there are {}, {}", names.join(", "), program::SUITES.join(", "));
     }
     let mut command = cargo(&["bench", "--package", "benches", "--features", "peers", "--no-run"]);
     command.arg("--message-format=json-render-diagnostics");

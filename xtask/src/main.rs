@@ -27,7 +27,10 @@ cargo xtask <command>
   demo [--redis] [--serve]   the demo: a shop's service over SQLite, cached
   bench [suite] [--rounds N] [--baseline NAME]
                              benchmarks in interleaved rounds; report in target/bench/report.json
-  bench hit-ratio            hit ratios on generated workloads and the traces under CACHALOT_TRACES
+  bench memory [--rounds N] [--only TEXT]
+                             the memory engine beside its peers: times, bytes, bounds, expiry
+  bench hit-ratio [--only TEXT]
+                             hit ratios on generated workloads and the traces under CACHALOT_TRACES
   tidy [--fix]               the project's own rules: layers, effects, feature table, small builds, files
   features [--write-table]   each feature of each published crate alone; or rewrite the facade's feature table
   nightly [--minutes N]      the memory engine under the address sanitizer, the fuzz targets for N minutes

@@ -2,7 +2,8 @@
 //! is prevented.
 //!
 //! Prints a table; with `--report FILE` writes the same as JSON lines, a row each. `--rounds N`: how often the
-//! contenders measure themselves in turn. Without `--bench` everything is played once, as a check.
+//! contenders measure themselves in turn. `--only NAME`: one contender alone, to be profiled. Without `--bench`
+//! everything is played once, as a check.
 
 #![allow(missing_docs, reason = "a program")]
 
@@ -17,10 +18,11 @@ use std::path::PathBuf;
 use std::{env, fs, io};
 
 use allocation_counter::AllocationInfo;
+use benches::HOT_KEYS;
 
 use contender::Contender;
 use report::{Figure, Report};
-use scenes::{CROWD, Failure, HURRIED, Hurry, Storm, UNLUCKY};
+use scenes::{CROWD, Failure, HURRIED, Hits, Hurry, Storm, UNLUCKY};
 
 const ROUNDS: usize = 9;
 /// Of scenes that count and mostly sleep.
@@ -30,7 +32,7 @@ const COUNTING_ROUNDS: usize = 3;
 struct Entrant {
     name: &'static str,
     /// `None`: it keeps nothing.
-    hits: Option<fn() -> f64>,
+    hits: Option<fn(u64) -> Hits>,
     storm: fn() -> Storm,
     allocations: fn() -> AllocationInfo,
     failing: fn() -> Failure,
@@ -69,7 +71,10 @@ const ENTRANTS: &[Entrant] = &[
     Entrant::new::<peers::OnceCells>("once cells"),
 ];
 
-const HIT: Figure = lower("hit", "time", "ns/op");
+const HIT: Figure = lower("hit on 10,000 keys", "time", "ns/op");
+const HIT_CPU: Figure = lower(HIT.case, "CPU", "ns/op");
+const HIT_ON_ONE: Figure = lower("hit on one key", "time", "ns/op");
+const HIT_ON_ONE_CPU: Figure = lower(HIT_ON_ONE.case, "CPU", "ns/op");
 const STORM_CPU: Figure = lower("10,000 at a missing key", "CPU", "ms");
 
 const fn lower(case: &'static str, metric: &'static str, unit: &'static str) -> Figure {
@@ -79,17 +84,16 @@ const fn lower(case: &'static str, metric: &'static str, unit: &'static str) -> 
 fn main() -> io::Result<()> {
     let options = Options::parse()?;
     let mut report = Report::default();
-    rounds(options.rounds, "hits", |one| {
-        if let Some(hits) = one.hits {
-            report.add(HIT, one.name, hits());
-        }
-    });
-    rounds(options.rounds, "a crowd at a missing key", |one| add_storm(&mut report, one));
-    rounds(1, "what a crowd allocates", |one| add_allocations(&mut report, one));
+    let entrants = options.entrants();
+    rounds(options.rounds, &entrants, "hits", |one| add_hits(&mut report, one));
+    rounds(options.rounds, &entrants, "a crowd at a missing key", |one| add_storm(&mut report, one));
+    rounds(1, &entrants, "what a crowd allocates", |one| add_allocations(&mut report, one));
     let counting = options.rounds.min(COUNTING_ROUNDS);
-    rounds(counting, "a failing source", |one| add_failure(&mut report, one));
-    rounds(counting, "callers in a hurry", |one| add_hurry(&mut report, one));
-    report.compare(HIT, "quick_cache");
+    rounds(counting, &entrants, "a failing source", |one| add_failure(&mut report, one));
+    rounds(counting, &entrants, "callers in a hurry", |one| add_hurry(&mut report, one));
+    for hit in [HIT, HIT_CPU, HIT_ON_ONE, HIT_ON_ONE_CPU] {
+        report.compare(hit, "quick_cache");
+    }
     report.compare(STORM_CPU, "foyer");
     print!("\n{}", report.table());
     match options.report {
@@ -100,15 +104,20 @@ fn main() -> io::Result<()> {
 
 struct Options {
     rounds: usize,
+    only: Option<String>,
     report: Option<PathBuf>,
 }
 
 impl Options {
     fn parse() -> io::Result<Self> {
-        let usage =
-            || io::Error::new(io::ErrorKind::InvalidInput, "usage: stampede [--rounds N] [--report FILE]");
+        let usage = || {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "usage: stampede [--rounds N] [--only NAME] [--report FILE]",
+            )
+        };
         let (mut options, mut bench, mut args) =
-            (Self { rounds: ROUNDS, report: None }, false, env::args().skip(1));
+            (Self { rounds: ROUNDS, only: None, report: None }, false, env::args().skip(1));
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--bench" => bench = true,
@@ -116,6 +125,7 @@ impl Options {
                     let rounds = args.next().and_then(|rounds| rounds.parse().ok());
                     options.rounds = rounds.filter(|rounds| *rounds > 0).ok_or_else(usage)?;
                 }
+                "--only" => options.only = Some(args.next().ok_or_else(usage)?),
                 "--report" => options.report = Some(args.next().ok_or_else(usage)?.into()),
                 _ => return Err(usage()),
             }
@@ -125,13 +135,28 @@ impl Options {
         }
         Ok(options)
     }
+
+    fn entrants(&self) -> Vec<&'static Entrant> {
+        let wanted = |one: &&Entrant| self.only.as_deref().is_none_or(|only| only == one.name);
+        ENTRANTS.iter().filter(wanted).collect()
+    }
 }
 
 /// Each contender in turn, round after round; each round begins with another one.
-fn rounds(count: usize, scene: &str, mut play: impl FnMut(&Entrant)) {
+fn rounds(count: usize, entrants: &[&Entrant], scene: &str, mut play: impl FnMut(&Entrant)) {
     for round in 0..count {
         eprintln!("round {}/{count}  stampede  {scene}", round + 1);
-        (0..ENTRANTS.len()).for_each(|at| play(&ENTRANTS[(at + round) % ENTRANTS.len()]));
+        (0..entrants.len()).for_each(|at| play(entrants[(at + round) % entrants.len()]));
+    }
+}
+
+fn add_hits(report: &mut Report, one: &Entrant) {
+    if let Some(hits) = one.hits {
+        for (case, keys) in [(HIT.case, HOT_KEYS), (HIT_ON_ONE.case, 1)] {
+            let hits = hits(keys);
+            report.add(lower(case, "time", "ns/op"), one.name, hits.wall_ns);
+            report.add(lower(case, "CPU", "ns/op"), one.name, hits.cpu_ns);
+        }
     }
 }
 
@@ -164,5 +189,5 @@ fn add_hurry(report: &mut Report, one: &Entrant) {
     let higher = |metric, unit| Figure { case, metric, unit, better: "higher" };
     report.add(lower(case, "loads", "calls"), one.name, hurry.loads as f64);
     report.add(higher("served", "callers"), one.name, hurry.served as f64);
-    report.add(higher("filled afterwards", "caches"), one.name, f64::from(hurry.filled));
+    report.add(higher("filled afterwards", "of 1"), one.name, f64::from(hurry.filled));
 }

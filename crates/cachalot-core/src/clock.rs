@@ -180,29 +180,34 @@ impl Default for ManualClock {
     }
 }
 
-/// Wall time when the process first asked, and the monotonic clock at that moment.
+/// The machine's clock. A reading is one multiplication away from a timestamp, since every hit takes one.
 mod system {
-    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Duration, SystemTime};
 
     use super::Timestamp;
 
-    struct Anchor {
-        wall: Duration,
-        monotonic: Duration,
-    }
-
-    static ANCHOR: OnceLock<Anchor> = OnceLock::new();
+    /// Wall time in nanoseconds when the monotonic clock stood at zero; itself zero as long as nobody asked.
+    static ANCHOR: AtomicU64 = AtomicU64::new(0);
 
     #[inline]
-    fn at(monotonic: Duration) -> Timestamp {
-        let anchor = ANCHOR.get_or_init(|| Anchor {
-            wall: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
-            monotonic: precise(),
-        });
-        // A coarse reading may lie a tick before the anchor.
-        let time = (anchor.wall + monotonic).saturating_sub(anchor.monotonic);
-        Timestamp(time.as_secs() * 1000 + u64::from(time.subsec_millis()))
+    fn at(monotonic: u64) -> Timestamp {
+        let anchor = match ANCHOR.load(Ordering::Relaxed) {
+            0 => drop_anchor(),
+            anchor => anchor,
+        };
+        Timestamp(anchor.wrapping_add(monotonic) / 1_000_000)
+    }
+
+    #[cold]
+    fn drop_anchor() -> u64 {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let anchor = (wall.as_nanos() as u64).wrapping_sub(precise()).max(1);
+        // The first one counts.
+        match ANCHOR.compare_exchange(0, anchor, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => anchor,
+            Err(first) => first,
+        }
     }
 
     pub(super) fn now() -> Timestamp {
@@ -210,7 +215,7 @@ mod system {
     }
 
     pub(super) fn monotonic() -> Duration {
-        precise()
+        Duration::from_nanos(precise())
     }
 
     #[inline]
@@ -218,22 +223,23 @@ mod system {
         at(lagging())
     }
 
+    /// Nanoseconds since some moment in the past.
     #[cfg(all(target_os = "linux", not(cachalot_portable)))]
     mod reading {
         use rustix::time::{ClockId, clock_gettime};
-        use std::time::Duration;
 
-        fn read(id: ClockId) -> Duration {
+        #[inline]
+        fn read(id: ClockId) -> u64 {
             let time = clock_gettime(id);
-            Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+            time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
         }
 
-        pub(super) fn precise() -> Duration {
+        pub(super) fn precise() -> u64 {
             read(ClockId::Monotonic)
         }
 
         #[inline]
-        pub(super) fn lagging() -> Duration {
+        pub(super) fn lagging() -> u64 {
             read(ClockId::MonotonicCoarse)
         }
     }
@@ -241,14 +247,14 @@ mod system {
     #[cfg(not(all(target_os = "linux", not(cachalot_portable))))]
     mod reading {
         use std::sync::OnceLock;
-        use std::time::{Duration, Instant};
+        use std::time::Instant;
 
-        pub(super) fn precise() -> Duration {
+        pub(super) fn precise() -> u64 {
             static START: OnceLock<Instant> = OnceLock::new();
-            START.get_or_init(Instant::now).elapsed()
+            START.get_or_init(Instant::now).elapsed().as_nanos() as u64
         }
 
-        pub(super) fn lagging() -> Duration {
+        pub(super) fn lagging() -> u64 {
             precise()
         }
     }

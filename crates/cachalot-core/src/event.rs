@@ -89,7 +89,7 @@ pub enum LoadOutcome {
     Ok,
     /// With its own error.
     Error,
-    /// Not within the hard timeout.
+    /// Not within the time that a load may run.
     Timeout,
     /// By a panic.
     Panicked,

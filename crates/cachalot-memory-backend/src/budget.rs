@@ -1,6 +1,6 @@
 //! The bound on the total weight, kept by reservation.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// One counter for all shards. Weight is reserved before an entry is published and released after it is
 /// taken out, so that what the shards hold never exceeds the capacity, not even for a moment.
@@ -20,6 +20,11 @@ impl Budget {
 
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether less than a sixteenth is left.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.used() >= self.capacity - self.capacity / 16
     }
 
     /// Turns a reservation of `held` into one of `wanted`, if there is room.

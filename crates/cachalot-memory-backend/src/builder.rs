@@ -54,7 +54,7 @@ impl<K, T> MemoryBuilder<K, T> {
 
     /// The number of shards, rounded up to a power of two. More let more threads in at once, and each then
     /// sees a smaller part of the traffic to evict by. Default: 64, or four per core if that is more, and fewer if a shard would hold
-    /// less than about 64 entries. The bound is on the sum of all shards in any case.
+    /// less than about 512 entries. The bound is on the sum of all shards in any case.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
@@ -133,7 +133,7 @@ const MAX_SHARDS: usize = 1 << 16;
 
 const USUAL_SHARDS: usize = 64;
 
-const ENTRIES_PER_SHARD: u64 = 64;
+const ENTRIES_PER_SHARD: u64 = 512;
 
 /// Bytes per entry besides key and value, on the safe side: tag, mark, trace and ghost (13), times (up to 8),
 /// a weight (8, if weighed), a fifth of all that and of the entry for spare cells, and what the allocator adds

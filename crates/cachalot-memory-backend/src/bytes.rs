@@ -11,7 +11,7 @@ use cachalot_core::{
     PutReply, Record, Removed, Result, Timestamp, Token,
 };
 
-use crate::memory::Change;
+use crate::write::Change;
 use crate::{Memory, Stats};
 
 mod record;

@@ -40,8 +40,15 @@ pub use bytes::MemoryBackend;
 mod budget;
 mod life;
 mod policy;
+#[allow(unsafe_code, reason = "a table is replaced while readers are in it")]
+mod published;
+mod read;
+mod readers;
+#[allow(unsafe_code, reason = "keys and values lie inline, and some are read without a lock")]
+mod set;
 mod shard;
-#[allow(unsafe_code, reason = "keys and values lie inline, without a tag of their own")]
-mod slots;
 #[allow(unsafe_code, reason = "an unlock is a plain store")]
 mod sync;
+mod table;
+mod tuner;
+mod write;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -11,12 +10,16 @@ use equivalent::Equivalent;
 
 use crate::budget::Budget;
 use crate::builder::{MemoryBuilder, Weigh};
-use crate::life::{LIFE, Life, has_come};
+use crate::life::{Life, has_come};
 use crate::once::Flights;
-use crate::shard::{Fences, Gone, STRIPES, Shard};
-use crate::slots::{Found as Held, Slot, WAYS};
+use crate::policy::Slot;
+use crate::read::Standing;
+use crate::readers::Readers;
+use crate::shard::{Around, STRIPES, Shard, Writing};
 use crate::stats::Stats;
-use crate::sync::{Guard, Lock};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::tuner::Tuner;
+use crate::write::Right;
 
 /// A bounded concurrent cache: values `T` under keys `K`, each with its own times.
 ///
@@ -51,17 +54,19 @@ use crate::sync::{Guard, Lock};
 /// # Ok::<_, cachalot_core::Error>(())
 /// ```
 pub struct Memory<K, T> {
-    shards: Box<[Lock<Shard<K, T>>]>,
-    budget: Budget,
-    weigh: Weigh<K, T>,
-    clock: Clock,
+    shards: Box<[Shard<K, T>]>,
     hasher: RandomState,
+    pub(crate) clock: Clock,
+    pub(crate) readers: Readers,
+    pub(crate) tuner: Tuner,
+    pub(crate) budget: Budget,
+    pub(crate) weigh: Weigh<K, T>,
     /// Where the next eviction beyond the own shard looks first.
-    evict_at: AtomicUsize,
+    pub(crate) evict_at: AtomicUsize,
     /// The shard in which expired entries are being collected.
-    sweep_at: AtomicUsize,
+    pub(crate) sweep_at: AtomicUsize,
     /// Whether any entry ever had an end.
-    any_timed: AtomicBool,
+    pub(crate) any_timed: AtomicBool,
     /// What threads load by `get_or_insert_with`.
     pub(crate) flights: Flights<K, T>,
 }
@@ -97,20 +102,18 @@ impl<K, T> Memory<K, T> {
         let shards = builder.shard_count().next_power_of_two();
         let (each, entries) = (builder.weigh.each(), builder.entries_per_shard(shards));
         Self {
-            shards: (0..shards).map(|_| Lock::new(Shard::new(each, entries))).collect(),
+            shards: (0..shards).map(|_| Shard::new(each, entries)).collect(),
+            hasher: RandomState::new(),
+            clock: builder.clock,
+            readers: Readers::new(),
+            tuner: Tuner::new(),
             budget: Budget::new(builder.capacity),
             weigh: builder.weigh,
-            clock: builder.clock,
-            hasher: RandomState::new(),
             evict_at: AtomicUsize::new(0),
             sweep_at: AtomicUsize::new(0),
             any_timed: AtomicBool::new(false),
             flights: Flights::new(),
         }
-    }
-
-    pub(crate) fn clock(&self) -> &Clock {
-        &self.clock
     }
 
     /// The weight of what is held, expired entries not yet collected included. Never above the capacity.
@@ -125,7 +128,7 @@ impl<K, T> Memory<K, T> {
 
     /// The number of entries, expired ones not yet collected included. Takes each shard's lock in turn.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.each_shard().map(|shard| shard.len()).sum()
     }
 
     /// Whether it holds nothing. As [`Memory::len`].
@@ -136,13 +139,11 @@ impl<K, T> Memory<K, T> {
     /// Figures for people and metrics. Takes each shard's lock in turn.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats { capacity: self.capacity(), ..Stats::default() };
-        for shard in &self.shards {
-            let shard = shard.lock();
-            let counts = shard.counts;
+        (stats.hits, stats.misses) = self.readers.counts();
+        for shard in self.each_shard() {
+            let counts = shard.counts();
             stats.entries += shard.len() as u64;
             stats.weight += shard.weight();
-            stats.hits += shard.hits;
-            stats.misses += shard.misses;
             stats.inserts += counts.inserts;
             stats.evicted += counts.evicted;
             stats.expired += counts.expired;
@@ -155,10 +156,9 @@ impl<K, T> Memory<K, T> {
     /// Drops everything and revokes every fence. What others insert meanwhile may stay.
     pub fn clear(&self) {
         let mut garbage = Vec::with_capacity(self.shards.len());
-        for shard in &self.shards {
-            let mut shard = shard.lock();
+        for mut shard in self.each_shard() {
             let weight = shard.weight();
-            shard.fences.void_all();
+            shard.fences().void_all();
             garbage.push(shard.take_all());
             self.budget.release(weight);
         }
@@ -166,14 +166,51 @@ impl<K, T> Memory<K, T> {
 
     /// Revokes every fence. What is held stays.
     pub fn void_all(&self) {
-        for shard in &self.shards {
-            shard.lock().fences.void_all();
+        for mut shard in self.each_shard() {
+            shard.fences().void_all();
         }
+    }
+
+    /// The shards, one after the other, each for its writer.
+    fn each_shard(&self) -> impl Iterator<Item = Writing<'_, K, T>> {
+        (0..self.shards.len()).map(|at| self.write(at))
+    }
+
+    /// A shard, for its writer. Never asked for by one who has another.
+    #[inline]
+    pub(crate) fn write(&self, at: usize) -> Writing<'_, K, T> {
+        self.nth(at).write(Around { readers: &self.readers, hasher: &self.hasher, number: at })
+    }
+
+    #[inline]
+    pub(crate) fn nth(&self, at: usize) -> &Shard<K, T> {
+        // The number of shards is a power of two.
+        &self.shards[at & (self.shards.len() - 1)]
+    }
+
+    pub(crate) fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Bits that the tables within a shard use least.
+    #[inline]
+    pub(crate) fn shard_index(&self, hash: u64) -> usize {
+        (hash >> 40) as usize & (self.shards.len() - 1)
+    }
+
+    pub(crate) fn fence_slot(&self, hash: u64) -> usize {
+        self.shard_index(hash) * STRIPES + stripe(hash)
+    }
+
+    #[inline]
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.hasher.hash_one(key)
     }
 }
 
 impl<K: Hash + Eq, T> Memory<K, T> {
     /// A copy of the fresh value under `key`.
+    #[inline]
     pub fn get<Q>(&self, key: &Q) -> Option<T>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -184,33 +221,24 @@ impl<K: Hash + Eq, T> Memory<K, T> {
 
     /// What `read` makes of the fresh value under `key`, without a copy. `read` runs under the lock of a
     /// shard: it must be quick, and it must not use this memory, or it waits for itself.
+    #[inline]
     pub fn get_with<Q, R>(&self, key: &Q, read: impl FnOnce(&T) -> R) -> Option<R>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.read(key, |value, life, at| {
-            // Without an end there is no time, and no need for one.
-            let fresh = at.is_none_or(|at| !life.invalidated && !has_come(&self.clock, at, life.soft));
-            fresh.then(|| read(value))
-        })
+        self.read(key, |value, standing| (standing.freshness == Freshness::Fresh).then(|| read(value)))
     }
 
     /// A copy of the value under `key`, fresh or not, unless it is past its hard expiry.
+    #[inline]
     pub fn find<Q>(&self, key: &Q) -> Option<Found<T>>
     where
         Q: Hash + Equivalent<K> + ?Sized,
         T: Clone,
     {
-        self.read(key, |value, life, at| {
+        self.read(key, |value, Standing { freshness, stale_for, at }| {
             let at = at.unwrap_or_else(|| self.clock.coarse());
-            let freshness = if life.invalidated {
-                Freshness::Invalidated
-            } else if has_come(&self.clock, at, life.soft) {
-                Freshness::Stale
-            } else {
-                Freshness::Fresh
-            };
-            Some(Found { value: value.clone(), freshness, stale_for: at.since(life.soft), at })
+            Some(Found { value: value.clone(), freshness, stale_for, at })
         })
     }
 
@@ -252,9 +280,9 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         {
             let mut shard = self.shard(hash);
             let slot = shard.find(hash, key);
-            shard.fences.void(stripe(hash));
+            shard.fences().void(stripe(hash));
             life = shard.life(slot?);
-            gone = self.take(&mut shard, slot?);
+            gone = self.take(&mut shard, slot?, hash);
         }
         let (key, value) = gone?;
         // Before the value is on its way out: the language forgets a return value if a local's `Drop` panics.
@@ -273,7 +301,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         let _gone;
         let mut shard = self.shard(hash);
         let slot = shard.find(hash, key);
-        shard.fences.void(stripe(hash));
+        shard.fences().void(stripe(hash));
         let Some(slot) = slot else { return false };
         let life = shard.life(slot);
         let lives = !has_come(&self.clock, now, life.hard);
@@ -281,8 +309,8 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         self.any_timed.store(true, Ordering::Relaxed);
         shard.set_life(slot, life, now);
         if has_come(&self.clock, now, life.hard) {
-            shard.counts.expired += 1;
-            _gone = self.take(&mut shard, slot);
+            shard.counts_mut().expired += 1;
+            _gone = self.take(&mut shard, slot, hash);
         }
         lives
     }
@@ -294,7 +322,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let hash = self.hash(key);
-        let generation = self.shard(hash).fences.generation(stripe(hash));
+        let generation = self.shard(hash).fences().generation(stripe(hash));
         Fence::new(self.fence_slot(hash), generation)
     }
 
@@ -313,359 +341,28 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let hash = self.hash(key);
-        self.shard(hash).fences.void(stripe(hash));
+        self.shard(hash).fences().void(stripe(hash));
     }
 }
 
-/// By what right a value is stored, and whose rights end with it.
-pub(crate) enum Right {
-    /// Nobody's leave is asked; all fences of the key are revoked.
-    Always,
-    /// A fence that still stands.
-    Reader(Fence),
-    /// A fence that still stands; all others of the key are revoked.
-    Writer(Fence),
-}
-
-impl Right {
-    fn revoke_others(&self, fences: &mut Fences, hash: u64) {
-        if !matches!(self, Self::Reader(_)) {
-            fences.void(stripe(hash));
-        }
-    }
-}
-
-/// One step of a read-modify-write; see [`Memory::update`].
-#[cfg(feature = "bytes")]
-pub(crate) enum Change<T> {
-    Keep,
-    Put(T, Timestamp),
-    Remove,
-}
-
-#[cfg(feature = "bytes")]
-impl<K: Hash + Eq + Clone, T> Memory<K, T> {
-    /// Decides under the lock of the shard what becomes of `key`. `decide` sees the value and answers
-    /// with the change and the result; it runs again if room had to be made meanwhile. It must not use this
-    /// memory, and the weigher runs under the lock too.
-    pub(crate) fn update<R>(&self, key: &K, mut decide: impl FnMut(Option<&T>) -> (Change<T>, R)) -> R {
-        let hash = self.hash(key);
-        let mut garbage = Garbage::new();
-        let mut due = false;
-        let result = loop {
-            let mut _old = None;
-            let now = self.clock.coarse();
-            let mut shard = self.shard(hash);
-            let mut slot = shard.find(hash, key);
-            if slot.is_some_and(|slot| has_come(&self.clock, now, shard.life(slot).hard)) {
-                shard.counts.expired += 1;
-                garbage.extend(slot.take().and_then(|slot| self.take(&mut shard, slot)));
-            }
-            let held = slot.and_then(|_| shard.look_up(hash, key));
-            let (change, result) = decide(held.map(|held| held.value));
-            let (value, hard) = match change {
-                Change::Put(value, hard) => (value, hard),
-                Change::Keep => break result,
-                Change::Remove => {
-                    garbage.extend(slot.and_then(|slot| self.take(&mut shard, slot)));
-                    break result;
-                }
-            };
-            let weight = self.weigh.of(key, &value);
-            if weight > self.budget.capacity() {
-                shard.counts.rejected += 1;
-                garbage.extend(slot.and_then(|slot| self.take(&mut shard, slot)));
-                break result;
-            }
-            let new = New { hash, weight, life: Life::new(hard, hard), now, entry: (key.clone(), value) };
-            match self.place(&mut shard, slot, new, &mut garbage) {
-                Ok(old) => {
-                    _old = old;
-                    due = is_due(&shard);
-                    break result;
-                }
-                Err(_) => self.make_room(shard, hash, &mut garbage),
-            }
-        };
-        if due {
-            self.pay();
-        }
-        result
-    }
-}
-
-impl<K: Hash + Eq, T> Memory<K, T> {
-    /// What `read` makes of an entry before its hard expiry; `None` from it counts as a miss. It gets the time
-    /// if the entry has an end.
-    #[inline]
-    fn read<Q, R>(&self, key: &Q, read: impl FnOnce(&T, &Life, Option<Timestamp>) -> Option<R>) -> Option<R>
-    where
-        Q: Hash + Equivalent<K> + ?Sized,
-    {
-        let hash = self.hash(key);
-        // Declared before the guard, so dropped after it.
-        let _gone;
-        let mut shard = self.shard(hash);
-        let Some(Held { slot, mark, value }) = shard.look_up(hash, key) else {
-            shard.misses += 1;
-            return None;
-        };
-        let result = if mark & LIFE == 0 {
-            read(value, &Life::ENDLESS, None)
-        } else {
-            let (life, now) = (shard.life(slot), self.clock.coarse());
-            if has_come(&self.clock, now, life.hard) {
-                shard.counts.expired += 1;
-                shard.misses += 1;
-                _gone = self.take(&mut shard, slot);
-                return None;
-            }
-            read(value, &life, Some(now))
-        };
-        if result.is_some() {
-            shard.hits += 1;
-            shard.touch(slot, mark);
-        } else {
-            shard.misses += 1;
-        }
-        result
+impl<K, T> Memory<K, T> {
+    /// The shard of a hash, for its writer.
+    fn shard(&self, hash: u64) -> Writing<'_, K, T> {
+        self.write(self.shard_index(hash))
     }
 
-    /// Stores if `right` still stands. The right is looked at, and others are revoked, in the same step as
-    /// the value changes.
-    pub(crate) fn store(&self, key: K, value: T, life: Life, right: Right) -> Commit {
-        // Without an end there is no need for the time.
-        let now = if life.is_endless() { Timestamp::default() } else { self.clock.coarse() };
-        self.store_at(now, key, value, life, right)
-    }
-
-    fn store_at(&self, mut now: Timestamp, key: K, value: T, life: Life, right: Right) -> Commit {
-        let (hash, weight) = (self.hash(&key), self.weigh.of(&key, &value));
-        // All three are dropped after the guard.
-        let mut entry = (key, value);
-        let mut garbage = Garbage::new();
-        let mut _old = None;
-        let due = loop {
-            let mut shard = self.shard(hash);
-            let slot = shard.find(hash, &entry.0);
-            if !self.allows(&shard, hash, &right) {
-                shard.counts.revoked += 1;
-                return Commit::Revoked;
-            }
-            let heavy = weight > self.budget.capacity();
-            if heavy || has_come(&self.clock, now, life.hard) {
-                shard.counts.rejected += u64::from(heavy);
-                right.revoke_others(&mut shard.fences, hash);
-                garbage.extend(slot.and_then(|slot| self.take(&mut shard, slot)));
-                return Commit::Rejected;
-            }
-            match self.place(&mut shard, slot, New { hash, weight, life, now, entry }, &mut garbage) {
-                Ok(old) => {
-                    right.revoke_others(&mut shard.fences, hash);
-                    _old = old;
-                    break is_due(&shard);
-                }
-                Err(back) => entry = back,
-            }
-            self.make_room(shard, hash, &mut garbage);
-            if !life.is_endless() {
-                now = self.clock.coarse();
-            }
-        };
-        if due {
-            self.pay();
-        }
-        Commit::Stored
-    }
-
-    /// Publishes an entry if its weight can be reserved, if need be at the cost of others in this shard; hands
-    /// it back if another shard has to give. What it replaces, or the key it did not need, is handed out to be
-    /// dropped.
-    fn place(
-        &self,
-        shard: &mut Shard<K, T>,
-        slot: Option<Slot>,
-        new: New<K, T>,
-        garbage: &mut Garbage<K, T>,
-    ) -> Result<Option<(K, T)>, (K, T)> {
-        let before = slot.map_or(0, |slot| shard.weight_of(slot));
-        // What is held of the reservations: that of the replaced, and those of victims.
-        let mut credit = before;
-        while shard.is_full() && slot.is_none() || !self.budget.exchange(credit, new.weight) {
-            let now = (!new.life.is_endless()).then_some(new.now);
-            let victim = if self.has_its_part(shard, slot) { self.evict(shard, slot, now) } else { None };
-            let Some(gone) = victim else {
-                self.budget.release(credit - before);
-                return Err(new.entry);
-            };
-            credit += gone.weight;
-            garbage.extend(Some(gone.entry));
-        }
-        let New { hash, weight, life, now, entry } = new;
-        if !life.is_endless() && !self.any_timed.load(Ordering::Relaxed) {
-            self.any_timed.store(true, Ordering::Relaxed);
-        }
-        let Some(slot) = slot else {
-            return shard.add(hash, weight, life, now, entry).map(|()| None);
-        };
-        let (key, value) = entry;
-        Ok(shard.replace(slot, weight, life, now, value).map(|old| (key, old)))
-    }
-
-    /// Whether a shard is the one to give: it has something besides the slot to be `replaced`, which may hold
-    /// the right to replace it, and no less than its part of the weight.
-    fn has_its_part(&self, shard: &Shard<K, T>, replaced: Option<Slot>) -> bool {
-        let has_others = shard.len() > usize::from(replaced.is_some());
-        has_others && (shard.weight() >= self.part() || shard.is_full())
-    }
-
-    /// A shard's part of the weight.
-    fn part(&self) -> u64 {
-        // The number of shards is a power of two.
-        self.budget.used() >> self.shards.len().trailing_zeros()
-    }
-
-    /// Takes one entry out of another shard than that of `hash`. Never waits for a lock while it holds one.
-    fn make_room(&self, shard: Guard<'_, Shard<K, T>>, hash: u64, garbage: &mut Garbage<K, T>) {
-        drop(shard);
-        let part = self.part();
-        let start = self.evict_at.fetch_add(1, Ordering::Relaxed);
-        for least in [part.max(1), 1] {
-            for step in 0..self.shards.len() {
-                let at = start.wrapping_add(step) & (self.shards.len() - 1);
-                if at == self.shard_index(hash) {
-                    continue;
-                }
-                let mut other = self.nth(at).lock();
-                if other.weight() >= least {
-                    let Some(gone) = self.evict(&mut other, None, None) else {
-                        return;
-                    };
-                    self.budget.release(gone.weight);
-                    return garbage.extend(Some(gone.entry));
-                }
-            }
-        }
-        // What was there has just left by other hands: the next try finds room, or this shard has its part.
-        std::thread::yield_now();
-    }
-
-    /// The weight stays reserved. `now`: the time, if it is known.
-    fn evict(
-        &self,
-        shard: &mut Shard<K, T>,
-        spared: Option<Slot>,
-        now: Option<Timestamp>,
-    ) -> Option<Gone<K, T>> {
-        shard.evict(|| now.unwrap_or_else(|| self.clock.coarse()), spared)
-    }
-
-    fn take(&self, shard: &mut Shard<K, T>, slot: Slot) -> Option<(K, T)> {
-        let gone = shard.take(slot)?;
+    /// Takes an entry out and releases its weight.
+    pub(crate) fn take(&self, shard: &mut Writing<'_, K, T>, slot: Slot, hash: u64) -> Option<(K, T)> {
+        let gone = shard.take(slot, hash)?;
         self.budget.release(gone.weight);
         Some(gone.entry)
-    }
-
-    /// A write's part in collecting expired entries: a bounded walk every few writes, shard after shard.
-    #[cold]
-    fn pay(&self) {
-        if !self.any_timed.load(Ordering::Relaxed) {
-            return;
-        }
-        let (now, mut steps) = (self.clock.coarse(), SWEEP_STEPS);
-        // Dropped after the guard.
-        let mut garbage = Vec::new();
-        for _ in 0..self.shards.len() {
-            let at = self.sweep_at.load(Ordering::Relaxed);
-            let mut shard = self.nth(at).lock();
-            let collected = garbage.len();
-            let done = shard.sweep(now, &mut steps, &mut garbage);
-            let weight = garbage[collected..].iter().map(|gone| gone.weight).sum();
-            self.budget.release(weight);
-            if done {
-                self.sweep_at.store(at.wrapping_add(1), Ordering::Relaxed);
-            }
-            if steps == 0 {
-                break;
-            }
-        }
-    }
-
-    fn allows(&self, shard: &Shard<K, T>, hash: u64, right: &Right) -> bool {
-        let (Right::Reader(fence) | Right::Writer(fence)) = right else {
-            return true;
-        };
-        let same_key = fence.slot() == self.fence_slot(hash);
-        same_key && fence.generation() == shard.fences.generation(stripe(hash))
-    }
-
-    fn fence_slot(&self, hash: u64) -> usize {
-        self.shard_index(hash) * STRIPES + stripe(hash)
-    }
-
-    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        self.hasher.hash_one(key)
-    }
-
-    #[inline]
-    fn shard(&self, hash: u64) -> Guard<'_, Shard<K, T>> {
-        self.nth(self.shard_index(hash)).lock()
-    }
-
-    /// Bits that the tables within a shard use least.
-    fn shard_index(&self, hash: u64) -> usize {
-        (hash >> 40) as usize & (self.shards.len() - 1)
-    }
-
-    fn nth(&self, at: usize) -> &Lock<Shard<K, T>> {
-        // The number of shards is a power of two.
-        &self.shards[at & (self.shards.len() - 1)]
-    }
-}
-
-/// An entry to be published, and the time if it has an end.
-struct New<K, T> {
-    hash: u64,
-    weight: u64,
-    life: Life,
-    now: Timestamp,
-    entry: (K, T),
-}
-
-/// What is to be dropped after all locks are released. The first one needs no allocation.
-struct Garbage<K, T> {
-    first: Option<(K, T)>,
-    more: Vec<(K, T)>,
-}
-
-impl<K, T> Garbage<K, T> {
-    fn new() -> Self {
-        Self { first: None, more: Vec::new() }
-    }
-
-    fn extend(&mut self, entry: Option<(K, T)>) {
-        if self.first.is_none() {
-            self.first = entry;
-        } else {
-            self.more.extend(entry);
-        }
     }
 }
 
 /// Bits that choose neither the shard nor the place within it.
-fn stripe(hash: u64) -> usize {
+pub(crate) fn stripe(hash: u64) -> usize {
     (hash >> 34) as usize % STRIPES
 }
-
-/// Whether a write to this shard is one that pays.
-fn is_due<K, T>(shard: &Shard<K, T>) -> bool {
-    shard.counts.inserts % SWEEP_EVERY == 0
-}
-
-/// Every so many writes one walk over so many cells: eight a write, so all cells are seen while a seventh as
-/// many entries are written.
-const SWEEP_EVERY: u64 = 8;
-const SWEEP_STEPS: usize = 4 * WAYS;
 
 impl<K, T> fmt::Debug for Memory<K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -172,7 +172,7 @@ impl<K: Hash + Eq, T: Clone> Memory<K, T> {
             return Ok(value);
         }
         let Made { value, ttl } = make().map_err(TryInsertError::Loader)?;
-        let end = ttl.map(|ttl| self.clock().now() + ttl);
+        let end = ttl.map(|ttl| self.clock.now() + ttl);
         // Stored or not, the value is there for those who asked in time.
         self.commit(fence, key.to_owned().into(), value.clone(), end.map(|end| (end, end)));
         lead.land(&value);

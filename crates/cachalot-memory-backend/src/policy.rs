@@ -1,441 +1,385 @@
-//! What to evict: S3-FIFO over the slots of a shard.
+//! What to evict: reuse distance decides, and small shadows choose how strictly.
 //!
-//! New entries pass a small queue, about a tenth of the weight; those read meanwhile move on to the main
-//! queue, which gives every read entry another round. What leaves the small queue unread is remembered by
-//! its hash; if it comes back it goes to the main queue at once. Knows neither keys nor values.
+//! After LIRS (Jiang, Zhang, SIGMETRICS 2002), without its lists: a key that comes back sooner than a kept
+//! entry was last read takes its place; what comes for the first time is on trial, in a small part of the
+//! capacity. A hit writes into its entry only. Entries lie in sets, and know their age by an epoch that misses
+//! advance; a victim is looked for in the set of the new key, then in two sets under a hand. Keys that were
+//! evicted are remembered for a while, four times as many as are held.
 //!
-//! Source: Yang et al., "FIFO Queues are All You Need for Cache Eviction", SOSP 2023.
+//! Knows neither keys nor values. How large the part on trial is, and whether long unread entries drain away,
+//! is a [`Config`], voted for by the [`Chooser`].
 
-use crate::slots::{Slot, Slots};
+mod chooser;
+pub(crate) use chooser::Chooser;
+mod ghost;
+use ghost::Ghost;
+mod ways;
+pub(crate) use ways::{State, WAYS, Ways};
 
-/// Orders the entries of one shard. What it knows of one of them are four bits of the slot's mark and a link.
-#[derive(Default)]
-pub(crate) struct Policy {
-    small: Queue,
-    main: Queue,
-    ghost: Ghost,
+/// The place of an entry: set and way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) set: usize,
+    pub(crate) way: usize,
 }
 
-/// How often read: two bits, as in the paper.
-const READS: u8 = 0b0011;
-/// In the main queue; without it, in the small one.
-const MAIN: u8 = 0b0100;
-/// In a queue. A slot that is emptied stays in, and its next entry takes over the place.
-const QUEUED: u8 = 0b1000;
+/// The sets that a policy rules. All have the same number of ways.
+pub(crate) trait Sets {
+    fn count(&self) -> usize;
 
-/// The bits of a mark that belong to the policy.
-pub(crate) const POLICY: u8 = READS | MAIN | QUEUED;
+    /// What `look` makes of a set. Nobody else reads or changes it meanwhile.
+    fn with<R>(&mut self, set: usize, look: impl FnOnce(&mut Ways) -> R) -> R;
+}
 
-/// The small queue's share of the weight is one in this many.
-const SMALL_SHARE: u64 = 10;
+/// How strict to be with newcomers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Config {
+    /// The share of the capacity that is on trial.
+    trial: f64,
+    /// One miss in this many displaces a kept entry that is older than the ghost reaches; 0 is never.
+    drain: u64,
+}
 
-/// Entries given another round by one eviction. Bounds its cost; the next one goes on from there.
-const MAX_STEPS: usize = 64;
+/// What the shadows try. A loop wants few on trial, recency many; in a loop longer than the ghost remembers
+/// nothing may drain.
+pub(crate) const CONFIGS: [Config; 4] = [
+    Config { trial: 0.01, drain: 0 },
+    Config { trial: 0.05, drain: 32 },
+    Config { trial: 0.2, drain: 32 },
+    Config { trial: 0.5, drain: 32 },
+];
+
+/// The configuration to begin with.
+pub(crate) const START: usize = 1;
+
+/// The ghost remembers this many times the capacity, keys as well as misses.
+const REMEMBERED: usize = 4;
+
+/// Epochs of the ghost in as many misses as the capacity has entries.
+const GHOST_EPOCHS: usize = 12;
+
+/// Entries have finer epochs than ghosts, this many to one.
+const FINE: u16 = 16;
+
+/// Sets under the hand among which the oldest entry on trial is evicted.
+const WINDOW: usize = 2;
+
+/// Sets, the key's own first, in which the oldest kept entry is looked for.
+const KEPT_WINDOW: usize = 2;
+
+/// The ages of one set are looked after every so many misses: of all sets in a few hundred epochs.
+const AGING: u64 = 16;
+
+/// What is known of the sets of one shard as a whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    /// How many entries there are room for, as far as is known.
+    capacity: usize,
+    held: usize,
+    kept: usize,
+    trial_hand: usize,
+    kept_hand: usize,
+    age_hand: usize,
+    /// The age at which entries on trial were evicted lately.
+    victim_age: f32,
+    ghost: Ghost,
+    misses: u64,
+    now: u16,
+    /// Misses since the last epoch began, in parts of `capacity`.
+    part: usize,
+}
+
+/// An entry that is to go, and whether that is for want of room in its set.
+pub(crate) struct Victim {
+    pub(crate) slot: Slot,
+    crowded_out: bool,
+}
 
 impl Policy {
-    /// An entry was put into `slot`.
-    pub(crate) fn insert<K, T>(&mut self, slots: &mut Slots<K, T>, slot: Slot) {
-        self.ghost.grow_to(slots.len());
-        let returned = self.ghost.recall(slots.hash(slot));
-        let (mark, weight) = (slots.mark(slot), slots.weight(slot));
-        if mark & QUEUED == 0 {
-            return self.push(slots, slot, if returned { MAIN } else { 0 });
-        }
-        slots.set_mark(slot, mark & (MAIN | QUEUED) | u8::from(returned));
-        self.queue(mark).weight += weight;
-    }
-
-    /// The entry in `slot`, whose mark is `mark`, was read or written.
-    #[inline]
-    pub(crate) fn touch<K, T>(&mut self, slots: &mut Slots<K, T>, slot: Slot, mark: u8) {
-        if mark & READS != READS {
-            slots.set_mark(slot, mark + 1);
+    /// For about `capacity` entries.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            capacity: capacity.max(1),
+            held: 0,
+            kept: 0,
+            trial_hand: 0,
+            kept_hand: 0,
+            age_hand: 0,
+            victim_age: 0.0,
+            ghost: Ghost::default(),
+            misses: 0,
+            now: 0,
+            part: 0,
         }
     }
 
-    /// The entry in `slot` weighs `weight` from now on.
-    pub(crate) fn reweigh<K, T>(&mut self, slots: &mut Slots<K, T>, slot: Slot, weight: u64) {
-        let before = slots.weight(slot);
-        let queue = self.queue(slots.mark(slot));
-        queue.weight = queue.weight - before + weight;
-        slots.set_weight(slot, weight);
+    /// The present epoch.
+    pub(crate) fn now(&self) -> u16 {
+        self.now
     }
 
-    /// The weight of all entries.
-    pub(crate) fn weight(&self) -> u64 {
-        self.small.weight.saturating_add(self.main.weight)
+    /// Reckons with room for about `capacity` entries from now on.
+    pub(crate) fn resize(&mut self, capacity: usize) {
+        self.capacity = capacity.max(1);
     }
 
-    /// The entry in `slot` is about to be taken out for a reason of its own.
-    pub(crate) fn remove<K, T>(&mut self, slots: &mut Slots<K, T>, slot: Slot) {
-        let mark = slots.mark(slot);
-        self.queue(mark).weight -= slots.weight(slot);
-        slots.set_mark(slot, mark & (MAIN | QUEUED));
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
     }
 
-    /// Chooses an entry to evict, never `spared`, and forgets it, apart from a trace of its hash. `None` if
-    /// there is no other. The caller takes it out.
-    pub(crate) fn evict<K, T>(&mut self, slots: &mut Slots<K, T>, spared: Option<Slot>) -> Option<Slot> {
-        let (mut steps, mut aside) = (MAX_STEPS, None);
-        let victim = loop {
-            let place = self.next_place();
-            let Some(slot) = self.pop(slots, place) else {
-                break None;
-            };
-            let mark = slots.mark(slot);
-            if Some(slot) == spared {
-                aside = Some(mark);
-            } else if mark & READS == 0 || steps == 0 {
-                break Some(slot);
-            } else {
-                steps -= 1;
-                let left = if place == MAIN { (mark & READS) - 1 } else { 0 };
-                self.push(slots, slot, MAIN | left);
+    /// Counts a miss, and tells the state of the new entry. It is kept if its key was seen more recently than a
+    /// kept entry. `pressed`: there is hardly room left. `hash` must not depend on the set.
+    pub(crate) fn admit(
+        &mut self,
+        sets: &mut impl Sets,
+        own: usize,
+        hash: u64,
+        pressed: bool,
+        config: Config,
+    ) -> State {
+        self.advance(sets);
+        let room = self.kept < config.kept_max(self.capacity);
+        let keep = if pressed { self.proves_itself(sets, own, hash, room, config) } else { room };
+        if keep { State::Kept } else { State::Trial }
+    }
+
+    fn proves_itself(
+        &mut self,
+        sets: &mut impl Sets,
+        own: usize,
+        hash: u64,
+        room: bool,
+        config: Config,
+    ) -> bool {
+        let now = self.ghost_now();
+        self.ghost.sweep(now);
+        match self.ghost.take(hash, now) {
+            Some(age) => room || age < self.bottom_age(sets, own),
+            None if config.drains(self.misses) => {
+                usize::from(self.bottom_age(sets, own)) > REMEMBERED * GHOST_EPOCHS
             }
-        };
-        if let (Some(spared), Some(mark)) = (spared, aside) {
-            self.push(slots, spared, mark);
+            None => false,
         }
-        if slots.mark(victim?) & MAIN == 0 {
-            self.ghost.remember(slots.hash(victim?));
+    }
+
+    /// An entry was put into the set `own`, in such a state.
+    pub(crate) fn placed(&mut self, sets: &mut impl Sets, own: usize, state: State, config: Config) {
+        self.held += 1;
+        if state == State::Kept {
+            self.count_kept(sets, own, config);
         }
-        // Most evictions wait for memory; the next one need not.
-        for queue in [&self.small, &self.main] {
-            if let Some((oldest, _)) = queue.ends {
-                slots.warm(oldest);
+    }
+
+    /// Asks for what the next miss of a key will look at, and the set of the next victim.
+    pub(crate) fn warm(&self, hash: u64) {
+        self.ghost.warm(hash);
+    }
+
+    /// The set in which the next victim is looked for, if not in that of the new key.
+    pub(crate) fn hand(&self) -> usize {
+        self.trial_hand
+    }
+
+    /// The entry in `slot`, which was in `state`, has been taken out or moved elsewhere.
+    pub(crate) fn removed(&mut self, state: State) {
+        self.held -= 1;
+        self.kept -= usize::from(state == State::Kept);
+    }
+
+    /// The victim has been taken out for want of room; `hash` as in [`Policy::admit`].
+    pub(crate) fn evicted(&mut self, victim: &Victim, state: State, epoch: u16, hash: u64) {
+        let age = self.now.wrapping_sub(epoch);
+        if !victim.crowded_out {
+            self.victim_age += (f32::from(age) - self.victim_age) / 64.0;
+        }
+        self.removed(state);
+        self.ghost.grow_to(REMEMBERED * self.capacity, (REMEMBERED * GHOST_EPOCHS) as u16 + 1);
+        self.ghost.put(hash, self.ghost_now(), age / FINE);
+    }
+
+    /// Chooses who leaves, never `spared`, for an entry that comes into the set `own`. `None` if there is no
+    /// other. Nobody has left yet.
+    pub(crate) fn victim(
+        &mut self,
+        sets: &mut impl Sets,
+        own: usize,
+        spared: Option<Slot>,
+        config: Config,
+    ) -> Option<Victim> {
+        for _ in 0..2 {
+            if self.kept > config.kept_max(self.capacity) {
+                self.demote(sets, own);
             }
         }
-        victim
-    }
-
-    /// Forgets all places and hands them out: the slots of entries, in an order in which they may be told to
-    /// [`Policy::moved`].
-    pub(crate) fn unqueue<K, T>(&mut self, slots: &mut Slots<K, T>) -> Vec<Slot> {
-        let mut order = Vec::with_capacity(slots.len());
-        for place in [0, MAIN] {
-            while let Some(slot) = self.pop(slots, place) {
-                order.push(slot);
+        let usual = |slot| Some(Victim { slot, crowded_out: false });
+        if sets.with(own, |ways| ways.is_full()) {
+            let slot = self.crowded_out(sets, own, spared, config)?;
+            return Some(Victim { slot, crowded_out: true });
+        }
+        if let Some((slot, age)) = self.oldest_on_trial(sets, own, 1, spared, config)
+            && f32::from(age) * 2.0 >= self.victim_age
+        {
+            return usual(slot);
+        }
+        for _ in 0..2 * sets.count() {
+            if self.kept >= self.held {
+                self.demote(sets, own);
+            }
+            let oldest = self.oldest_on_trial(sets, self.trial_hand, WINDOW, spared, config);
+            self.trial_hand = (self.trial_hand + 1) % sets.count();
+            if let Some((slot, _)) = oldest {
+                return usual(slot);
             }
         }
-        order
+        // All others are kept.
+        let any = (0..sets.count()).find_map(|set| self.oldest_kept(sets, set, spared));
+        any.and_then(|(slot, _)| usual(slot))
     }
 
-    /// An entry that was marked with `mark` now lies in `slot` of another table.
-    pub(crate) fn moved<K, T>(&mut self, slots: &mut Slots<K, T>, slot: Slot, mark: u8) {
-        self.push(slots, slot, mark & (READS | MAIN));
+    fn advance(&mut self, sets: &mut impl Sets) {
+        self.misses += 1;
+        if self.misses.is_multiple_of(AGING) {
+            self.age_hand = (self.age_hand + 1) % sets.count();
+            let now = self.now;
+            sets.with(self.age_hand, |ways| ways.cap_ages(now));
+        }
+        self.part += GHOST_EPOCHS * usize::from(FINE);
+        if self.part >= self.capacity {
+            self.now = self.now.wrapping_add((self.part / self.capacity) as u16);
+            self.part %= self.capacity;
+        }
     }
 
-    /// The small queue gives as long as it has more than its share.
-    fn next_place(&self) -> u8 {
-        let over = self.small.weight > self.weight() / SMALL_SHARE;
-        if over || self.main.weight == 0 { 0 } else { MAIN }
+    fn ghost_now(&self) -> u16 {
+        self.now / FINE
     }
 
-    fn queue(&mut self, mark: u8) -> &mut Queue {
-        if mark & MAIN == 0 { &mut self.small } else { &mut self.main }
+    /// How long ago, in epochs of the ghost, the kept entry was read that goes next.
+    fn bottom_age(&mut self, sets: &mut impl Sets, own: usize) -> u16 {
+        self.bottom(sets, own).map_or(u16::MAX, |(_, age)| age / FINE)
     }
 
-    /// Puts the entry in `slot`, which is in no queue, at the young end of that which `mark` names.
-    fn push<K, T>(&mut self, slots: &mut Slots<K, T>, slot: Slot, mark: u8) {
-        slots.set_mark(slot, slots.mark(slot) & !POLICY | mark | QUEUED);
-        let weight = slots.weight(slot);
-        let queue = self.queue(mark);
-        queue.weight += weight;
-        queue.ends = Some(match queue.ends {
-            None => (slot, slot),
-            Some((oldest, youngest)) => {
-                slots.set_link(youngest, slot);
-                (oldest, slot)
+    /// The kept entry that goes next: the oldest in a few sets, `own` first.
+    fn bottom(&mut self, sets: &mut impl Sets, own: usize) -> Option<(Slot, u16)> {
+        if self.kept == 0 {
+            return None;
+        }
+        let first =
+            if sets.with(own, |ways| ways.holds_kept()) { own } else { self.kept_hand % sets.count() };
+        for start in 0..sets.count() {
+            let mut oldest: Option<(Slot, u16)> = None;
+            for step in 0..KEPT_WINDOW {
+                let kept = self.oldest_kept(sets, (first + start + step) % sets.count(), None);
+                // Of two equally old the one in the first set: that keeps the sets equally full.
+                if kept.is_some_and(|(_, age)| oldest.is_none_or(|(_, most)| age > most)) {
+                    oldest = kept;
+                }
             }
-        });
-    }
-
-    /// Takes the oldest entry out of a queue, and the empty slots before it.
-    fn pop<K, T>(&mut self, slots: &mut Slots<K, T>, place: u8) -> Option<Slot> {
-        let queue = self.queue(place);
-        while let Some((oldest, youngest)) = queue.ends {
-            queue.ends = (oldest != youngest).then(|| (slots.link(oldest), youngest));
-            slots.set_mark(oldest, slots.mark(oldest) & !QUEUED);
-            if slots.holds(oldest) {
-                queue.weight -= slots.weight(oldest);
-                return Some(oldest);
+            if oldest.is_some() {
+                return oldest;
             }
         }
         None
     }
-}
 
-/// A queue of slots, each linked to the next younger one.
-#[derive(Default)]
-struct Queue {
-    /// The oldest and the youngest.
-    ends: Option<(Slot, Slot)>,
-    /// The weight of the entries in it.
-    weight: u64,
-}
+    /// The oldest kept entry of a set that has no reprieve left, and its age.
+    fn oldest_kept(&mut self, sets: &mut impl Sets, set: usize, spared: Option<Slot>) -> Option<(Slot, u16)> {
+        let now = self.now;
+        let (way, age) = sets.with(set, |ways| ways.oldest_kept(now, way_in(set, spared)))?;
+        Some((Slot { set, way }, age))
+    }
 
-/// Hashes of entries evicted unread: one cell per hash value, the newest wins. Forgets when it grows.
-#[derive(Default)]
-struct Ghost {
-    cells: Box<[u16]>,
-}
-
-impl Ghost {
-    fn grow_to(&mut self, entries: usize) {
-        if self.cells.len() < entries {
-            self.cells = vec![0; entries.next_power_of_two()].into_boxed_slice();
+    fn count_kept(&mut self, sets: &mut impl Sets, own: usize, config: Config) {
+        self.kept += 1;
+        if self.kept > config.kept_max(self.capacity) {
+            self.demote(sets, own);
         }
     }
 
-    fn remember(&mut self, hash: u32) {
-        if let Some(cell) = self.cell(hash) {
-            *cell = print(hash);
+    fn demote(&mut self, sets: &mut impl Sets, own: usize) {
+        if let Some((slot, _)) = self.bottom(sets, own) {
+            sets.with(slot.set, |ways| ways.demote(slot.way));
+            self.kept -= 1;
+            self.kept_hand = (self.kept_hand + 1) % sets.count();
         }
     }
 
-    /// Whether `hash` was remembered; forgets it.
-    fn recall(&mut self, hash: u32) -> bool {
-        match self.cell(hash) {
-            Some(cell) if *cell == print(hash) => {
-                *cell = 0;
-                true
-            }
-            _ => false,
-        }
+    /// Who leaves a full set: the oldest on trial, or a kept one if all on trial have only just come.
+    fn crowded_out(
+        &mut self,
+        sets: &mut impl Sets,
+        own: usize,
+        spared: Option<Slot>,
+        config: Config,
+    ) -> Option<Slot> {
+        let young = match self.oldest_on_trial(sets, own, 1, spared, config) {
+            Some((slot, age)) if f32::from(age) * 4.0 >= self.victim_age => return Some(slot),
+            young => young,
+        };
+        let now = self.now;
+        let kept = sets.with(own, |ways| ways.oldest(true, now, way_in(own, spared)));
+        kept.map(|(way, _)| Slot { set: own, way }).or(young.map(|(slot, _)| slot))
     }
 
-    fn cell(&mut self, hash: u32) -> Option<&mut u16> {
-        let mask = self.cells.len().checked_sub(1)?;
-        self.cells.get_mut(hash as usize & mask)
-    }
-}
-
-/// Other bits than those that choose the cell, unless there are very many. Zero means empty.
-fn print(hash: u32) -> u16 {
-    (hash.wrapping_mul(0x9e37_79b1) >> 16) as u16 | 1
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-    use std::iter;
-
-    use super::*;
-
-    /// A hash that spreads small numbers over all bits.
-    fn hash(key: u64) -> u32 {
-        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 29) as u32
-    }
-
-    /// A policy over slots whose keys are numbers, as a shard joins them.
-    struct Queues {
-        policy: Policy,
-        slots: Slots<u64, ()>,
-    }
-
-    impl Queues {
-        fn new() -> Self {
-            let slots = Slots::new(None).with_sets(200);
-            Self { policy: Policy::default(), slots }
-        }
-
-        fn slot(&self, key: u64) -> Option<Slot> {
-            self.slots.find(hash(key), |held| *held == key).map(|found| found.slot)
-        }
-
-        fn insert(&mut self, key: u64, weight: u64) -> Slot {
-            let slot = self.slots.put(hash(key), weight, (key, ())).unwrap();
-            self.policy.insert(&mut self.slots, slot);
-            slot
-        }
-
-        fn touch(&mut self, key: u64) {
-            let slot = self.slot(key).unwrap();
-            let mark = self.slots.mark(slot);
-            self.policy.touch(&mut self.slots, slot, mark);
-        }
-
-        fn remove(&mut self, key: u64) {
-            let slot = self.slot(key).unwrap();
-            self.policy.remove(&mut self.slots, slot);
-            self.slots.take(slot).unwrap();
-        }
-
-        fn evict(&mut self, spared: Option<u64>) -> Option<u64> {
-            let spared = spared.map(|key| self.slot(key).unwrap());
-            let victim = self.policy.evict(&mut self.slots, spared)?;
-            self.slots.take(victim).map(|(key, ())| key)
-        }
-
-        /// Reads left, and whether in the main queue.
-        fn state(&self, key: u64) -> (u8, bool) {
-            let mark = self.slots.mark(self.slot(key).unwrap());
-            (mark & READS, mark & MAIN != 0)
-        }
-    }
-
-    /// A cache of `capacity` unit entries over one policy.
-    struct Cache {
-        queues: Queues,
-        capacity: usize,
-        hits: usize,
-    }
-
-    impl Cache {
-        fn new(capacity: usize) -> Self {
-            Self { queues: Queues::new(), capacity, hits: 0 }
-        }
-
-        fn holds(&self, key: u64) -> bool {
-            self.queues.slot(key).is_some()
-        }
-
-        fn access(&mut self, key: u64) {
-            if self.holds(key) {
-                self.hits += 1;
-                return self.queues.touch(key);
-            }
-            if self.queues.slots.len() == self.capacity {
-                self.queues.evict(None).unwrap();
-            }
-            self.queues.insert(key, 1);
-        }
-    }
-
-    #[test]
-    fn unread_entries_leave_in_the_order_they_came() {
-        let mut queues = Queues::new();
-        for key in 0..4 {
-            queues.insert(key, 1);
-        }
-        let order: Vec<u64> = iter::from_fn(|| queues.evict(None)).collect();
-        assert_eq!(order, [0, 1, 2, 3]);
-    }
-
-    #[test]
-    fn a_read_entry_survives_a_scan() {
-        let mut cache = Cache::new(100);
-        for _ in 0..3 {
-            (0..50).for_each(|hot| cache.access(hot));
-        }
-        (1000..2000).for_each(|scan| cache.access(scan));
-        assert_eq!((0..50).filter(|hot| cache.holds(*hot)).count(), 50);
-    }
-
-    #[test]
-    fn an_entry_that_returns_soon_goes_to_the_main_queue() {
-        let mut cache = Cache::new(10);
-        (0..20).for_each(|key| cache.access(key));
-        let returned = (0..10).rev().find(|key| !cache.holds(*key)).unwrap();
-        cache.access(returned);
-        (100..200).for_each(|key| cache.access(key));
-        assert!(cache.holds(returned));
-    }
-
-    #[test]
-    fn removed_entries_are_never_chosen() {
-        let mut queues = Queues::new();
-        for key in 0..8 {
-            queues.insert(key, 1);
-        }
-        for key in [0, 3, 7] {
-            queues.remove(key);
-        }
-        let order: Vec<u64> = iter::from_fn(|| queues.evict(None)).collect();
-        assert_eq!(order, [1, 2, 4, 5, 6]);
-        queues.insert(0, 1);
-        assert_eq!(queues.evict(None), Some(0));
-        assert_eq!(queues.evict(None), None);
-    }
-
-    #[test]
-    fn an_entry_in_a_slot_that_waits_is_in_one_queue_once() {
-        let mut queues = Queues::new();
-        for key in 0..4 {
-            queues.insert(key, 1);
-        }
-        for _ in 0..10 {
-            let slot = queues.slot(1).unwrap();
-            queues.remove(1);
-            assert_eq!(queues.insert(1, 1), slot);
-        }
-        let order: Vec<u64> = iter::from_fn(|| queues.evict(None)).collect();
-        assert_eq!(order, [0, 1, 2, 3]);
-        assert_eq!((queues.policy.small.ends, queues.policy.weight()), (None, 0));
-    }
-
-    #[test]
-    fn the_spared_entry_is_never_chosen() {
-        for spared in 0..4 {
-            let mut queues = Queues::new();
-            for key in 0..4 {
-                queues.insert(key, 1);
-            }
-            let mut others: Vec<u64> = iter::from_fn(|| queues.evict(Some(spared))).collect();
-            others.push(spared);
-            others.sort_unstable();
-            assert_eq!(others, [0, 1, 2, 3]);
-            assert_eq!(queues.evict(None), Some(spared));
-        }
-    }
-
-    #[test]
-    fn reads_are_used_up_one_round_at_a_time() {
-        let mut queues = Queues::new();
-        queues.insert(0, 1);
-        (0..5).for_each(|_| queues.touch(0));
-        queues.insert(1, 1);
-        assert_eq!(queues.evict(None), Some(1));
-        assert_eq!(queues.state(0), (0, true), "moved on, and starts anew");
-        (0..2).for_each(|_| queues.touch(0));
-        queues.insert(2, 1);
-        queues.touch(2);
-        assert_eq!(queues.evict(None), Some(2));
-        assert_eq!(queues.state(0), (1, true), "one round in the main queue");
-    }
-
-    #[test]
-    fn everything_read_often_still_gives_a_victim() {
-        let mut queues = Queues::new();
-        for key in 0..1000 {
-            queues.insert(key, 1);
-            (0..5).for_each(|_| queues.touch(key));
-        }
-        let evicted = iter::from_fn(|| queues.evict(None)).count();
-        assert_eq!(evicted, 1000);
-        assert_eq!((queues.policy.small.weight, queues.policy.main.weight, queues.slots.len()), (0, 0, 0));
-    }
-
-    #[test]
-    fn weights_follow_their_entries_through_the_queues() {
-        let mut queues = Queues::new();
-        let slot = queues.insert(0, u64::MAX / 2);
-        queues.insert(1, 5);
-        queues.policy.reweigh(&mut queues.slots, slot, 7);
-        queues.touch(0);
-        assert_eq!(queues.evict(None), Some(1));
-        assert_eq!((queues.policy.small.weight, queues.policy.main.weight), (0, 7));
-        queues.remove(0);
-        assert_eq!(queues.policy.main.weight, 0);
-    }
-
-    #[test]
-    fn a_skewed_workload_hits_more_than_in_plain_fifo() {
-        let (mut cache, mut fifo, mut fifo_hits) = (Cache::new(100), VecDeque::new(), 0);
-        let mut state = 7u64;
-        for _ in 0..50_000 {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            let unit = (state >> 11) as f64 / (1u64 << 53) as f64;
-            // Low keys are drawn far more often than high ones.
-            let key = (1000.0 * unit * unit * unit) as u64;
-            cache.access(key);
-            if fifo.contains(&key) {
-                fifo_hits += 1;
-            } else {
-                fifo.push_back(key);
-                fifo.drain(..fifo.len().saturating_sub(100));
+    /// The oldest unread on trial in a few sets, and its age; the read ones before it are kept or tried again.
+    fn oldest_on_trial(
+        &mut self,
+        sets: &mut impl Sets,
+        first: usize,
+        window: usize,
+        spared: Option<Slot>,
+        config: Config,
+    ) -> Option<(Slot, u16)> {
+        let mut best: Option<(Slot, u16)> = None;
+        for step in 0..window {
+            let set = (first + step) % sets.count();
+            let (now, spared) = (self.now, way_in(set, spared));
+            while let Some((way, age, read)) = sets.with(set, |ways| ways.oldest_on_trial(now, spared)) {
+                if best.is_some_and(|(_, most)| most >= age) {
+                    break;
+                }
+                let slot = Slot { set, way };
+                if !read {
+                    best = Some((slot, age));
+                    break;
+                }
+                self.spare(sets, slot, age, config);
             }
         }
-        assert!(cache.hits > fifo_hits * 6 / 5, "{} against {fifo_hits}", cache.hits);
+        best
     }
+
+    /// Keeps an entry that was read on trial, or tries it again.
+    fn spare(&mut self, sets: &mut impl Sets, slot: Slot, age: u16, config: Config) {
+        let newcomer = sets.with(slot.set, |ways| ways.state(slot.way) == State::Trial);
+        let room = self.kept < config.kept_max(self.capacity);
+        let keep = room || (newcomer && age / FINE <= self.bottom_age(sets, slot.set));
+        let (now, state) = (self.now, if keep { State::Kept } else { State::Trial });
+        sets.with(slot.set, |ways| ways.place(slot.way, state, now));
+        if keep {
+            self.count_kept(sets, slot.set, config);
+        }
+    }
+}
+
+impl Config {
+    fn kept_max(self, capacity: usize) -> usize {
+        capacity - ((self.trial * capacity as f64) as usize).clamp(1, capacity)
+    }
+
+    fn drains(self, misses: u64) -> bool {
+        self.drain > 0 && mix(misses).is_multiple_of(self.drain)
+    }
+}
+
+fn way_in(set: usize, slot: Option<Slot>) -> Option<usize> {
+    slot.filter(|slot| slot.set == set).map(|slot| slot.way)
+}
+
+/// Spreads a number over all bits (the finalizer of SplitMix64).
+pub(crate) fn mix(word: u64) -> u64 {
+    let mut z = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }

@@ -1,28 +1,47 @@
-//! One shard: the slots, the times, the policy and the fences. Runs under a lock.
+//! One shard: a table that readers visit, and what its writers keep of it under a lock.
 //!
-//! Of the user's code only `Eq` runs in here, in [`Shard::find`], before anything has changed. What is taken
-//! out is handed to the caller, to be dropped after the lock is released.
+//! Of the user's code only `Eq` and `Hash` run in here, before anything has changed. What is taken out is
+//! handed to the caller, to be dropped after the locks are released.
 
+use std::hash::Hash;
+
+use ahash::RandomState;
 use cachalot_core::Timestamp;
 use equivalent::Equivalent;
 
-use crate::life::{LIFE, Life, Lives, TIMED};
-use crate::policy::{POLICY, Policy};
-use crate::slots::{Found, Slot, Slots, WAYS};
+use crate::life::Life;
+use crate::policy::{Config, Policy, Slot, Victim, WAYS, mix};
+use crate::published::Published;
+use crate::readers::{Readers, Visit};
+use crate::set::Owner;
+use crate::sync::atomic::{AtomicU16, Ordering};
+use crate::sync::{Guard, Lock};
+use crate::table::{Begin, Known, New, Ruled, Table};
 
-#[repr(C)]
+/// What readers need lies apart from what writers keep.
+#[repr(align(128))]
 pub(crate) struct Shard<K, T> {
-    // What a hit needs comes first, on one line with the lock.
-    pub(crate) hits: u64,
-    pub(crate) misses: u64,
-    slots: Slots<K, T>,
-    pub(crate) counts: Counts,
-    lives: Lives,
+    table: Published<Table<K, T>>,
+    /// The epoch of the policy.
+    now: AtomicU16,
+    kept: Lock<Kept>,
+}
+
+/// What writers keep.
+struct Kept {
+    owner: Owner,
+    len: usize,
+    weight: u64,
+    counts: Counts,
     policy: Policy,
+    /// How many entries are not endless.
+    timed: usize,
     sweep_at: usize,
-    /// Sets enough for this shard's part of the capacity, zero if unknown.
-    expected: usize,
-    pub(crate) fences: Fences,
+    /// What every entry weighs, if that is known.
+    each: Option<u64>,
+    /// How many entries it is to hold in the end, if that is known.
+    part: Option<usize>,
+    fences: Fences,
 }
 
 /// An entry that was taken out.
@@ -42,143 +61,239 @@ pub(crate) struct Counts {
 }
 
 impl<K, T> Shard<K, T> {
-    /// Empty. `each`: what every entry weighs, if that is known. `entries`: how many it is to hold in the end,
-    /// if that is known; it grows up to there in large steps and from there on in small ones.
-    pub(crate) fn new(each: Option<u64>, entries: Option<usize>) -> Self {
-        Self {
-            hits: 0,
-            misses: 0,
-            slots: Slots::new(each),
+    /// Empty. `each`: what every entry weighs, if that is known. `part`: how many it is to hold in the end, if
+    /// that is known; it grows up to there in large steps and from there on in small ones.
+    pub(crate) fn new(each: Option<u64>, part: Option<usize>) -> Self {
+        let kept = Kept {
+            owner: Owner::new(),
+            len: 0,
+            weight: 0,
             counts: Counts::default(),
-            lives: Lives::default(),
-            policy: Policy::default(),
+            policy: Policy::new(part.unwrap_or(1)),
+            timed: 0,
             sweep_at: 0,
-            expected: entries.map_or(0, sets_for),
+            each,
+            part,
             fences: Fences::default(),
-        }
+        };
+        Self { table: Published::new(Table::new(0, each)), now: AtomicU16::new(0), kept: Lock::new(kept) }
     }
 
+    /// The table, for a visitor.
+    #[inline]
+    pub(crate) fn visited<'a>(&'a self, visit: &'a Visit<'_>) -> &'a Table<K, T> {
+        self.table.visited(visit)
+    }
+
+    /// The epoch to be noted with a read.
+    #[inline]
+    pub(crate) fn now(&self) -> u16 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// The shard, for one writer at a time.
+    #[inline]
+    pub(crate) fn write<'a>(&'a self, around: Around<'a>) -> Writing<'a, K, T> {
+        Writing { kept: self.kept.lock(), shard: self, around }
+    }
+}
+
+/// What is around a shard.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    pub(crate) readers: &'a Readers,
+    pub(crate) hasher: &'a RandomState,
+    /// The number of the shard.
+    pub(crate) number: usize,
+}
+
+/// A shard in the hands of its writer.
+pub(crate) struct Writing<'a, K, T> {
+    kept: Guard<'a, Kept>,
+    shard: &'a Shard<K, T>,
+    around: Around<'a>,
+}
+
+impl<K, T> Writing<'_, K, T> {
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        self.kept.len
     }
 
     pub(crate) fn weight(&self) -> u64 {
-        self.policy.weight()
+        self.kept.weight
     }
 
-    #[inline]
-    pub(crate) fn find<Q>(&self, hash: u64, key: &Q) -> Option<Slot>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        Some(self.look_up(hash, key)?.slot)
+    /// How many entries it is to hold, as far as is known.
+    pub(crate) fn part(&self) -> usize {
+        self.kept.part.unwrap_or(self.kept.len)
     }
 
-    /// As [`Shard::find`], with the value.
-    #[inline]
-    pub(crate) fn look_up<Q>(&self, hash: u64, key: &Q) -> Option<Found<'_, T>>
-    where
-        Q: Equivalent<K> + ?Sized,
-    {
-        self.slots.find(in_table(hash), |held| key.equivalent(held))
+    pub(crate) fn counts(&self) -> Counts {
+        self.kept.counts
     }
 
-    pub(crate) fn weight_of(&self, slot: Slot) -> u64 {
-        self.slots.weight(slot)
+    pub(crate) fn counts_mut(&mut self) -> &mut Counts {
+        &mut self.kept.counts
     }
 
-    #[inline]
-    pub(crate) fn life(&self, slot: Slot) -> Life {
-        self.lives.get(slot.cell(), self.slots.mark(slot))
+    pub(crate) fn fences(&mut self) -> &mut Fences {
+        &mut self.kept.fences
     }
 
-    pub(crate) fn set_life(&mut self, slot: Slot, life: Life, now: Timestamp) {
-        let mark = self.slots.mark(slot);
-        self.lives.forget(slot.cell(), mark);
-        if self.lives.is_old(now) {
-            self.rebase(slot, now);
-        }
-        let bits = self.lives.set(slot.cell(), self.slots.cells(), life, now);
-        self.slots.set_mark(slot, mark & POLICY | bits);
-    }
-
-    #[inline]
-    pub(crate) fn touch(&mut self, slot: Slot, mark: u8) {
-        self.policy.touch(&mut self.slots, slot, mark);
+    pub(crate) fn table(&self) -> &Table<K, T> {
+        self.shard.table.held(&self.kept.owner).0
     }
 
     /// Whether it can take no more entries.
     pub(crate) fn is_full(&self) -> bool {
-        self.slots.is_full()
+        self.table().is_full(self.len())
     }
 
-    /// Adds an entry under a key that is not here. The caller has reserved its weight. It comes back if the
-    /// shard is full.
-    pub(crate) fn add(
-        &mut self,
-        hash: u64,
-        weight: u64,
-        life: Life,
-        now: Timestamp,
-        entry: (K, T),
-    ) -> Result<(), (K, T)> {
-        if self.slots.is_crowded() {
-            self.grow();
-        }
-        let slot = self.slots.put(in_table(hash), weight, entry)?;
-        self.policy.insert(&mut self.slots, slot);
-        if !life.is_endless() {
-            self.set_life(slot, life, now);
-        }
-        self.counts.inserts += 1;
-        Ok(())
+    #[inline]
+    pub(crate) fn find<Q: Equivalent<K> + ?Sized>(&self, hash: u64, key: &Q) -> Option<Slot> {
+        let (table, hold) = self.shard.table.held(&self.kept.owner);
+        table.find(hold, hash, |held| key.equivalent(held))
+    }
+
+    pub(crate) fn entry(&self, slot: Slot) -> Option<&(K, T)> {
+        let (table, hold) = self.shard.table.held(&self.kept.owner);
+        table.set(slot.set).entry(hold, slot.way)
+    }
+
+    pub(crate) fn weight_of(&self, slot: Slot) -> u64 {
+        self.table().weight(slot)
+    }
+
+    pub(crate) fn life(&self, slot: Slot) -> Life {
+        let table = self.table();
+        table.set(slot.set).lock().map_or(Life::ENDLESS, |guard| table.life(&guard, slot))
+    }
+
+    pub(crate) fn set_life(&mut self, slot: Slot, life: Life, now: Timestamp) {
+        let kept = &mut *self.kept;
+        let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
+        let Some(mut guard) = table.set(slot.set).lock() else { return };
+        let was_timed = !table.life(&guard, slot).is_endless();
+        table.set_life(hold, self.around.readers, &mut guard, slot, life, now);
+        kept.timed = kept.timed + usize::from(!life.is_endless()) - usize::from(was_timed);
     }
 
     /// Puts a new value in the place of an old one, which is handed back. The caller has reserved the
     /// difference of the weights.
-    pub(crate) fn replace(
-        &mut self,
-        slot: Slot,
-        weight: u64,
-        life: Life,
-        now: Timestamp,
-        value: T,
-    ) -> Option<T> {
-        let (_, held) = self.slots.get_mut(slot)?;
-        let old = std::mem::replace(held, value);
-        self.policy.reweigh(&mut self.slots, slot, weight);
-        if self.slots.mark(slot) & LIFE != 0 || !life.is_endless() {
-            self.set_life(slot, life, now);
-        }
-        self.touch(slot, self.slots.mark(slot));
-        self.counts.inserts += 1;
+    pub(crate) fn replace(&mut self, slot: Slot, new: &New, value: T) -> Option<T> {
+        let kept = &mut *self.kept;
+        let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
+        kept.weight = kept.weight - table.weight(slot) + new.weight;
+        let epoch = kept.policy.now();
+        let (old, known) = table.replace(hold, self.around.readers, slot, new, epoch, value)?;
+        kept.timed = kept.timed + usize::from(!new.life.is_endless()) - usize::from(known.is_timed());
+        kept.counts.inserts += 1;
         Some(old)
     }
 
-    /// Takes an entry out. The caller releases its weight.
-    pub(crate) fn take(&mut self, slot: Slot) -> Option<Gone<K, T>> {
-        if !self.slots.holds(slot) {
-            return None;
-        }
-        self.policy.remove(&mut self.slots, slot);
-        self.empty(slot)
+    /// Takes out the entry of a key that hashes to `hash`. The caller releases its weight.
+    pub(crate) fn take(&mut self, slot: Slot, hash: u64) -> Option<Gone<K, T>> {
+        let (gone, known) = self.lift(slot, hash)?;
+        self.kept.policy.removed(known.state);
+        Some(gone)
     }
 
-    /// Takes the entry out that the policy likes least, but not `spared`. The caller releases its weight, and
-    /// tells the time if it is asked.
+    /// Takes an entry out, apart from what the policy counts.
+    fn lift(&mut self, slot: Slot, hash: u64) -> Option<(Gone<K, T>, Known)> {
+        let kept = &mut *self.kept;
+        let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
+        let weight = table.weight(slot);
+        let (entry, known) = table.take(hold, self.around.readers, slot, hash)?;
+        kept.len -= 1;
+        kept.weight -= weight;
+        kept.timed -= usize::from(known.is_timed());
+        Some((Gone { entry, weight }, known))
+    }
+
+    /// Asks for what a miss of a key that hashes to `hash` will look at.
+    pub(crate) fn warm(&self, hash: u64) {
+        let table = self.table();
+        if table.sets() == 0 {
+            return;
+        }
+        table.set(table.home(hash)).warm();
+        table.set(self.kept.policy.hand() % table.sets()).warm();
+        self.kept.policy.warm(ghost_hash(hash));
+    }
+
+    /// Hands out everything. The caller releases the weight.
+    pub(crate) fn take_all(&mut self) -> Box<Table<K, T>> {
+        let kept = &mut *self.kept;
+        let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
+        for set in 0..table.sets() {
+            if let Some(guard) = table.set(set).lock() {
+                guard.retire(hold, self.around.readers);
+            }
+        }
+        (kept.len, kept.weight, kept.timed, kept.sweep_at) = (0, 0, 0, 0);
+        kept.policy = Policy::new(kept.part.unwrap_or(1));
+        let empty = Table::new(0, kept.each);
+        self.shard.table.replace(&mut kept.owner, self.around.readers, self.around.number, empty)
+    }
+}
+
+impl<K: Hash, T> Writing<'_, K, T> {
+    /// Adds an entry under a key that is not here. The caller has reserved its weight. It comes back if the
+    /// shard is full. `pressed`: there is hardly any weight left in the memory.
+    pub(crate) fn add(
+        &mut self,
+        new: &New,
+        entry: (K, T),
+        pressed: bool,
+        config: Config,
+    ) -> Result<(), (K, T)> {
+        let kept = &mut *self.kept;
+        let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
+        if table.sets() == 0 {
+            return Err(entry);
+        }
+        if kept.part.is_none() && kept.len >= kept.policy.capacity() {
+            kept.policy.resize(kept.len + 1);
+        }
+        let (policy, home) = (&mut kept.policy, table.home(new.hash));
+        let mut sets = Ruled::new(table, policy.now());
+        let state = policy.admit(&mut sets, home, ghost_hash(new.hash), pressed, config);
+        sets.let_go();
+        let begins = Begin { state, epoch: policy.now() };
+        table.put(hold, self.around.readers, new, begins, entry)?;
+        policy.placed(&mut sets, home, state, config);
+        drop(sets);
+        kept.len += 1;
+        kept.weight += new.weight;
+        kept.timed += usize::from(!new.life.is_endless());
+        kept.counts.inserts += 1;
+        self.shard.now.store(kept.policy.now(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes the entry out that the policy likes least, but not `spared`, for one that hashes to `hash`. The
+    /// caller releases its weight, and tells the time if it is asked.
     pub(crate) fn evict(
         &mut self,
+        hash: u64,
         now: impl FnOnce() -> Timestamp,
         spared: Option<Slot>,
+        config: Config,
     ) -> Option<Gone<K, T>> {
-        let victim = self.policy.evict(&mut self.slots, spared)?;
-        let life = self.life(victim);
-        if !life.is_endless() && life.is_over(now()) {
-            self.counts.expired += 1;
-        } else {
-            self.counts.evicted += 1;
+        if self.table().sets() == 0 {
+            return None;
         }
-        self.empty(victim)
+        let kept = &mut *self.kept;
+        if kept.part.is_none() && kept.policy.capacity() > kept.len + kept.len / 8 {
+            kept.policy.resize(kept.len);
+        }
+        let table = self.shard.table.held(&kept.owner).0;
+        let mut sets = Ruled::new(table, kept.policy.now());
+        let victim = kept.policy.victim(&mut sets, table.home(hash), spared, config)?;
+        drop(sets);
+        let hash = self.hash_at(victim.slot)?;
+        let over = self.is_over(victim.slot, now);
+        self.evict_victim(&victim, hash, over)
     }
 
     /// Walks on over about `steps` cells and hands out what is past its hard expiry. Whether it came to the
@@ -186,99 +301,102 @@ impl<K, T> Shard<K, T> {
     pub(crate) fn sweep(&mut self, now: Timestamp, steps: &mut usize, out: &mut Vec<Gone<K, T>>) -> bool {
         // Also a shard without any times costs a look.
         *steps = steps.saturating_sub(WAYS);
-        while !self.lives.is_empty() && self.sweep_at < self.slots.sets() {
-            for slot in self.slots.in_set(self.sweep_at) {
-                if self.slots.mark(slot) & TIMED != 0 && self.life(slot).is_over(now) {
-                    self.counts.expired += 1;
-                    out.extend(self.take(slot));
-                }
+        while self.kept.timed > 0 && self.kept.sweep_at < self.table().sets() {
+            let set = self.kept.sweep_at;
+            let mut over = self.table().over_in(set, now);
+            while over != 0 {
+                let slot = Slot { set, way: over.trailing_zeros() as usize };
+                over &= over - 1;
+                let gone = self.hash_at(slot).and_then(|hash| self.take(slot, hash));
+                self.kept.counts.expired += u64::from(gone.is_some());
+                out.extend(gone);
             }
-            self.sweep_at += 1;
+            self.kept.sweep_at += 1;
             if *steps == 0 {
                 return false;
             }
             *steps = steps.saturating_sub(WAYS);
         }
-        self.sweep_at = 0;
+        self.kept.sweep_at = 0;
         true
     }
 
-    /// Hands out everything. The caller releases the weight.
-    pub(crate) fn take_all(&mut self) -> Slots<K, T> {
-        let empty = self.slots.with_sets(0);
-        self.lives = Lives::default();
-        self.policy = Policy::default();
-        self.sweep_at = 0;
-        std::mem::replace(&mut self.slots, empty)
+    fn is_over(&self, slot: Slot, now: impl FnOnce() -> Timestamp) -> bool {
+        // Most memories either have no times at all or times everywhere.
+        let life = if self.kept.timed == 0 { Life::ENDLESS } else { self.life(slot) };
+        !life.is_endless() && life.is_over(now())
     }
 
-    /// Empties a slot that the policy has forgotten.
-    fn empty(&mut self, slot: Slot) -> Option<Gone<K, T>> {
-        let (mark, weight) = (self.slots.mark(slot), self.slots.weight(slot));
-        self.lives.forget(slot.cell(), mark);
-        self.slots.set_mark(slot, mark & POLICY);
-        let entry = self.slots.take(slot)?;
-        Some(Gone { entry, weight })
+    fn evict_victim(&mut self, victim: &Victim, hash: u64, over: bool) -> Option<Gone<K, T>> {
+        let (gone, known) = self.lift(victim.slot, hash)?;
+        let kept = &mut *self.kept;
+        kept.policy.evicted(victim, known.state, known.epoch, ghost_hash(hash));
+        let counter = if over { &mut kept.counts.expired } else { &mut kept.counts.evicted };
+        *counter += 1;
+        Some(gone)
     }
 
-    /// Moves everything to a larger table.
-    fn grow(&mut self) {
-        let sets = next_size(self.slots.sets(), self.expected);
-        let larger = self.slots.with_sets(sets);
-        let mut old = std::mem::replace(&mut self.slots, larger);
-        let emptied = self.lives.emptied();
-        let lives = std::mem::replace(&mut self.lives, emptied);
-        for slot in self.policy.unqueue(&mut old) {
-            self.adopt(&mut old, slot, &lives);
+    fn hash_at(&self, slot: Slot) -> Option<u64> {
+        self.entry(slot).map(|(key, _)| self.around.hasher.hash_one(key))
+    }
+
+    /// Moves everything to a larger table if one more entry would make searches long.
+    pub(crate) fn grow_if_crowded(&mut self) {
+        if self.table().is_crowded(self.len()) && !self.is_full() {
+            let expected = self.kept.part.map_or(0, sets_for);
+            self.move_to(next_size(self.table().sets(), expected));
         }
-        self.sweep_at = 0;
     }
 
-    fn adopt(&mut self, old: &mut Slots<K, T>, slot: Slot, lives: &Lives) {
-        let (hash, weight, mark) = (old.hash(slot), old.weight(slot), old.mark(slot));
-        let life = lives.get(slot.cell(), mark);
-        let Some(entry) = old.take(slot) else { return };
-        // The new table is larger, so there is room.
-        let Ok(slot) = self.slots.put(hash, weight, entry) else {
-            return;
-        };
-        self.policy.moved(&mut self.slots, slot, mark);
-        let bits = self.lives.carry(slot.cell(), self.slots.cells(), life);
-        self.slots.set_mark(slot, self.slots.mark(slot) | bits);
+    /// Moves everything to a table of so many sets, which must be enough.
+    fn move_to(&mut self, sets: usize) {
+        // The last of the user's code, before anything has changed.
+        let slots = self.slots();
+        let kept = &mut *self.kept;
+        let readers = self.around.readers;
+        let next = Table::new(sets, kept.each);
+        let mut fresh = Owner::new();
+        let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
+        let mut rest = &slots[..];
+        for set in 0..table.sets() {
+            let (of_set, others) = rest.split_at(rest.partition_point(|(slot, _)| slot.set == set));
+            table.hand_over(hold, readers, set, of_set, &next, &mut fresh.hold);
+            rest = others;
+        }
+        kept.sweep_at = 0;
+        drop(self.shard.table.replace(&mut kept.owner, readers, self.around.number, next));
     }
 
-    /// Gives all lives a base near `now`, apart from that of `forgotten`.
-    fn rebase(&mut self, forgotten: Slot, now: Timestamp) {
-        let lives = std::mem::replace(&mut self.lives, Lives::rebased(now));
-        for set in 0..self.slots.sets() {
-            for slot in self.slots.in_set(set) {
-                let mark = self.slots.mark(slot);
-                if slot != forgotten && mark & LIFE != 0 {
-                    let life = lives.get(slot.cell(), mark);
-                    let bits = self.lives.carry(slot.cell(), self.slots.cells(), life);
-                    self.slots.set_mark(slot, mark & POLICY | bits);
-                }
+    /// All entries, set by set, and their hashes.
+    fn slots(&self) -> Vec<(Slot, u64)> {
+        let mut slots = Vec::with_capacity(self.len());
+        for set in 0..self.table().sets() {
+            let taken = self.table().set(set).taken();
+            for way in (0..WAYS).filter(|way| taken >> way & 1 != 0) {
+                let slot = Slot { set, way };
+                slots.extend(self.hash_at(slot).map(|hash| (slot, hash)));
             }
         }
+        slots
     }
 }
 
-/// The part of a hash that slots keep.
-fn in_table(hash: u64) -> u32 {
-    hash as u32
+/// What the ghost knows a key by; other bits than those that choose its set.
+fn ghost_hash(hash: u64) -> u64 {
+    mix(hash)
 }
 
 /// Sets that hold so many entries without being crowded, and a little more: no shard has exactly its part.
 fn sets_for(entries: usize) -> usize {
     let entries = entries.min(1 << 40);
-    (entries + entries / 32) * 8 / 7 / WAYS + 1
+    (entries + entries / 64) * 9 / 8 / WAYS + 1
 }
 
 /// Large steps as long as nobody knows better, small ones beyond what was `expected`.
 fn next_size(sets: usize, expected: usize) -> usize {
     let next = sets + sets / 2 + 1;
     if sets >= expected && expected > 0 {
-        sets + sets / 8 + 1
+        sets + sets / 16 + 1
     } else if sets < expected && next + next / 2 > expected {
         expected
     } else {
@@ -315,64 +433,5 @@ impl Fences {
 
     pub(crate) fn void_all(&mut self) {
         self.all = self.all.wrapping_add(1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(millis: u64) -> Timestamp {
-        Timestamp::from_millis(millis)
-    }
-
-    fn hash(key: u64) -> u64 {
-        key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 29
-    }
-
-    fn life(key: u64, now: Timestamp) -> Life {
-        let later = |millis: u64| at(now.as_millis() + millis);
-        match key % 5 {
-            0 => Life::ENDLESS,
-            1 => Life::new(later(key), later(key)),
-            2 => Life::new(later(key), later(2 * key)),
-            3 => Life::new(later(1 << 40), later(1 << 41)),
-            _ => Life { invalidated: true, ..Life::new(now, later(key)) },
-        }
-    }
-
-    #[test]
-    fn an_entry_keeps_all_it_has_while_the_table_grows_and_time_goes_by() {
-        let month = 31 * 24 * 3600 * 1000;
-        let mut shard: Shard<u64, u64> = Shard::new(None, None);
-        let mut born = Vec::new();
-        for key in 0..500 {
-            let now = at(1_000_000 + key / 100 * month);
-            born.push(now);
-            assert!(shard.add(hash(key), key + 1, life(key, now), now, (key, 3 * key)).is_ok());
-            for (key, now) in (0..).zip(&born) {
-                let Found { slot, value, .. } = shard.look_up(hash(key), &key).unwrap();
-                assert_eq!(*value, 3 * key);
-                assert_eq!((shard.weight_of(slot), shard.life(slot)), (key + 1, life(key, *now)));
-            }
-        }
-        assert_eq!((shard.len(), shard.weight()), (500, 500 * 501 / 2));
-        let order: Vec<u64> =
-            std::iter::from_fn(|| shard.evict(|| at(0), None)).map(|gone| gone.entry.0).collect();
-        assert_eq!(order, (0..500).collect::<Vec<_>>(), "also their order");
-        assert!(shard.lives.is_empty());
-    }
-
-    #[test]
-    fn a_table_ends_near_what_was_expected() {
-        for entries in [1, 10, 100, 1000, 15_000] {
-            let mut shard: Shard<u64, u64> = Shard::new(Some(1), Some(entries));
-            for key in 0..entries as u64 {
-                let now = Timestamp::default();
-                assert!(shard.add(hash(key), 1, Life::ENDLESS, now, (key, key)).is_ok());
-            }
-            let spare = shard.slots.cells() - entries;
-            assert!(spare <= entries / 5 + 2 * WAYS, "{spare} spare cells for {entries}");
-        }
     }
 }

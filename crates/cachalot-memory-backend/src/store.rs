@@ -10,14 +10,14 @@ use equivalent::Equivalent;
 
 use crate::builder::Weigh;
 use crate::life::Life;
-use crate::memory::Right;
+use crate::write::Right;
 use crate::{Memory, MemoryBuilder};
 
 /// The L1 of a cache. Without a weigher the entry behind the `Arc` is counted at its own size; what the
 /// value points to is not seen.
 impl<K, V> Store<K, V> for Memory<K, Arc<Entry<V>>>
 where
-    K: Hash + Eq + Send + 'static,
+    K: Hash + Eq + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
     type Config = MemoryBuilder<K, Arc<Entry<V>>>;

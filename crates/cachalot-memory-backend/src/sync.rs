@@ -1,13 +1,19 @@
-//! The lock of a shard: the one place that knows how threads keep out of each other's way.
+//! Locks for short holds, and the one place that says whose atomics are used.
 
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+
+use atomic::{AtomicBool, AtomicU8, Ordering};
+
+/// The atomics of this crate.
+pub(crate) mod atomic {
+    pub(crate) use std::sync::atomic::*;
+}
 
 /// A mutex for short holds that outlives panics: one atomic exchange to lock, a plain store to unlock. On a
 /// line of its own with the first fields of what it guards.
@@ -59,9 +65,70 @@ impl<S> Lock<S> {
     }
 }
 
+/// The lock of a set: a byte among what it guards. It can be retired, for good.
+#[derive(Default)]
+pub(crate) struct SetLock {
+    state: AtomicU8,
+}
+
+const FREE: u8 = 0;
+const HELD: u8 = 1;
+const RETIRED: u8 = 2;
+
+/// How a [`SetLock`] was got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Locked {
+    AtOnce,
+    /// Somebody else had it.
+    Contended,
+    /// Not got: what it guards has moved elsewhere.
+    Retired,
+}
+
+impl SetLock {
+    #[inline]
+    pub(crate) fn lock(&self) -> Locked {
+        if self.try_lock() { Locked::AtOnce } else { self.wait() }
+    }
+
+    #[inline]
+    pub(crate) fn try_lock(&self) -> bool {
+        self.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    #[inline]
+    pub(crate) fn unlock(&self) {
+        self.state.store(FREE, Ordering::Release);
+    }
+
+    /// In place of [`SetLock::unlock`].
+    pub(crate) fn retire(&self) {
+        self.state.store(RETIRED, Ordering::Release);
+    }
+
+    #[cold]
+    fn wait(&self) -> Locked {
+        let mut tries = 0;
+        loop {
+            match self.state.load(Ordering::Acquire) {
+                RETIRED => return Locked::Retired,
+                FREE => {
+                    let got = self.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed);
+                    if got.is_ok() {
+                        return Locked::Contended;
+                    }
+                }
+                _ => {}
+            }
+            pause(tries);
+            tries += 1;
+        }
+    }
+}
+
 /// Nobody is told of an unlock, so nobody can miss it. Who holds the lock for long has been preempted or runs
 /// code of the user: first that thread gets the processor, then this one sleeps, at most a millisecond.
-fn pause(tries: u32) {
+pub(crate) fn pause(tries: u32) {
     match tries {
         0..SPINS => spin_loop(),
         SPINS..YIELDS => thread::yield_now(),

@@ -25,7 +25,7 @@ fn by_weight_in_one_shard(clock: Clock) -> L1 {
 /// As the builder of a cache takes its memory.
 fn memory<K, V>(config: <Memory<K, Arc<Entry<V>>> as Store<K, V>>::Config) -> Memory<K, Arc<Entry<V>>>
 where
-    K: Hash + Eq + Send + 'static,
+    K: Hash + Eq + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
     Memory::open(config, Clock::system()).unwrap()

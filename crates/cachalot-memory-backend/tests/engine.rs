@@ -431,6 +431,6 @@ fn the_system_clock_will_do() {
 #[test]
 fn a_memory_is_shared_between_threads() {
     fn shared<T: Send + Sync + 'static>() {}
-    shared::<Memory<String, std::cell::Cell<u8>>>();
+    shared::<Memory<String, std::sync::Mutex<u8>>>();
     shared::<MemoryBuilder<String, u8>>();
 }

@@ -188,12 +188,13 @@ impl<K, O> Lead<K, O> {
         self.cell.waiting()
     }
 
-    /// Whether no caller is left. One may still join.
+    /// Whether nobody waits for this load: no caller is left, or a flight that
+    /// [overtook](Flights::join_at) this one has served them. One may still join.
     pub fn is_deserted(&self) -> bool {
-        self.waiting() == 0
+        self.waiting() == 0 || lock(&self.cell.state).landing.is_some()
     }
 
-    /// Waits until no caller is left, and detaches the flight in the same step: whoever comes later opens a
+    /// Waits until the flight [is deserted](Lead::is_deserted), and detaches it in the same step: whoever comes later opens a
     /// new one, so a load that is given up then fails nobody. Callers of a flight that this one
     /// [overtook](Flights::join_at) do not count.
     ///
@@ -206,7 +207,7 @@ impl<K, O> Lead<K, O> {
     }
 
     fn poll_deserted(&self, cx: &Context<'_>) -> Poll<()> {
-        // Registered before the count is read: who leaves after that finds the waker.
+        // Registered before anything is read: who leaves after that finds the waker.
         let old = lock(&self.cell.state).deserted.replace(cx.waker().clone());
         drop(old);
         if !self.is_deserted() {
@@ -249,6 +250,7 @@ impl<K, O: Clone> Lead<K, O> {
         for hanging in overtaken {
             if let Some((wakers, _)) = hanging.end(Landing::Final(outcome.clone())) {
                 wakers.wake();
+                hanging.wake_deserted();
             }
         }
         self.end(Landing::Final(outcome));
@@ -322,8 +324,7 @@ impl<O> Drop for Follow<O> {
             drop(waker);
         }
         if self.cell.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
-            let leader = lock(&self.cell.state).deserted.take();
-            leader.into_iter().for_each(Waker::wake);
+            self.cell.wake_deserted();
         }
     }
 }
@@ -404,6 +405,12 @@ impl<O> Cell<O> {
 
     fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Tells the leader, if it waits for that, that nobody waits for it.
+    fn wake_deserted(&self) {
+        let leader = lock(&self.state).deserted.take();
+        leader.into_iter().for_each(Waker::wake);
     }
 
     /// Lands, unless it has landed already: whom to wake, and which flights it has overtaken.

@@ -55,6 +55,9 @@ where
     /// key and `Result`. An error of its own is the error of all keys it was to load. A key that it does not
     /// answer is an error, [`Unanswered`], and nothing is cached for it; one that nobody asked for is ignored.
     ///
+    /// Values that are near their end are refreshed in the same call, if the cache is built to do so; always in
+    /// the background.
+    ///
     /// Round trips to a shared tier: one for the read, and for every 64 keys that are loaded, one for the
     /// leases and one to store.
     ///

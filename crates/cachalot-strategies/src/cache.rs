@@ -23,7 +23,8 @@ use crate::write::{Inserted, Removal};
 /// # Dropping a future
 ///
 /// A caller may leave at any await. A load goes on, bounded by
-/// [`hard_timeout`](CacheBuilder::hard_timeout), and fills the cache; an insert or an invalidation is done.
+/// [`max_flight_age`](CacheBuilder::max_flight_age), and fills the cache, unless
+/// [`on_deserted`](CacheBuilder::on_deserted) says otherwise; an insert or an invalidation is done.
 pub struct Cache<K, V, S> {
     pub(crate) engine: Arc<Engine<K, V, S>>,
 }
@@ -75,13 +76,20 @@ where
     /// The value, from memory, the shared tier, or `load`; at most one load per key runs in this process,
     /// and over a shared tier with leases, in all processes.
     ///
-    /// `load` is called only if memory has no fresh value and nobody else is loading; the future it gives
-    /// is run only if no tier has the value either. It runs in a task of its own.
+    /// `load` is called only if memory has no fresh value and nobody else is loading, or to refresh one that is
+    /// about to expire ([`xfetch`](CacheBuilder::xfetch)); the future it gives is run only if no tier has the
+    /// value either. It runs in a task of its own.
+    ///
+    /// A caller that joins a load gets the value with the life that the load gave it. It is not served from it
+    /// what its own options would not take from a tier: an absence where it asked for a value, or a stale value
+    /// beyond its bounds. It then waits for the next load, or begins it.
     ///
     /// # Errors
     /// [`LoadError::Loader`] with the loader's own error, shared by all who waited for this load.
     /// [`LoadError::Cache`] if it took longer than the hard timeout, panicked, asked for its own key, or the
-    /// cache is shut down. Faults of the shared tier are no errors: the load goes on without it.
+    /// cache is shut down. Either tells when the key is loaded again ([`LoadError::retry_at`]), if
+    /// [`error_backoff`](CacheBuilder::error_backoff) is set: until then callers get it without a load. Faults of
+    /// the shared tier are no errors: the load goes on without it.
     ///
     /// # Dropping the future
     /// Only this caller leaves; the load goes on.
@@ -164,7 +172,9 @@ where
         self.engine.detached("expire", work).await
     }
 
-    /// The same cache with other options for the calls made through the view.
+    /// The same cache with other options for the calls made through the view. The TTLs say how what the call
+    /// itself loads or inserts is kept; how stale a value may be, and how long to wait for a fresh one, holds
+    /// for whatever the call finds.
     ///
     /// ```
     /// # use cachalot_core::{Entry, Ttl};

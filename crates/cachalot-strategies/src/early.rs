@@ -175,7 +175,7 @@ where
     }
 
     /// Whether the budget has a refresh left; takes it.
-    fn may_refresh(&self) -> bool {
+    pub(crate) fn may_refresh(&self) -> bool {
         let granted = self.refresh.budget.as_ref().is_none_or(|budget| budget.try_take(self.clock.now()));
         self.emit(if granted { &Event::EarlyRefresh } else { &Event::RefreshRefused });
         granted

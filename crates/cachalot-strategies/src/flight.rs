@@ -8,19 +8,20 @@ use std::task::Poll;
 use std::time::Duration;
 
 use cachalot_core::{
-    BoxFuture, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Holder, Key, LeaseBackend,
-    LeaseReply, LoadError, LoadOutcome, LoaderError, Meta, Nonce, Put, PutReply, Record, Result, Store, Tier,
+    BoxFuture, EntryOptions, Error, ErrorKind, Event, Fence, Key, LoadError, LoadOutcome, LoaderError, Store,
     Timestamp, Token, Ttl, mutant,
 };
-use cachalot_invalidation::Backoff;
 use cachalot_stampede::{Failure, Lead, guard, loading};
 use tokio::time::sleep;
 
 use crate::cached::Found;
 use crate::engine::{Engine, OnDeserted};
 use crate::load::Wishes;
-use crate::read::may_revalidate;
-use crate::shared::{Judged, Shared};
+use crate::shared::Shared;
+
+mod ask;
+pub(crate) use ask::{Asked, Considered, Patience, REFUSALS, Tried, until_free};
+mod keep;
 
 /// What came of running a loader.
 type Ran<V> = std::result::Result<std::result::Result<Option<V>, LoaderError>, Failure>;
@@ -108,26 +109,6 @@ impl Right {
     }
 }
 
-/// What the shared tier answered.
-pub(crate) enum Asked<V> {
-    Found(Found<V>),
-    /// Somebody else loads; this will do meanwhile.
-    Stale(Found<V>),
-    MayLoad(Right),
-}
-
-/// What came of asking once for the value or the lease.
-pub(crate) enum Tried<V> {
-    Answered(Asked<V>),
-    /// A value under this nonce that is of no use here.
-    Refused(Nonce),
-    /// Somebody else has the right to store, for this much longer at most.
-    Busy {
-        holder: Holder,
-        remaining: Duration,
-    },
-}
-
 /// What the loader gave for one key.
 pub(crate) struct Loaded<V> {
     pub(crate) result: std::result::Result<Option<V>, LoadError>,
@@ -135,11 +116,6 @@ pub(crate) struct Loaded<V> {
     pub(crate) ttl: Option<Ttl>,
     pub(crate) took: Duration,
 }
-
-/// How long a reader waits for a writer before it loads without storing.
-const WRITER_PATIENCE: Duration = Duration::from_millis(50);
-/// How often a value is refused that somebody keeps refreshing, before it is loaded without the tier.
-pub(crate) const REFUSALS: usize = 8;
 
 impl<K, V, S> Flight<K, V, S>
 where
@@ -160,16 +136,29 @@ where
         Self { engine, lead, fence, options, wanted, purpose, opened, current: None }
     }
 
-    pub(crate) async fn run(mut self, loader: Loader<V>) {
+    pub(crate) async fn run(self, loader: Loader<V>) {
+        let Some(this) = self.land_from_memory() else { return };
+        this.run_below(loader).await;
+    }
+
+    /// Lands what memory has by now: another flight may have landed between the caller's look and its join.
+    pub(crate) fn land_from_memory(mut self) -> Option<Self> {
+        let found = self.engine.fresh_in_memory(self.lead.key()).filter(|found| self.wanted.accepts(found));
+        match found {
+            Some(found) if !self.is_to_be_replaced(&found) => {
+                self.lead.land(Ok(found));
+                None
+            }
+            found => {
+                self.current = found;
+                Some(self)
+            }
+        }
+    }
+
+    async fn run_below(self, loader: Loader<V>) {
         let engine = self.engine.clone();
         let key = self.lead.key().clone();
-        // Another flight may have landed between this caller's look into memory and its join.
-        if let Some(found) = engine.fresh_in_memory(&key).filter(|found| self.wanted.accepts(found)) {
-            if !self.is_to_be_replaced(&found) {
-                return self.lead.land(Ok(found));
-            }
-            self.current = Some(found);
-        }
         let Some((shared, shared_key)) = engine.shared_key(&key) else {
             return self.load(loader, None, Right::Memory { ghost: None }, None).await;
         };
@@ -191,141 +180,13 @@ where
         }
     }
 
-    /// Asks the shared tier for the value, or for the right to load it. What is found but not fresh is left
-    /// in `stale`, under a lease only: an invalidation from anywhere revokes both.
-    async fn ask(&self, shared: &Shared<K, V>, key: &Key, stale: &mut Option<Found<V>>) -> Asked<V> {
-        let refuse = match shared.backend.get(key).await {
-            Ok(None) => None,
-            Ok(Some(record)) => match self.answer(shared, key, &record, stale) {
-                Ok(Asked::Found(found)) if self.is_to_be_replaced(&found) => {
-                    self.offer(Some(&found));
-                    Some(record.nonce)
-                }
-                Ok(answer) => return answer,
-                Err(nonce) => Some(nonce),
-            },
-            Err(error) => {
-                self.engine.backend_failed(&error);
-                return Asked::MayLoad(Right::Memory { ghost: None });
-            }
-        };
-        match shared.backend.leases() {
-            Some(leases) => self.contend(leases, shared, key, refuse, stale).await,
-            None => Asked::MayLoad(Right::Memory { ghost: None }),
-        }
-    }
-
-    /// Asks for the value or the lease until one of them comes, or patience ends. `refuse` is the value that
-    /// was seen and found unfit.
-    async fn contend(
-        &self,
-        leases: &dyn LeaseBackend,
-        shared: &Shared<K, V>,
-        key: &Key,
-        mut refuse: Option<Nonce>,
-        stale: &mut Option<Found<V>>,
-    ) -> Asked<V> {
-        let token = Token::draw(&self.engine.entropy);
-        let mut patience = Patience::new();
-        let mut refusals = 0;
-        loop {
-            match self.try_lease(leases, shared, key, token, refuse, stale).await {
-                Tried::Answered(answer) => return answer,
-                Tried::Refused(nonce) => {
-                    refuse = Some(nonce);
-                    refusals += 1;
-                    if refusals == REFUSALS {
-                        *stale = None;
-                        return Asked::MayLoad(Right::Nothing);
-                    }
-                }
-                Tried::Busy { holder, remaining } => {
-                    if let Some(found) = self.still_fresh() {
-                        return Asked::Stale(found);
-                    }
-                    let left = patience.left(&self.engine, holder);
-                    if left.is_zero() {
-                        return Asked::MayLoad(Right::Nothing);
-                    }
-                    patience.wait(&self.engine, left.min(until_free(remaining))).await;
-                }
-            }
-        }
-    }
-
-    /// Asks once for the value, or for the lease under `token`.
-    pub(crate) async fn try_lease(
-        &self,
-        leases: &dyn LeaseBackend,
-        shared: &Shared<K, V>,
-        key: &Key,
-        token: Token,
-        refuse: Option<Nonce>,
-        stale: &mut Option<Found<V>>,
-    ) -> Tried<V> {
-        match leases.get_or_lease(key, token, self.engine.times.lease_term, refuse).await {
-            Ok(LeaseReply::Hit(record)) => match self.answer(shared, key, &record, stale) {
-                Ok(answer) => Tried::Answered(answer),
-                Err(nonce) => Tried::Refused(nonce),
-            },
-            Ok(LeaseReply::Lease { stale: candidate }) => {
-                // Replaced, not kept: what was there before may have been removed in between.
-                *stale = candidate.and_then(|record| self.stale(shared, key, &record));
-                self.offer(stale.as_ref());
-                Tried::Answered(Asked::MayLoad(Right::Lease(token)))
-            }
-            Ok(LeaseReply::Busy { remaining, holder, stale: candidate }) => {
-                *stale = None;
-                let found = candidate.and_then(|record| self.stale(shared, key, &record));
-                match found {
-                    Some(found) if may_revalidate(&self.options, &found) => {
-                        Tried::Answered(Asked::Stale(found))
-                    }
-                    found => {
-                        self.offer(found.as_ref());
-                        Tried::Busy { holder, remaining }
-                    }
-                }
-            }
-            Err(error) => {
-                *stale = None;
-                self.engine.backend_failed(&error);
-                Tried::Answered(Asked::MayLoad(Right::Memory { ghost: Some(token) }))
-            }
-        }
-    }
-
-    /// What `record` answers; its nonce, if it is to be refused.
-    pub(crate) fn answer(
-        &self,
-        shared: &Shared<K, V>,
-        key: &Key,
-        record: &Record,
-        stale: &mut Option<Found<V>>,
-    ) -> std::result::Result<Asked<V>, Nonce> {
-        match self.engine.consider(shared, key, record, self.wanted) {
-            Considered::Usable(found) => Ok(Asked::Found(found)),
-            Considered::Newer => Ok(Asked::MayLoad(Right::Memory { ghost: None })),
-            Considered::Unfit(candidate) => {
-                *stale = candidate;
-                Err(record.nonce)
-            }
-        }
-    }
-
     /// Whether its callers have nothing but it.
     pub(crate) fn answers_callers(&self) -> bool {
         self.purpose == Purpose::Answer
     }
 
-    /// Whether `found`, fresh, is what a refresh is about: a value that is near its expiry.
-    fn is_to_be_replaced(&self, found: &Found<V>) -> bool {
-        let meta = &found.entry.meta;
-        self.purpose == Purpose::Refresh && meta.is_early(found.at) && meta.early_from() < meta.soft_expiry()
-    }
-
     /// The value that is being refreshed, if it is still good.
-    fn still_fresh(&self) -> Option<Found<V>> {
+    pub(crate) fn still_fresh(&self) -> Option<Found<V>> {
         let now = self.engine.clock.now();
         self.current.clone().filter(|found| now < found.entry.meta.soft_expiry())
     }
@@ -334,23 +195,6 @@ where
     fn was_overtaken(&self) -> bool {
         let age = self.engine.clock.now().since(self.opened);
         age > self.engine.times.overtaken_after && self.lead.is_void()
-    }
-
-    /// Offers what was found to participants who would rather have it now than wait; each decides by its own
-    /// options. What was invalidated is for failures only.
-    fn offer(&self, found: Option<&Found<V>>) {
-        if let Some(found) = found.filter(|found| found.freshness != Freshness::Invalidated) {
-            self.lead.offer(Ok(found.clone()));
-        }
-    }
-
-    /// What `record` is worth as a stale candidate.
-    fn stale(&self, shared: &Shared<K, V>, key: &Key, record: &Record) -> Option<Found<V>> {
-        match self.engine.consider(shared, key, record, self.wanted) {
-            Considered::Usable(found) => Some(found),
-            Considered::Unfit(candidate) => candidate,
-            Considered::Newer => None,
-        }
     }
 
     /// Runs the loader, stores what it gives as far as `right` reaches, and lands.
@@ -405,68 +249,6 @@ where
         })
         .await
     }
-
-    /// Stores what was loaded as far as `right` reaches, and lands. `stale` is what was found on the way.
-    pub(crate) async fn settle(
-        self,
-        loaded: Loaded<V>,
-        shared: Option<(&Shared<K, V>, Key)>,
-        right: Right,
-        stale: Option<Found<V>>,
-    ) {
-        let was_overtaken = self.was_overtaken();
-        let Self { engine, lead, fence, options, .. } = self;
-        let mut unused = right.token();
-        match loaded.result {
-            Ok(value) => {
-                let options = match loaded.ttl {
-                    Some(ttl) => options.ttl(ttl),
-                    None => options,
-                };
-                let made = engine.make(value, &options, loaded.took);
-                if was_overtaken {
-                    engine.emit(&Event::Fenced { tier: Tier::Memory });
-                } else {
-                    unused = engine.keep(fence, lead.key(), &made, shared.as_ref(), right).await;
-                }
-                engine.forget_failure(lead.key());
-                lead.land(Ok(made.found));
-            }
-            Err(error) => {
-                let error = engine.remember_failure(&lead, error);
-                // A lease that is no longer ours was revoked by an invalidation, and so was the value.
-                let still_good = match (&stale, unused, &shared) {
-                    (Some(_), Some(token), Some((shared, key))) => {
-                        unused = None;
-                        engine.release(shared, key, token).await
-                    }
-                    _ => true,
-                };
-                let stale = stale.filter(|_| still_good && !lead.is_void());
-                lead.land(Err(Failed { error, stale }));
-            }
-        }
-        // After landing: nobody waits for a courtesy.
-        if let (Some(token), Some((shared, key))) = (unused, &shared) {
-            engine.release(shared, key, token).await;
-        }
-    }
-}
-
-/// A value just loaded, with its times.
-struct Made<V> {
-    found: Found<V>,
-    /// `None`: its TTL says not to store it.
-    meta: Option<Meta>,
-}
-
-/// How a record answers a flight.
-pub(crate) enum Considered<V> {
-    Usable(Found<V>),
-    /// Not fresh, not decodable or not what is wanted; perhaps good to be served as stale.
-    Unfit(Option<Found<V>>),
-    /// Of a newer schema.
-    Newer,
 }
 
 impl<K, V, S> Engine<K, V, S>
@@ -475,28 +257,6 @@ where
     V: Send + Sync + 'static,
     S: Store<K, V>,
 {
-    /// Judges `record` for a reader who wants `wanted`.
-    pub(crate) fn consider(
-        &self,
-        shared: &Shared<K, V>,
-        key: &Key,
-        record: &Record,
-        wanted: Wanted,
-    ) -> Considered<V> {
-        match shared.judge(key, record, self.clock.now()) {
-            Judged::Fresh(found) if wanted.accepts(&found) => Considered::Usable(found),
-            Judged::Stale(found) if wanted.accepts(&found) => Considered::Unfit(Some(found)),
-            Judged::Fresh(_) | Judged::Stale(_) => Considered::Unfit(None),
-            Judged::Newer => Considered::Newer,
-            Judged::Unusable(error) => {
-                if let Some(error) = &error {
-                    self.emit(&Event::Undecodable { error });
-                }
-                Considered::Unfit(None)
-            }
-        }
-    }
-
     /// What a run of the loader gave, counted.
     pub(crate) fn loaded<T>(
         &self,
@@ -517,109 +277,6 @@ where
         self.emit(&Event::Load { outcome, took });
         result
     }
-
-    fn make(&self, value: Option<V>, options: &EntryOptions, took: Duration) -> Made<V> {
-        let now = self.clock.now();
-        let meta = match &value {
-            Some(_) => options.stamp(now, took, &self.entropy),
-            None => options.stamp_negative(now, took, &self.entropy),
-        };
-        let shown = meta.unwrap_or(Meta::new(now, Duration::ZERO, Duration::ZERO, took));
-        let shown = self.in_memory(shown, now);
-        let entry = Arc::new(Entry { value, meta: shown });
-        let found = Found {
-            entry,
-            tier: Tier::Loader,
-            freshness: Freshness::Fresh,
-            stale_for: Duration::ZERO,
-            at: now,
-        };
-        Made { found, meta }
-    }
-
-    /// Stores what was loaded as far as `right` reaches: the shared tier first, memory only if that did not
-    /// refuse. Gives back a token that is still outstanding.
-    async fn keep(
-        &self,
-        fence: Fence,
-        key: &K,
-        made: &Made<V>,
-        shared: Option<&(&Shared<K, V>, Key)>,
-        right: Right,
-    ) -> Option<Token> {
-        let Some(meta) = &made.meta else {
-            return right.token();
-        };
-        let (in_memory, unused) = match (right, shared) {
-            (Right::Nothing, _) => (false, None),
-            (Right::Memory { ghost }, _) => (true, ghost),
-            (Right::Lease(_), None) => (true, None),
-            (Right::Lease(token), Some((shared, shared_key))) => {
-                self.put_leased(shared, shared_key, token, made, meta).await
-            }
-        };
-        if in_memory {
-            self.fill_memory(fence, key.clone(), &made.found);
-        }
-        unused
-    }
-
-    /// Stores in the shared tier. Whether memory may follow, and the token if it is unused.
-    async fn put_leased(
-        &self,
-        shared: &Shared<K, V>,
-        key: &Key,
-        token: Token,
-        made: &Made<V>,
-        meta: &Meta,
-    ) -> (bool, Option<Token>) {
-        let reply = match self.put(shared, key, made.found.entry.value.as_ref(), meta) {
-            Ok(put) => match shared.backend.leases() {
-                Some(leases) => leases.put_leased(key, token, put).await,
-                None => return (true, None),
-            },
-            Err(error) => Err(error),
-        };
-        match reply {
-            Ok(PutReply::Stored) => (true, None),
-            Ok(PutReply::Lost | PutReply::Absent) => {
-                self.emit(&Event::Fenced { tier: Tier::Backend });
-                (false, None)
-            }
-            // Refused before anything was sent: the value will never fit there. Whether it is still good to
-            // be kept here, only the lease can tell.
-            Err(error) if matches!(error.kind(), ErrorKind::Encode | ErrorKind::Config) => {
-                self.emit(&Event::Unstorable { error: &error });
-                (self.release(shared, key, token).await, None)
-            }
-            Err(error) => {
-                self.backend_failed(&error);
-                (false, Some(token))
-            }
-        }
-    }
-
-    /// What to send for `value`.
-    pub(crate) fn put(
-        &self,
-        shared: &Shared<K, V>,
-        key: &Key,
-        value: Option<&V>,
-        meta: &Meta,
-    ) -> Result<Put> {
-        let payload = shared.encode(key, value, meta)?;
-        let ttl = meta.kept_for();
-        Ok(Put { payload, nonce: Nonce::draw(&self.entropy), ttl })
-    }
-
-    /// Gives a lease back so that waiters go on; if that fails, its term ends it. Whether it was still ours.
-    pub(crate) async fn release(&self, shared: &Shared<K, V>, key: &Key, token: Token) -> bool {
-        let Some(leases) = shared.backend.leases() else { return false };
-        leases.release(key, token).await.unwrap_or_else(|error| {
-            self.backend_failed(&error);
-            false
-        })
-    }
 }
 
 /// A failure of the loader's run in the cache's words.
@@ -629,41 +286,4 @@ pub(crate) fn failure(failure: Failure, hard_timeout: Duration) -> LoadError {
         Failure::Panicked(message) => (ErrorKind::Panicked, format!("the loader panicked: {message}")),
     };
     Error::new(kind, "load").detail(detail).into()
-}
-
-/// How long a flight still waits for whoever has the right to store.
-pub(crate) struct Patience {
-    waited: Duration,
-    backoff: Backoff,
-}
-
-impl Patience {
-    pub(crate) fn new() -> Self {
-        Self {
-            waited: Duration::ZERO,
-            backoff: Backoff::new(Duration::from_millis(4), Duration::from_millis(200)),
-        }
-    }
-
-    /// How much longer to wait for `holder`. A lease's holder is outwaited for more than a whole term, so
-    /// that an own load never starts while the first may still be running within it.
-    pub(crate) fn left<K, V, S>(&self, engine: &Engine<K, V, S>, holder: Holder) -> Duration {
-        let bound = match holder {
-            Holder::Writer => WRITER_PATIENCE,
-            Holder::Reader => engine.times.lease_term.saturating_mul(2),
-        };
-        bound.saturating_sub(self.waited)
-    }
-
-    /// Pauses before the next try, at most for `at_most`.
-    pub(crate) async fn wait<K, V, S>(&mut self, engine: &Engine<K, V, S>, at_most: Duration) {
-        let pause = self.backoff.next(&engine.entropy).min(at_most);
-        self.waited += pause;
-        tokio::time::sleep(pause).await;
-    }
-}
-
-/// When somebody's right that ends in `remaining` is sure to have ended.
-pub(crate) fn until_free(remaining: Duration) -> Duration {
-    remaining + Duration::from_millis(1)
 }

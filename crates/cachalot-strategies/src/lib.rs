@@ -28,6 +28,17 @@
 //! stores what it gave under that right, first in the shared tier, then in memory, and hands it to all who
 //! joined. Callers may come and go; the flight goes on.
 //!
+//! A value that is near its end may be refreshed by a read that does not wait for it
+//! ([`CacheBuilder::xfetch`], [`CacheBuilder::early_refresh`]); one that is past its end may be served while
+//! it is refreshed ([`CacheBuilder::stale_while_revalidate`]), when that takes long
+//! ([`CacheBuilder::soft_timeout`]) or fails ([`CacheBuilder::stale_if_error`]). What fails may be left alone
+//! for a while ([`CacheBuilder::error_backoff`]). Each of them has its timeline in its docs.
+//!
+//! # A shared tier that fails
+//!
+//! No step of it is waited for longer than [`CacheBuilder::backend_timeout`]; whatever it does, the load goes
+//! on. A tier without leases is read and invalidated, but never filled, and loads are one a process then.
+//!
 //! # What an invalidation promises
 //!
 //! When [`Cache::remove`] returns [`Removal::Removed`], no later read in this process, and no read of the

@@ -77,7 +77,7 @@ where
         key: &'a K,
         options: &'a EntryOptions,
         load: F,
-    ) -> Result<Cached<V>, Cold<impl Future<Output = Result<Cached<V>, LoadError>> + use<'a, K, V, S, F, T>>>
+    ) -> HitOr<V, impl Future<Output = Served<Cached<V>>> + use<'a, K, V, S, F, T>>
     where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
@@ -99,10 +99,7 @@ where
         key: &'a K,
         options: &'a EntryOptions,
         load: F,
-    ) -> Result<
-        Cached<V>,
-        Cold<impl Future<Output = Result<Option<Cached<V>>, LoadError>> + use<'a, K, V, S, F, T>>,
-    >
+    ) -> HitOr<V, impl Future<Output = Served<Option<Cached<V>>>> + use<'a, K, V, S, F, T>>
     where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
@@ -383,8 +380,10 @@ fn may_fall_back<V>(options: &EntryOptions, found: &Found<V>) -> bool {
     }
 }
 
-/// The way of a caller that a hit in memory did not serve.
-pub(crate) type Cold<F> = Pin<Box<F>>;
+/// A hit in memory, or the way of a caller that none served.
+pub(crate) type HitOr<V, F> = Result<Cached<V>, Pin<Box<F>>>;
+/// What comes of that way.
+pub(crate) type Served<T> = Result<T, LoadError>;
 
 /// What a caller has waited for.
 enum Waited<V> {

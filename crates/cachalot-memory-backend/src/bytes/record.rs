@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachalot_core::{Holder, LeaseReply, Nonce, Put, Record, Timestamp, Token};
 
-use crate::memory::Change;
+use crate::write::Change;
 
 #[derive(Clone)]
 pub(super) struct Stored {

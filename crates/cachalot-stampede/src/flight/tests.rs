@@ -249,6 +249,19 @@ async fn a_flight_is_joined_until_it_is_too_old_and_then_overtaken() {
     assert!(flights.is_empty());
 }
 
+#[test]
+fn a_hung_leader_learns_that_its_callers_have_been_served() {
+    let flights = Loads::new();
+    let (hung, _hung_share) = lead_at(&flights, 0);
+    let (wakes, waker) = counting_waker();
+    let mut deserted = Box::pin(hung.deserted());
+    assert!(deserted.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let (next, _) = lead_at(&flights, 11);
+    next.land(2);
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    assert!(deserted.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+}
+
 #[tokio::test]
 async fn an_overtaken_flight_that_lands_after_all_serves_its_own_callers_only() {
     let flights = Loads::new();

@@ -401,6 +401,45 @@ async fn what_fails_after_it_was_forgotten_closes_nothing() {
     assert!(!flights.forget("k"));
 }
 
+thread_local! {
+    static BEFORE_HASH: std::cell::RefCell<Option<Box<dyn FnOnce()>>> = const { std::cell::RefCell::new(None) };
+}
+
+/// A key that lets a test act between two steps of a call.
+#[derive(Clone, PartialEq, Eq)]
+struct Traced;
+
+impl Hash for Traced {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let act = BEFORE_HASH.take();
+        act.into_iter().for_each(|act| act());
+        7.hash(state);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_between_a_callers_look_and_its_join_costs_no_second_load() {
+    let stuck = StuckOnce(Arc::new(Stuck(Default::default())), Default::default());
+    let flights: SingleFlight<Traced, u32> = SingleFlight::builder()
+        .error_backoff(seconds(1), seconds(4))
+        .clock(paused_clock())
+        .spawn(stuck.clone())
+        .build()
+        .unwrap();
+    let first = tokio::spawn({
+        let flights = flights.clone();
+        async move { flights.run(&Traced, || async { Err(LoaderError::new("down")) }).await }
+    });
+    settle().await;
+    let mut load = stuck.0.0.lock().unwrap().pop().unwrap();
+    BEFORE_HASH.set(Some(Box::new(move || {
+        assert!(load.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    })));
+    let second = flights.run(&Traced, never()).await.unwrap_err();
+    assert_eq!(second.to_string(), first.await.unwrap().unwrap_err().to_string());
+    assert!(second.retry_at().is_some());
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_calls_after_forget_never_gets_what_was_begun_before() {
     let (flights, gated) = (Loads::new(), Gated::new());

@@ -93,21 +93,12 @@ where
     }
 
     async fn run(self: Arc<Self>, flights: Vec<Flight<K, V, S>>) {
-        let flights = flights.into_iter().filter_map(|flight| self.land_from_memory(flight)).collect();
+        let flights = flights.into_iter().filter_map(Flight::land_from_memory).collect();
         let mut open = self.look_below(flights).await.into_iter().peekable();
         while open.peek().is_some() {
             let chunk = open.by_ref().take(self.engine.batch.size).collect();
             self.engine.detach(self.engine.tasks.begin(), self.clone().run_chunk(chunk));
         }
-    }
-
-    /// Another flight may have landed between the caller's look into memory and its join.
-    fn land_from_memory(&self, flight: Flight<K, V, S>) -> Option<Flight<K, V, S>> {
-        match self.engine.fresh_in_memory(flight.lead.key()).filter(|found| self.wanted.accepts(found)) {
-            Some(found) => flight.lead.land(Ok(found)),
-            None => return Some(flight),
-        }
-        None
     }
 
     /// Lands what the shared tier has, by one read. What is left must be loaded.
@@ -157,7 +148,7 @@ where
         record: Option<Record>,
     ) -> Next<K, V, S> {
         let mut stale = None;
-        let refuse = match record.map(|record| flight.answer(shared, &key, &record, &mut stale)) {
+        let refuse = match record.map(|record| flight.first_answer(shared, &key, &record, &mut stale)) {
             Some(Ok(answer)) => return self.next(flight, answer, stale),
             Some(Err(nonce)) => Some(nonce),
             None => None,
@@ -219,7 +210,11 @@ where
         for next in pipelined(AT_ONCE, tries).await {
             match next {
                 Next::Done => {}
-                Next::Load(ready) => round.ready.push(ready),
+                Next::Load(Ready { flight, right, stale }) => match (&right, flight.still_fresh()) {
+                    // A refresh that could not store anything can wait.
+                    (Right::Nothing, Some(found)) => flight.lead.land(Ok(found)),
+                    _ => round.ready.push(Ready { flight, right, stale }),
+                },
                 Next::Busy(contender, at_most) => {
                     round.ask_again = round.ask_again.min(at_most);
                     round.busy.push(Next::Contend(contender));
@@ -252,6 +247,9 @@ where
                     }
                 }
                 Tried::Busy { holder, remaining } => {
+                    if let Some(found) = flight.still_fresh() {
+                        return self.next(contender.flight, Asked::Stale(found), None);
+                    }
                     let left = patience.left(&self.engine, holder);
                     if left.is_zero() {
                         return Next::load(contender.flight, Right::Nothing);

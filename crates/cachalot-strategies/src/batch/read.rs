@@ -12,7 +12,7 @@ use cachalot_stampede::Joined;
 use super::AT_ONCE;
 use super::distinct::Distinct;
 use super::flights::Batch;
-use super::load::{self, IntoLoaded, LoadMany};
+use super::load::{self, IntoLoaded, LoadMany, ManyLoader};
 use super::pipeline::pipelined;
 use crate::cached::{Cached, Found};
 use crate::engine::{Engine, Task};
@@ -92,9 +92,8 @@ where
         A: IntoIterator<Item = (K, R)>,
         R: IntoLoaded<V>,
     {
-        let batch = Batch::new(self.clone(), options.clone(), Wanted::Value, load::values(load));
-        let answers = self.load_many(keys, &batch).await.into_iter();
-        answers.map(|answer| answer?.ok_or_else(gave_nothing)).collect()
+        let answers = self.load_many(keys, options, Wanted::Value, || load::values(load)).await;
+        answers.into_iter().map(|answer| answer?.ok_or_else(gave_nothing)).collect()
     }
 
     pub(crate) async fn load_options<F, T, A, R>(
@@ -109,24 +108,43 @@ where
         A: IntoIterator<Item = (K, R)>,
         R: IntoLoaded<Option<V>>,
     {
-        let batch = Batch::new(self.clone(), options.clone(), Wanted::ValueOrAbsence, load::options(load));
-        self.load_many(keys, &batch).await
+        self.load_many(keys, options, Wanted::ValueOrAbsence, || load::options(load)).await
     }
 
     /// Joins the flights of `keys`, or opens them, until each has landed what is wanted.
-    async fn load_many(self: &Arc<Self>, keys: &[K], batch: &Arc<Batch<K, V, S>>) -> Vec<Answer<V>> {
+    async fn load_many(
+        self: &Arc<Self>,
+        keys: &[K],
+        options: &EntryOptions,
+        wanted: Wanted,
+        load: impl FnOnce() -> ManyLoader<K, V>,
+    ) -> Vec<Answer<V>> {
+        let mut answers: Vec<_> = keys.iter().map(|key| self.answer_from_memory(key, wanted)).collect();
+        if answers.iter().all(Option::is_some) {
+            return answers.into_iter().flatten().collect();
+        }
         let began = self.clock.monotonic();
-        let mut answers: Vec<Option<Answer<V>>> = vec![None; keys.len()];
+        let batch = Batch::new(self.clone(), options.clone(), wanted, load());
         loop {
             let open = Distinct::of(keys, |place| answers[place].is_none());
             if open.keys.is_empty() {
                 return answers.into_iter().flatten().collect();
             }
-            let answered = self.load_open(&open.keys, batch, began).await;
+            let answered = self.load_open(&open.keys, &batch, began).await;
             for (place, at) in open.places() {
                 answers[place].clone_from(&answered[at]);
             }
         }
+    }
+
+    /// What needs no more than a look: a fresh value that no early refresh is to be considered for.
+    fn answer_from_memory(&self, key: &K, wanted: Wanted) -> Option<Answer<V>> {
+        let found = self.fresh_in_memory(key).filter(|found| wanted.accepts(found))?;
+        if found.entry.meta.is_early(found.at) {
+            return None;
+        }
+        self.emit_memory_hit();
+        Some(Ok(Cached::new(found)))
     }
 
     /// `None`: to be asked again.
@@ -182,16 +200,16 @@ where
         let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| batch.wanted.accepts(found));
         if let Some(found) = in_memory.as_ref().filter(|found| found.freshness == Freshness::Fresh) {
             self.emit_memory_hit();
+            if !found.is_negative() && self.is_due(key, &found.entry.meta, found.at) {
+                self.begin_refresh_of(key, batch, flights, task);
+            }
             return Taken::Answer(Ok(Cached::new(found.clone())));
         }
         if let Some(error) = self.remembered(key) {
             return Taken::BackedOff(error);
         }
-        if task.is_none() {
-            match self.admit("load") {
-                Ok(admitted) => *task = Some(admitted),
-                Err(closed) => return Taken::Answer(Err(closed.into())),
-            }
+        if let Err(closed) = self.admit_once(task) {
+            return Taken::Answer(Err(closed.into()));
         }
         let purpose = if in_memory.is_some() { Purpose::Renew } else { Purpose::Answer };
         let (role, follow) = match self.join(key) {
@@ -203,6 +221,37 @@ where
             Joined::Follow(follow) => (Role::Follower, follow),
         };
         Taken::Seat(Seat { role, at_hand: in_memory, follow })
+    }
+
+    /// Adds an early refresh to `flights`, unless somebody loads the key already or the budget is spent.
+    fn begin_refresh_of(
+        self: &Arc<Self>,
+        key: &K,
+        batch: &Batch<K, V, S>,
+        flights: &mut Vec<Flight<K, V, S>>,
+        task: &mut Option<Task>,
+    ) {
+        if self.admit_once(task).is_err() {
+            return;
+        }
+        let Joined::Lead(lead, _) = self.join(key) else { return };
+        let mut purpose = Purpose::Refresh;
+        if !self.may_refresh() {
+            // Who has joined in between finds what is there now. What this caller has found may be gone.
+            match self.fresh_in_memory(key).filter(|found| batch.wanted.accepts(found)) {
+                Some(found) => return lead.land(Ok(found)),
+                None => purpose = Purpose::Answer,
+            }
+        }
+        flights.push(Flight::new(self.clone(), lead, batch.options.clone(), batch.wanted, purpose));
+    }
+
+    /// One task for all flights of a call.
+    fn admit_once(&self, task: &mut Option<Task>) -> Result<()> {
+        if task.is_none() {
+            *task = Some(self.admit("load")?);
+        }
+        Ok(())
     }
 
     /// The seats are waited for one after another, and the soft timeout is one for all.

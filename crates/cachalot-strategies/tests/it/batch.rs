@@ -62,27 +62,6 @@ async fn a_fault_of_the_shared_tier_costs_get_many_only_the_keys_it_touches() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_copy_by_get_many_that_a_removal_overtakes_does_not_stay_in_memory() {
-    let world = World::new();
-    world.node().insert_many(texts(0..10)).await;
-    let faulty = Faulty::new(world.shared.clone());
-    let cache = world.over(faulty.clone());
-    // The read is done, its answer is on the way.
-    faulty.next_of(Operation::GetMany, Fault::Delay(secs(1)));
-    let keys: Vec<u64> = (0..10).collect();
-    let reader = {
-        let (cache, keys) = (cache.clone(), keys.clone());
-        tokio::spawn(async move { cache.get_many(&keys).await })
-    };
-    settle().await;
-    cache.remove_many(&[3, 4]).await.unwrap();
-    pass(secs(1)).await;
-    let found = reader.await.unwrap();
-    assert_eq!(found.iter().flatten().count(), 8, "read after the removal");
-    assert!(cache.get_local(&3).is_none() && cache.get_local(&5).is_some());
-}
-
-#[tokio::test(start_paused = true)]
 async fn insert_many_stores_every_pair_in_both_tiers_and_pipelines() {
     let world = World::new();
     let faulty = Faulty::new(world.shared.clone());

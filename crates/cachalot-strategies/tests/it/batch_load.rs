@@ -703,3 +703,82 @@ async fn after_a_shutdown_what_is_not_in_memory_is_refused() {
     assert!(answers[0].is_ok());
     assert_eq!(answers[1].as_ref().unwrap_err().cache_kind(), Some(ErrorKind::Closed));
 }
+
+#[tokio::test(start_paused = true)]
+async fn values_near_their_end_are_refreshed_by_one_call_behind_their_readers() {
+    let world = world();
+    for is_alone in [true, false] {
+        let calls = world.source.calls();
+        let builder = world.builder().ttl(secs(100)).early_refresh(0.9);
+        let cache = match is_alone {
+            true => builder.build().unwrap(),
+            false => builder.memory_ttl(Duration::MAX).backend(world.shared.clone()).build().unwrap(),
+        };
+        world.source.set(1, "v1".to_owned());
+        load(&world, &cache, &[1, 2]).await;
+        pass(secs(80)).await;
+        load(&world, &cache, &[3]).await;
+        pass(secs(15)).await;
+        world.source.set(1, "new".to_owned());
+        let answers = load(&world, &cache, &[1, 2, 3]).await;
+        assert_rows(&answers, &[1, 2, 3]);
+        assert!(answers.iter().all(|answer| answer.as_ref().unwrap().tier() == Tier::Memory));
+        settle().await;
+        assert_eq!(world.source.calls() - calls, 3, "1 and 2 together, 3 not");
+        assert_eq!(*cache.get_local(&1).unwrap(), "new");
+        assert_eq!(cache.stats().misses, 3);
+        if !is_alone {
+            assert_eq!(world.in_shared(1).await.unwrap(), "new");
+        }
+        assert_nothing_runs(&cache);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_another_process_makes_is_left_to_it() {
+    let world = world();
+    let build = || {
+        let builder = world.builder().ttl(secs(100)).early_refresh(0.9).memory_ttl(Duration::MAX);
+        builder.backend(world.shared.clone()).build().unwrap()
+    };
+    let (one, two) = (build(), build());
+    load(&world, &one, &[1, 2]).await;
+    load(&world, &two, &[1, 2]).await;
+    pass(secs(95)).await;
+    let gate = world.source.stop_after_reading();
+    assert_rows(&load(&world, &one, &[1, 2]).await, &[1, 2]);
+    gate.reached(1).await;
+    assert_rows(&load(&world, &two, &[1, 2]).await, &[1, 2]);
+    settle().await;
+    assert_eq!(two.stats().flights, 0, "it has seen who is at it");
+    gate.open();
+    settle().await;
+    assert_eq!((world.source.calls(), world.source.loads()), (2, 4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn threads_whose_batches_overlap_load_each_key_once_and_all_end() {
+    let world = world();
+    let caches = [world.alone(), world.node()];
+    for round in 0..20 {
+        for cache in &caches {
+            let loads = world.source.loads();
+            let callers: Vec<_> = (0..16u64)
+                .map(|caller| {
+                    let mut keys: Vec<u64> = (caller..caller + 30).collect();
+                    if caller % 2 == 0 {
+                        keys.reverse();
+                    }
+                    (keys.clone(), spawn_load(&world, cache, keys))
+                })
+                .collect();
+            for (keys, caller) in callers {
+                assert_rows(&caller.await.unwrap(), &keys);
+            }
+            let all: Vec<u64> = (0..45).collect();
+            assert_eq!(world.source.loads() - loads, all.len(), "round {round}");
+            cache.remove_many(&all).await.unwrap();
+        }
+    }
+    caches.iter().for_each(assert_nothing_runs);
+}

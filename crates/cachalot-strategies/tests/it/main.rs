@@ -4,7 +4,9 @@
 
 mod backoff;
 mod batch;
+mod batch_late;
 mod batch_load;
+mod batch_seeded;
 mod early;
 mod loads;
 mod order;
@@ -12,5 +14,7 @@ mod outage;
 mod shared_tier;
 mod soft_and_hard;
 mod stale;
+mod steps;
+mod timelines;
 mod world;
 mod writes;

@@ -1,0 +1,234 @@
+//! What a policy knows of the entries of one set: three bytes each.
+
+/// Entries of a set.
+pub(crate) const WAYS: usize = 32;
+
+/// The marks and ages of the entries of a set.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Ways {
+    /// State, reads, and bits that are not the policy's.
+    marks: [u8; WAYS],
+    /// The epoch of the last read if kept, of the first one if on trial.
+    epochs: [u16; WAYS],
+}
+
+/// Where an entry stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    Empty = 0,
+    Trial = 1,
+    /// On trial again, after it was kept: read once more, it is still no newcomer.
+    Demoted = 2,
+    Kept = 3,
+}
+
+const STATE: u8 = 0b0000_0011;
+const READ: u8 = 0b0000_0100;
+const READS: u8 = 0b0001_1100;
+
+/// The bits of a mark that others may use.
+pub(crate) const FLAGS: u8 = !(STATE | READS);
+
+/// Reads of a kept entry beyond this many are not counted. Each counted one is a reprieve.
+const READS_MAX: u8 = 4 * READ;
+
+/// Ages beyond this are cut to it, long before they would look young.
+const AGE_MAX: u16 = 60_000;
+
+/// So many reprieves are taken back at one look; the next one goes on from there.
+const STEPS_MAX: usize = 2 * WAYS;
+
+impl Default for Ways {
+    fn default() -> Self {
+        Self { marks: [0; WAYS], epochs: [0; WAYS] }
+    }
+}
+
+impl Ways {
+    #[inline]
+    pub(crate) fn mark(&self, way: usize) -> u8 {
+        self.marks[way % WAYS]
+    }
+
+    /// Sets the bits that are not the policy's.
+    pub(crate) fn set_flags(&mut self, way: usize, flags: u8) {
+        let mark = &mut self.marks[way % WAYS];
+        *mark = *mark & !FLAGS | flags & FLAGS;
+    }
+
+    pub(crate) fn state(&self, way: usize) -> State {
+        state(self.marks[way % WAYS])
+    }
+
+    pub(crate) fn epoch(&self, way: usize) -> u16 {
+        self.epochs[way % WAYS]
+    }
+
+    /// The entry was read.
+    #[inline]
+    pub(crate) fn touch(&mut self, way: usize, now: u16) {
+        let way = way % WAYS;
+        let mark = self.marks[way];
+        if mark & STATE == State::Kept as u8 {
+            if mark & READS < READS_MAX {
+                self.marks[way] = mark + READ;
+            }
+            if self.epochs[way] != now {
+                self.epochs[way] = now;
+            }
+        } else if mark & READS == 0 {
+            self.marks[way] = mark | READ;
+        }
+    }
+
+    /// Puts the entry into a state, as if it had just come. The other bits stay.
+    pub(crate) fn place(&mut self, way: usize, state: State, now: u16) {
+        let way = way % WAYS;
+        self.marks[way] = self.marks[way] & FLAGS | state as u8;
+        self.epochs[way] = now;
+    }
+
+    /// As it is in another set, flags apart.
+    pub(crate) fn copy(&mut self, way: usize, from: &Self, old: usize) {
+        let (way, old) = (way % WAYS, old % WAYS);
+        self.marks[way] = from.marks[old] & !FLAGS;
+        self.epochs[way] = from.epochs[old];
+    }
+
+    pub(crate) fn demote(&mut self, way: usize) {
+        let mark = &mut self.marks[way % WAYS];
+        *mark = *mark & FLAGS | State::Demoted as u8;
+    }
+
+    pub(crate) fn clear(&mut self, way: usize) {
+        self.marks[way % WAYS] = 0;
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.marks.iter().fold(true, |full, mark| full & (mark & STATE != 0))
+    }
+
+    pub(crate) fn holds_kept(&self) -> bool {
+        self.marks.iter().fold(false, |any, mark| any | (mark & STATE == State::Kept as u8))
+    }
+
+    /// The oldest of the kept ones that has no reprieve left, and its age.
+    pub(crate) fn oldest_kept(&mut self, now: u16, spared: Option<usize>) -> Option<(usize, u16)> {
+        for _ in 0..STEPS_MAX {
+            let (way, age) = self.oldest(true, now, spared)?;
+            if self.marks[way] & READS == 0 {
+                return Some((way, age));
+            }
+            self.marks[way] -= READ;
+            self.epochs[way] = now;
+        }
+        self.oldest(true, now, spared)
+    }
+
+    /// The oldest on trial, its age, and whether it was read.
+    pub(crate) fn oldest_on_trial(&self, now: u16, spared: Option<usize>) -> Option<(usize, u16, bool)> {
+        let (way, age) = self.oldest(false, now, spared)?;
+        Some((way, age, self.marks[way] & READS != 0))
+    }
+
+    /// The oldest, among the kept or among those on trial, and its age. Of two equally old the first.
+    #[inline]
+    pub(crate) fn oldest(&self, kept: bool, now: u16, spared: Option<usize>) -> Option<(usize, u16)> {
+        let spared = spared.unwrap_or(WAYS);
+        // Age and way in one number and no branches, so that it is done several at a time.
+        let mut most = 0i32;
+        for (way, (&mark, &epoch)) in self.marks.iter().zip(&self.epochs).enumerate() {
+            let state = mark & STATE;
+            let asked = (state != 0) & ((state == State::Kept as u8) == kept) & (way != spared);
+            let score = (i32::from(now.wrapping_sub(epoch)) + 1) * WAYS as i32 + (WAYS - 1 - way) as i32;
+            most = most.max(if asked { score } else { 0 });
+        }
+        let (age, way) = (most / WAYS as i32 - 1, WAYS - 1 - most as usize % WAYS);
+        (most > 0).then_some((way, age as u16))
+    }
+
+    /// Makes what is very old look a little younger, so that it never looks new: epochs wrap.
+    pub(crate) fn cap_ages(&mut self, now: u16) {
+        for epoch in &mut self.epochs {
+            let age = now.wrapping_sub(*epoch);
+            *epoch = now.wrapping_sub(if age < AGE_MAX { age } else { AGE_MAX });
+        }
+    }
+}
+
+fn state(mark: u8) -> State {
+    match mark & STATE {
+        0 => State::Empty,
+        1 => State::Trial,
+        2 => State::Demoted,
+        _ => State::Kept,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_is_found_among_its_kind_whatever_the_epoch() {
+        for now in [0, 7, 60_000, u16::MAX] {
+            let mut ways = Ways::default();
+            assert_eq!(ways.oldest(true, now, None), None);
+            for way in 0..WAYS {
+                let state = if way % 2 == 0 { State::Kept } else { State::Trial };
+                ways.place(way, state, now.wrapping_sub(way as u16));
+            }
+            assert_eq!(ways.oldest(true, now, None), Some((30, 30)));
+            assert_eq!(ways.oldest(false, now, None), Some((31, 31)));
+            assert_eq!(ways.oldest(false, now, Some(31)), Some((29, 29)));
+            assert!(ways.is_full() && ways.holds_kept());
+        }
+    }
+
+    #[test]
+    fn each_counted_read_is_a_reprieve() {
+        let mut ways = Ways::default();
+        ways.place(0, State::Kept, 0);
+        ways.place(1, State::Kept, 1);
+        (0..9).for_each(|_| ways.touch(0, 0));
+        for now in 2..6 {
+            assert_eq!(ways.oldest_kept(now, None), Some((1, 1)));
+            ways.place(1, State::Kept, now);
+        }
+        assert_eq!(ways.oldest_kept(6, None).map(|(way, _)| way), Some(0), "four were counted");
+    }
+
+    #[test]
+    fn a_read_on_trial_changes_no_age() {
+        let mut ways = Ways::default();
+        ways.place(3, State::Trial, 5);
+        ways.touch(3, 9);
+        ways.touch(3, 9);
+        assert_eq!(ways.oldest_on_trial(9, None), Some((3, 4, true)));
+    }
+
+    #[test]
+    fn an_old_entry_never_looks_young() {
+        let mut ways = Ways::default();
+        ways.place(0, State::Trial, 0);
+        for now in (0..=u16::MAX).step_by(1000).chain((0..=u16::MAX).step_by(1000)) {
+            ways.place(1, State::Trial, now);
+            ways.cap_ages(now);
+            let oldest = ways.oldest_on_trial(now, None).map(|(way, ..)| way);
+            assert!(oldest == Some(0) || now == 0);
+        }
+    }
+
+    #[test]
+    fn flags_of_others_survive_what_the_policy_does() {
+        let mut ways = Ways::default();
+        ways.place(2, State::Trial, 0);
+        ways.set_flags(2, FLAGS);
+        ways.touch(2, 1);
+        ways.place(2, State::Kept, 1);
+        ways.demote(2);
+        assert_eq!((ways.mark(2) & FLAGS, ways.state(2)), (FLAGS, State::Demoted));
+    }
+}

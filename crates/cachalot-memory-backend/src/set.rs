@@ -1,0 +1,524 @@
+//! One set: the entries of thirty-two ways inline, and what is looked at before and after them.
+//!
+//! Who may do what:
+//! - The *hold* is the right to change which entries a shard has; there is one, guarded by the shard's lock.
+//! - The *lock* of a set keeps its marks together, and keeps entries where they are while they are read.
+//!   Entries, tags and ends change under both.
+//! - A *hot* way is also read without the lock, by threads that say so. Before it changes it is cooled: it is
+//!   taken out of reach, and those who are at it are waited for.
+
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+
+use crate::life::{LIFE, TIMED};
+use crate::policy::{WAYS, Ways};
+use crate::readers::{Readers, Reading, Visit};
+use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Locked, SetLock};
+
+/// The right to replace the table of a shard, and with it the hold. Exactly one exists per shard, in what the
+/// shard's lock guards.
+pub(crate) struct Owner {
+    pub(crate) hold: Hold,
+}
+
+/// The right to change which entries a table has.
+pub(crate) struct Hold(());
+
+impl Owner {
+    /// For a shard that is being made.
+    pub(crate) fn new() -> Self {
+        Self { hold: Hold(()) }
+    }
+}
+
+/// See the module.
+#[repr(C, align(64))]
+pub(crate) struct Set<K, T> {
+    /// Seven bits of the hash of each entry, and whether there is one. Its cell is initialised exactly then.
+    tags: [AtomicU64; WAYS / 8],
+    lock: SetLock,
+    /// How often the lock was fought for since the last way became hot, and how often it must be.
+    heat: AtomicU8,
+    cool: AtomicU8,
+    /// The ways that may be read without the lock.
+    hot: AtomicU32,
+    /// The hot ways that were read without the lock since the policy looked.
+    touched: AtomicU32,
+    /// How many entries passed this set on their way from their home to where they lie.
+    past: AtomicU32,
+    /// What the ends count from, in milliseconds after the Unix epoch. Changes with no hot ways only.
+    base: AtomicU64,
+    /// The entries that passed another set on their way here.
+    displaced: AtomicU32,
+    ways: UnsafeCell<Ways>,
+    /// When entries end: see [`crate::life`].
+    ends: [AtomicU32; WAYS],
+    cells: [UnsafeCell<MaybeUninit<(K, T)>>; WAYS],
+}
+
+// SAFETY: entries are handed from thread to thread (`Send`) and read by several at once (`Sync`). Of the cells
+// and the ways, the first change under hold and lock only and after all readers without the lock were waited
+// for, and the second are reached under the lock only.
+unsafe impl<K: Send + Sync, T: Send + Sync> Sync for Set<K, T> {}
+
+const FULL: u32 = u32::MAX;
+
+impl<K, T> Set<K, T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            tags: Default::default(),
+            lock: SetLock::default(),
+            heat: AtomicU8::new(0),
+            cool: AtomicU8::new(0),
+            hot: AtomicU32::new(0),
+            touched: AtomicU32::new(0),
+            past: AtomicU32::new(0),
+            base: AtomicU64::new(0),
+            displaced: AtomicU32::new(0),
+            ways: UnsafeCell::default(),
+            ends: std::array::from_fn(|_| AtomicU32::new(0)),
+            cells: [const { UnsafeCell::new(MaybeUninit::uninit()) }; WAYS],
+        }
+    }
+
+    /// The set, for those who may look at it alone or change which entries it has. `None`: it is retired.
+    #[inline]
+    pub(crate) fn lock(&self) -> Option<SetGuard<'_, K, T>> {
+        match self.lock.lock() {
+            Locked::AtOnce => Some(SetGuard { set: self, contended: false }),
+            Locked::Contended => Some(SetGuard { set: self, contended: true }),
+            Locked::Retired => None,
+        }
+    }
+
+    /// As [`Set::lock`], but not if that would have to wait, or if the entry with the tag may be hot.
+    #[inline]
+    pub(crate) fn lock_if_calm(&self, tag: u8) -> Option<SetGuard<'_, K, T>> {
+        let calm = !self.may_be_hot(tag) && self.lock.try_lock();
+        // Only then: a guard unlocks when it is dropped.
+        calm.then(|| SetGuard { set: self, contended: false })
+    }
+
+    /// The way of an entry, for the one who has the hold.
+    pub(crate) fn find(&self, _hold: &Hold, tag: u8, mut same: impl FnMut(&K) -> bool) -> Option<usize> {
+        // SAFETY: tags and cells change under the hold only.
+        unsafe { self.search(self.tagged(tag), |key, _| same(key)) }
+    }
+
+    /// The entry in a way, for the one who has the hold.
+    pub(crate) fn entry<'a>(&'a self, _hold: &'a Hold, way: usize) -> Option<&'a (K, T)> {
+        let taken = self.taken() >> (way % WAYS) & 1 != 0;
+        // SAFETY: the tag says that there is one, and entries change under the hold only, which is lent.
+        taken.then(|| unsafe { (*self.cells[way % WAYS].get()).assume_init_ref() })
+    }
+
+    /// The ways that have an entry, for the one who has the hold or the lock.
+    pub(crate) fn taken(&self) -> u32 {
+        let mut taken = 0;
+        for (eighth, tags) in self.tags.iter().enumerate() {
+            taken |= top_bits(tags.load(Ordering::Relaxed)) << (8 * eighth);
+        }
+        taken
+    }
+
+    /// How many entries passed this set on their way.
+    #[inline]
+    pub(crate) fn past(&self) -> u32 {
+        self.past.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_past(&self, _hold: &mut Hold) {
+        self.past.store(self.past() + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sub_past(&self, _hold: &mut Hold) {
+        self.past.store(self.past().saturating_sub(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_displaced(&self, way: usize) -> bool {
+        self.displaced.load(Ordering::Relaxed) & bit(way) != 0
+    }
+
+    /// Whether an entry with the tag may be read without the lock.
+    #[inline]
+    pub(crate) fn may_be_hot(&self, tag: u8) -> bool {
+        let hot = self.hot.load(Ordering::Relaxed);
+        hot != 0 && hot & self.tagged(tag) != 0
+    }
+
+    /// Looks for a hot entry, without the lock.
+    #[inline]
+    pub(crate) fn read_hot<'a>(
+        &'a self,
+        visit: &'a Visit<'_>,
+        tag: u8,
+        mut same: impl FnMut(&K) -> bool,
+    ) -> Option<Hot<'a, K, T>> {
+        let reading = visit.read(self.address());
+        let mut ways = self.hot.load(Ordering::Acquire) & self.tagged(tag);
+        while ways != 0 {
+            let way = ways.trailing_zeros() as usize;
+            // SAFETY: the way was hot after this thread had said that it reads the set, so its entry stays
+            // what it is until `reading` ends. It was written before the way became hot (release, acquire).
+            let (key, value) = unsafe { (*self.cells[way].get()).assume_init_ref() };
+            if same(key) {
+                if self.touched.load(Ordering::Relaxed) & bit(way) == 0 {
+                    self.touched.fetch_or(bit(way), Ordering::Relaxed);
+                }
+                let end = self.ends[way].load(Ordering::Relaxed);
+                return Some(Hot { value, end, base: self.base(), _key: key, _reading: reading });
+            }
+            ways &= ways - 1;
+        }
+        None
+    }
+
+    pub(crate) fn base(&self) -> u64 {
+        self.base.load(Ordering::Relaxed)
+    }
+
+    /// Asks for what the policy will look at.
+    #[inline]
+    pub(crate) fn warm(&self) {
+        prefetch(&self.tags);
+        prefetch(&self.ways);
+        prefetch(&self.ends);
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// # Safety
+    /// No tag and no cell changes during the call.
+    #[inline]
+    unsafe fn search(&self, mut ways: u32, mut same: impl FnMut(&K, usize) -> bool) -> Option<usize> {
+        while ways != 0 {
+            let way = ways.trailing_zeros() as usize;
+            // SAFETY: where the tag is that of a hash the cell is initialised, and it stays so.
+            let entry = unsafe { (*self.cells[way].get()).assume_init_ref() };
+            if same(&entry.0, way) {
+                return Some(way);
+            }
+            ways &= ways - 1;
+        }
+        None
+    }
+
+    /// The ways whose tag is `tag`.
+    #[inline]
+    fn tagged(&self, tag: u8) -> u32 {
+        let [a, b, c, d] = &self.tags;
+        let pairs = [(a, b), (c, d)]
+            .map(|(low, high)| equal(low.load(Ordering::Relaxed), high.load(Ordering::Relaxed), tag));
+        pairs[0] | pairs[1] << 16
+    }
+}
+
+/// A bit for each byte, of sixteen, that equals `byte`.
+#[cfg(all(target_arch = "x86_64", not(cachalot_portable)))]
+#[inline]
+fn equal(low: u64, high: u64, byte: u8) -> u32 {
+    use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
+    // SAFETY: every x86-64 processor has SSE2.
+    unsafe {
+        let bytes = _mm_set_epi64x(high as i64, low as i64);
+        _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte as i8))) as u32
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(cachalot_portable))))]
+#[inline]
+fn equal(low: u64, high: u64, byte: u8) -> u32 {
+    equal_anywhere(low, high, byte)
+}
+
+#[cfg(any(test, not(all(target_arch = "x86_64", not(cachalot_portable)))))]
+fn equal_anywhere(low: u64, high: u64, byte: u8) -> u32 {
+    let bytes = low.to_le_bytes().into_iter().chain(high.to_le_bytes());
+    bytes.enumerate().fold(0, |equal, (at, other)| equal | u32::from(other == byte) << at)
+}
+
+/// An entry that is read without a lock.
+pub(crate) struct Hot<'a, K, T> {
+    pub(crate) value: &'a T,
+    /// When it ends, and what that counts from.
+    pub(crate) end: u32,
+    pub(crate) base: u64,
+    _key: &'a K,
+    /// Last, so that it ends last.
+    _reading: Reading<'a>,
+}
+
+/// A locked set.
+pub(crate) struct SetGuard<'a, K, T> {
+    set: &'a Set<K, T>,
+    contended: bool,
+}
+
+impl<K, T> Drop for SetGuard<'_, K, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.set.lock.unlock();
+    }
+}
+
+impl<'a, K, T> SetGuard<'a, K, T> {
+    /// The way of an entry.
+    #[inline]
+    pub(crate) fn find(&self, tag: u8, mut same: impl FnMut(&K) -> bool) -> Option<usize> {
+        // SAFETY: tags and cells change under the lock only.
+        unsafe { self.set.search(self.set.tagged(tag), |key, _| same(key)) }
+    }
+
+    /// As [`SetGuard::find`], with the value.
+    #[inline]
+    pub(crate) fn find_value(&self, tag: u8, same: impl FnMut(&K) -> bool) -> Option<(usize, &T)> {
+        let way = self.find(tag, same)?;
+        // SAFETY: the way was just found, so its cell is initialised; entries change under the lock only.
+        Some((way, unsafe { &(*self.set.cells[way].get()).assume_init_ref().1 }))
+    }
+
+    /// The value in a way that [`SetGuard::find`] gave.
+    #[inline]
+    pub(crate) fn value(&self, way: usize) -> Option<&T> {
+        let way = way % WAYS;
+        let tag = self.set.tags[way / 8].load(Ordering::Relaxed) >> (8 * (way % 8)) & 0x80;
+        // SAFETY: the tag says that there is an entry, and entries change under the lock only.
+        (tag != 0).then(|| unsafe { &(*self.set.cells[way].get()).assume_init_ref().1 })
+    }
+
+    #[inline]
+    pub(crate) fn ways(&self) -> &Ways {
+        // SAFETY: the ways are reached under the lock only, and through this guard, which is borrowed.
+        unsafe { &*self.set.ways.get() }
+    }
+
+    #[inline]
+    pub(crate) fn ways_mut(&mut self) -> &mut Ways {
+        // SAFETY: as for `ways`; the guard is borrowed exclusively.
+        unsafe { &mut *self.set.ways.get() }
+    }
+
+    #[inline]
+    pub(crate) fn end(&self, way: usize) -> u32 {
+        self.set.ends[way % WAYS].load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn base(&self) -> u64 {
+        self.set.base()
+    }
+
+    /// What is known of reads without the lock is told to the policy.
+    #[inline]
+    pub(crate) fn absorb(&mut self, now: u16) {
+        if self.set.touched.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut touched = self.set.touched.swap(0, Ordering::Relaxed) & self.set.taken();
+        while touched != 0 {
+            self.ways_mut().touch(touched.trailing_zeros() as usize, now);
+            touched &= touched - 1;
+        }
+    }
+
+    /// After a read: if the lock is often fought for, the way is opened to reads without it.
+    #[inline]
+    pub(crate) fn warm_up(&self, way: usize) {
+        if self.contended {
+            self.heat(way);
+        }
+    }
+
+    #[cold]
+    fn heat(&self, way: usize) {
+        let set = self.set;
+        // Only lives that their end alone describes can be told without the lock.
+        if self.ways().mark(way) & LIFE & !TIMED != 0 {
+            return;
+        }
+        let heat = set.heat.load(Ordering::Relaxed).saturating_add(1);
+        let needed = HEAT << set.cool.load(Ordering::Relaxed).min(COOL_MAX);
+        if u32::from(heat) < needed.min(u32::from(u8::MAX)) {
+            return set.heat.store(heat, Ordering::Relaxed);
+        }
+        set.heat.store(0, Ordering::Relaxed);
+        set.hot.store(set.hot.load(Ordering::Relaxed) | bit(way), Ordering::Release);
+    }
+
+    /// Takes `ways` out of reach of reads without the lock, and waits for those that are under way.
+    fn cool(&mut self, readers: &Readers, ways: u32) {
+        let hot = self.set.hot.load(Ordering::Relaxed);
+        if hot & ways == 0 {
+            return;
+        }
+        self.set.hot.store(hot & !ways, Ordering::Relaxed);
+        let cool = self.set.cool.load(Ordering::Relaxed);
+        self.set.cool.store((cool + 2).min(COOL_MAX), Ordering::Relaxed);
+        readers.wait_for_reads(self.set.address());
+    }
+
+    /// Gives an entry another end. What ends count from stays.
+    pub(crate) fn set_end(&mut self, _hold: &mut Hold, readers: &Readers, way: usize, end: u32) {
+        self.cool(readers, bit(way));
+        self.set.ends[way % WAYS].store(end, Ordering::Relaxed);
+    }
+
+    /// Changes what all ends count from; the caller then sets them all.
+    pub(crate) fn rebase(&mut self, _hold: &mut Hold, readers: &Readers, base: u64) {
+        self.cool(readers, FULL);
+        self.set.base.store(base, Ordering::Relaxed);
+    }
+
+    /// Puts an entry into a free way. It has no end. It comes back if there is none.
+    pub(crate) fn put(
+        &mut self,
+        _hold: &mut Hold,
+        tag: u8,
+        displaced: bool,
+        entry: (K, T),
+    ) -> Result<usize, (K, T)> {
+        let free = !self.set.taken();
+        if free == 0 {
+            return Err(entry);
+        }
+        let way = free.trailing_zeros() as usize;
+        // SAFETY: a way without a tag is read by nobody: not under hold or lock, which are here, and not
+        // without, since only ways with an entry become hot.
+        unsafe { (*self.set.cells[way].get()).write(entry) };
+        self.set.ends[way].store(0, Ordering::Relaxed);
+        self.set_displaced(way, displaced);
+        // From here on the cell counts as initialised.
+        self.set_tag(way, tag);
+        Ok(way)
+    }
+
+    /// Takes an entry out.
+    pub(crate) fn take(&mut self, _hold: &mut Hold, readers: &Readers, way: usize) -> Option<(K, T)> {
+        let way = way % WAYS;
+        if self.set.taken() & bit(way) == 0 {
+            return None;
+        }
+        self.cool(readers, bit(way));
+        self.set_tag(way, 0);
+        self.set_displaced(way, false);
+        self.ways_mut().clear(way);
+        // SAFETY: the tag said that the cell is initialised, and says now that it no longer is. Hold and lock
+        // are here, and readers without the lock have been waited for.
+        Some(unsafe { (*self.set.cells[way].get()).assume_init_read() })
+    }
+
+    /// Puts a value in the place of another one.
+    pub(crate) fn replace(&mut self, _hold: &mut Hold, readers: &Readers, way: usize, value: T) -> Option<T> {
+        let way = way % WAYS;
+        if self.set.taken() & bit(way) == 0 {
+            return None;
+        }
+        self.cool(readers, bit(way));
+        // SAFETY: the tag says that the cell is initialised. Hold and lock are here, and readers without the
+        // lock have been waited for, so nobody else looks at it.
+        let entry = unsafe { (*self.set.cells[way].get()).assume_init_mut() };
+        Some(std::mem::replace(&mut entry.1, value))
+    }
+
+    /// Unlocks it for nobody: it is empty, and its entries are in another table now.
+    pub(crate) fn retire(mut self, _hold: &mut Hold, readers: &Readers) {
+        self.cool(readers, FULL);
+        self.set.lock.retire();
+        std::mem::forget(self);
+    }
+
+    pub(crate) fn set(&self) -> &'a Set<K, T> {
+        self.set
+    }
+
+    fn set_tag(&self, way: usize, tag: u8) {
+        let (tags, shift) = (&self.set.tags[way / 8], 8 * (way % 8));
+        let others = tags.load(Ordering::Relaxed) & !(0xff << shift);
+        tags.store(others | u64::from(tag) << shift, Ordering::Relaxed);
+    }
+
+    fn set_displaced(&self, way: usize, displaced: bool) {
+        let others = self.set.displaced.load(Ordering::Relaxed) & !bit(way);
+        let bit = if displaced { bit(way) } else { 0 };
+        self.set.displaced.store(others | bit, Ordering::Relaxed);
+    }
+}
+
+impl<K, T> Set<K, T> {
+    /// Drops an entry; for a table that nobody uses any more.
+    pub(crate) fn pop(&mut self) -> Option<(K, T)> {
+        let way = self.taken().trailing_zeros() as usize;
+        if way >= WAYS {
+            return None;
+        }
+        let tags = self.tags[way / 8].get_mut();
+        *tags &= !(0xff << (8 * (way % 8)));
+        // SAFETY: the tag said that the cell is initialised, and says now that it no longer is; the set is
+        // borrowed exclusively.
+        Some(unsafe { self.cells[way].get_mut().assume_init_read() })
+    }
+}
+
+/// So many reads must have fought for the lock before a way becomes hot, and so often may that be doubled.
+const HEAT: u32 = 8;
+const COOL_MAX: u8 = 5;
+
+fn bit(way: usize) -> u32 {
+    1 << (way % WAYS)
+}
+
+/// The top bit of each byte.
+fn top_bits(bytes: u64) -> u32 {
+    ((bytes & 0x8080_8080_8080_8080) >> 7).wrapping_mul(0x0102_0408_1020_4080_u64).wrapping_shr(56) as u32
+}
+
+/// Changes nothing but the time of the next access.
+#[inline]
+pub(crate) fn prefetch<P>(place: &P) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 processor has SSE, and a prefetch neither reads nor faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_compared_alike_with_and_without_the_processors_help() {
+        let mut state = 7u64;
+        for _ in 0..1000 {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let (low, high) = (state, state.rotate_left(29) & 0x0f0f_0f0f_0f0f_0f0f);
+            for byte in low.to_le_bytes() {
+                assert_eq!(equal(low, high, byte), equal_anywhere(low, high, byte));
+                assert_ne!(equal(low, high, byte), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn the_top_bits_are_gathered_in_order() {
+        assert_eq!(top_bits(u64::MAX), 0xff);
+        for byte in 0..8 {
+            assert_eq!(top_bits(0x80 << (8 * byte)), 1 << byte);
+            assert_eq!(top_bits(0x7f << (8 * byte)), 0);
+        }
+    }
+
+    #[test]
+    fn what_a_search_looks_at_first_is_one_line() {
+        let set: Set<u64, u64> = Set::new();
+        let ways = std::ptr::from_ref(&set.ways).addr();
+        assert!(ways - set.address() <= 64, "{}", ways - set.address());
+        assert_eq!(size_of::<Set<u64, u64>>(), 832);
+    }
+}

@@ -1,0 +1,122 @@
+//! Which configuration of the policy is in force, and who shows the traffic to those who choose it.
+
+use std::sync::{Mutex, PoisonError, TryLockError};
+
+use crate::policy::{CONFIGS, Chooser, Config, START};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// One for all shards. Idle while nothing is evicted: then every configuration is as good.
+pub(crate) struct Tuner {
+    /// Keys of whose sample none of these bits is set are shown; [`IDLE`] is in no sample.
+    mask: AtomicU64,
+    config: AtomicUsize,
+    /// Something was evicted since this was looked at.
+    evicting: AtomicBool,
+    chooser: Mutex<Option<Watch>>,
+}
+
+struct Watch {
+    chooser: Chooser,
+    /// Samples since something was evicted.
+    quiet: u64,
+}
+
+/// Set in every sample.
+const IDLE: u64 = 1 << 16;
+
+/// So many samples without an eviction put the tuner to rest.
+const QUIET: u64 = 1 << 14;
+
+impl Tuner {
+    pub(crate) fn new() -> Self {
+        Self {
+            mask: AtomicU64::new(IDLE),
+            config: AtomicUsize::new(START),
+            evicting: AtomicBool::new(false),
+            chooser: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        CONFIGS[self.config.load(Ordering::Relaxed) % CONFIGS.len()]
+    }
+
+    /// An entry was evicted from a memory that has room for about `entries`.
+    #[inline]
+    pub(crate) fn evicted(&self, entries: usize) {
+        if !self.evicting.load(Ordering::Relaxed) {
+            self.evicting.store(true, Ordering::Relaxed);
+        }
+        if self.mask.load(Ordering::Relaxed) == IDLE {
+            self.wake(entries);
+        }
+    }
+
+    /// A key was read that is held, or has just come in.
+    #[inline]
+    pub(crate) fn observe(&self, hash: u64) {
+        if sample(hash) & self.mask.load(Ordering::Relaxed) == 0 {
+            self.show(hash);
+        }
+    }
+
+    /// Goes back to rest, for instance because the capacity has changed.
+    pub(crate) fn rest(&self) {
+        self.mask.store(IDLE, Ordering::Relaxed);
+        *self.chooser.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    #[cold]
+    fn wake(&self, entries: usize) {
+        let mut watch = self.chooser.lock().unwrap_or_else(PoisonError::into_inner);
+        if watch.is_none() {
+            let chooser = Chooser::new(entries, self.config.load(Ordering::Relaxed));
+            *watch = Some(Watch { chooser, quiet: 0 });
+            self.mask.store(Chooser::rate(entries) - 1, Ordering::Relaxed);
+        }
+    }
+
+    #[cold]
+    fn show(&self, hash: u64) {
+        // A sample that somebody else's keeps from being seen is one of many.
+        let mut watch = match self.chooser.try_lock() {
+            Ok(watch) => watch,
+            Err(TryLockError::Poisoned(watch)) => watch.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let Some(Watch { chooser, quiet }) = &mut *watch else { return };
+        if let Some(config) = chooser.observe(hash) {
+            self.config.store(config, Ordering::Relaxed);
+        }
+        *quiet = if self.evicting.swap(false, Ordering::Relaxed) { 0 } else { *quiet + 1 };
+        if *quiet > QUIET {
+            self.mask.store(IDLE, Ordering::Relaxed);
+            *watch = None;
+        }
+    }
+}
+
+/// Sixteen bits that choose no shard and no set, and [`IDLE`].
+#[inline]
+fn sample(hash: u64) -> u64 {
+    hash >> 32 & 0xff | hash >> 48 & 0xff00 | IDLE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_shown_while_nothing_is_evicted() {
+        let tuner = Tuner::new();
+        tuner.observe(0);
+        assert!(tuner.chooser.lock().unwrap().is_none());
+        tuner.evicted(100);
+        assert!(tuner.chooser.lock().unwrap().is_some());
+        (0..=QUIET + 1).for_each(|_| tuner.observe(0));
+        assert!(tuner.chooser.lock().unwrap().is_none(), "at rest again");
+        tuner.evicted(100);
+        tuner.rest();
+        assert!(tuner.chooser.lock().unwrap().is_none());
+    }
+}

@@ -1,0 +1,283 @@
+//! What a flight asks of the shared tier: the value, or the right to load it.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use cachalot_core::{Event, Freshness, Holder, Key, LeaseBackend, LeaseReply, Nonce, Record, Store, Token};
+use cachalot_invalidation::Backoff;
+
+use super::{Flight, Purpose, Right, Wanted};
+use crate::cached::Found;
+use crate::engine::Engine;
+use crate::read::may_revalidate;
+use crate::shared::{Judged, Shared};
+
+/// What the shared tier answered.
+pub(crate) enum Asked<V> {
+    Found(Found<V>),
+    /// Somebody else loads; this will do meanwhile.
+    Stale(Found<V>),
+    MayLoad(Right),
+}
+
+/// What came of asking once for the value or the lease.
+pub(crate) enum Tried<V> {
+    Answered(Asked<V>),
+    /// A value under this nonce that is of no use here.
+    Refused(Nonce),
+    /// Somebody else has the right to store, for this much longer at most.
+    Busy {
+        holder: Holder,
+        remaining: Duration,
+    },
+}
+
+/// How a record answers a flight.
+pub(crate) enum Considered<V> {
+    Usable(Found<V>),
+    /// Not fresh, not decodable or not what is wanted; perhaps good to be served as stale.
+    Unfit(Option<Found<V>>),
+    /// Of a newer schema.
+    Newer,
+}
+
+/// How long a reader waits for a writer before it loads without storing.
+const WRITER_PATIENCE: Duration = Duration::from_millis(50);
+/// How often a value is refused that somebody keeps refreshing, before it is loaded without the tier.
+pub(crate) const REFUSALS: usize = 8;
+
+impl<K, V, S> Flight<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    /// Asks the shared tier for the value, or for the right to load it. What is found but not fresh is left
+    /// in `stale`, under a lease only: an invalidation from anywhere revokes both.
+    pub(super) async fn ask(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        stale: &mut Option<Found<V>>,
+    ) -> Asked<V> {
+        let refuse = match shared.backend.get(key).await {
+            Ok(None) => None,
+            Ok(Some(record)) => match self.first_answer(shared, key, &record, stale) {
+                Ok(answer) => return answer,
+                Err(nonce) => Some(nonce),
+            },
+            Err(error) => {
+                self.engine.backend_failed(&error);
+                return Asked::MayLoad(Right::Memory { ghost: None });
+            }
+        };
+        match shared.backend.leases() {
+            Some(leases) => self.contend(leases, shared, key, refuse, stale).await,
+            None => Asked::MayLoad(Right::Memory { ghost: None }),
+        }
+    }
+
+    /// Asks for the value or the lease until one of them comes, or patience ends. `refuse` is the value that
+    /// was seen and found unfit.
+    async fn contend(
+        &self,
+        leases: &dyn LeaseBackend,
+        shared: &Shared<K, V>,
+        key: &Key,
+        mut refuse: Option<Nonce>,
+        stale: &mut Option<Found<V>>,
+    ) -> Asked<V> {
+        let token = Token::draw(&self.engine.entropy);
+        let mut patience = Patience::new();
+        let mut refusals = 0;
+        loop {
+            match self.try_lease(leases, shared, key, token, refuse, stale).await {
+                Tried::Answered(answer) => return answer,
+                Tried::Refused(nonce) => {
+                    refuse = Some(nonce);
+                    refusals += 1;
+                    if refusals == REFUSALS {
+                        *stale = None;
+                        return Asked::MayLoad(Right::Nothing);
+                    }
+                }
+                Tried::Busy { holder, remaining } => {
+                    if let Some(found) = self.still_fresh() {
+                        return Asked::Stale(found);
+                    }
+                    let left = patience.left(&self.engine, holder);
+                    if left.is_zero() {
+                        return Asked::MayLoad(Right::Nothing);
+                    }
+                    patience.wait(&self.engine, left.min(until_free(remaining))).await;
+                }
+            }
+        }
+    }
+
+    /// Asks once for the value, or for the lease under `token`.
+    pub(crate) async fn try_lease(
+        &self,
+        leases: &dyn LeaseBackend,
+        shared: &Shared<K, V>,
+        key: &Key,
+        token: Token,
+        refuse: Option<Nonce>,
+        stale: &mut Option<Found<V>>,
+    ) -> Tried<V> {
+        match leases.get_or_lease(key, token, self.engine.times.lease_term, refuse).await {
+            Ok(LeaseReply::Hit(record)) => match self.answer(shared, key, &record, stale) {
+                Ok(answer) => Tried::Answered(answer),
+                Err(nonce) => Tried::Refused(nonce),
+            },
+            Ok(LeaseReply::Lease { stale: candidate }) => {
+                // Replaced, not kept: what was there before may have been removed in between.
+                *stale = candidate.and_then(|record| self.stale(shared, key, &record));
+                self.offer(stale.as_ref());
+                Tried::Answered(Asked::MayLoad(Right::Lease(token)))
+            }
+            Ok(LeaseReply::Busy { remaining, holder, stale: candidate }) => {
+                *stale = None;
+                let found = candidate.and_then(|record| self.stale(shared, key, &record));
+                match found {
+                    Some(found) if may_revalidate(&self.options, &found) => {
+                        Tried::Answered(Asked::Stale(found))
+                    }
+                    found => {
+                        self.offer(found.as_ref());
+                        Tried::Busy { holder, remaining }
+                    }
+                }
+            }
+            Err(error) => {
+                *stale = None;
+                self.engine.backend_failed(&error);
+                Tried::Answered(Asked::MayLoad(Right::Memory { ghost: Some(token) }))
+            }
+        }
+    }
+
+    /// What the `record` of the first read answers; its nonce, if it is to be refused or replaced.
+    pub(crate) fn first_answer(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        record: &Record,
+        stale: &mut Option<Found<V>>,
+    ) -> std::result::Result<Asked<V>, Nonce> {
+        match self.answer(shared, key, record, stale)? {
+            Asked::Found(found) if self.is_to_be_replaced(&found) => {
+                self.offer(Some(&found));
+                Err(record.nonce)
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    /// What `record` answers; its nonce, if it is to be refused.
+    fn answer(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        record: &Record,
+        stale: &mut Option<Found<V>>,
+    ) -> std::result::Result<Asked<V>, Nonce> {
+        match self.engine.consider(shared, key, record, self.wanted) {
+            Considered::Usable(found) => Ok(Asked::Found(found)),
+            Considered::Newer => Ok(Asked::MayLoad(Right::Memory { ghost: None })),
+            Considered::Unfit(candidate) => {
+                *stale = candidate;
+                Err(record.nonce)
+            }
+        }
+    }
+
+    /// Whether `found`, fresh, is what a refresh is about: a value that is near its expiry.
+    pub(super) fn is_to_be_replaced(&self, found: &Found<V>) -> bool {
+        let meta = &found.entry.meta;
+        self.purpose == Purpose::Refresh && meta.is_early(found.at) && meta.early_from() < meta.soft_expiry()
+    }
+
+    /// Offers what was found to participants who would rather have it now than wait; each decides by its own
+    /// options. What was invalidated is for failures only.
+    fn offer(&self, found: Option<&Found<V>>) {
+        if let Some(found) = found.filter(|found| found.freshness != Freshness::Invalidated) {
+            self.lead.offer(Ok(found.clone()));
+        }
+    }
+
+    /// What `record` is worth as a stale candidate.
+    fn stale(&self, shared: &Shared<K, V>, key: &Key, record: &Record) -> Option<Found<V>> {
+        match self.engine.consider(shared, key, record, self.wanted) {
+            Considered::Usable(found) => Some(found),
+            Considered::Unfit(candidate) => candidate,
+            Considered::Newer => None,
+        }
+    }
+}
+
+impl<K, V, S> Engine<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    /// Judges `record` for a reader who wants `wanted`.
+    pub(crate) fn consider(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        record: &Record,
+        wanted: Wanted,
+    ) -> Considered<V> {
+        match shared.judge(key, record, self.clock.now()) {
+            Judged::Fresh(found) if wanted.accepts(&found) => Considered::Usable(found),
+            Judged::Stale(found) if wanted.accepts(&found) => Considered::Unfit(Some(found)),
+            Judged::Fresh(_) | Judged::Stale(_) => Considered::Unfit(None),
+            Judged::Newer => Considered::Newer,
+            Judged::Unusable(error) => {
+                if let Some(error) = &error {
+                    self.emit(&Event::Undecodable { error });
+                }
+                Considered::Unfit(None)
+            }
+        }
+    }
+}
+
+/// How long a flight still waits for whoever has the right to store.
+pub(crate) struct Patience {
+    waited: Duration,
+    backoff: Backoff,
+}
+
+impl Patience {
+    pub(crate) fn new() -> Self {
+        Self {
+            waited: Duration::ZERO,
+            backoff: Backoff::new(Duration::from_millis(4), Duration::from_millis(200)),
+        }
+    }
+
+    /// How much longer to wait for `holder`. A lease's holder is outwaited for more than a whole term, so
+    /// that an own load never starts while the first may still be running within it.
+    pub(crate) fn left<K, V, S>(&self, engine: &Engine<K, V, S>, holder: Holder) -> Duration {
+        let bound = match holder {
+            Holder::Writer => WRITER_PATIENCE,
+            Holder::Reader => engine.times.lease_term.saturating_mul(2),
+        };
+        bound.saturating_sub(self.waited)
+    }
+
+    /// Pauses before the next try, at most for `at_most`.
+    pub(crate) async fn wait<K, V, S>(&mut self, engine: &Engine<K, V, S>, at_most: Duration) {
+        let pause = self.backoff.next(&engine.entropy).min(at_most);
+        self.waited += pause;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// When somebody's right that ends in `remaining` is sure to have ended.
+pub(crate) fn until_free(remaining: Duration) -> Duration {
+    remaining + Duration::from_millis(1)
+}

@@ -1,0 +1,185 @@
+//! What becomes of a load: stored as far as its right reaches, and landed.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cachalot_core::{
+    Entry, EntryOptions, ErrorKind, Event, Fence, Freshness, Key, Meta, Nonce, Put, PutReply, Result, Store,
+    Tier, Token,
+};
+
+use super::{Failed, Flight, Loaded, Right};
+use crate::cached::Found;
+use crate::engine::Engine;
+use crate::shared::Shared;
+
+impl<K, V, S> Flight<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    /// Stores what was loaded as far as `right` reaches, and lands. `stale` is what was found on the way.
+    pub(crate) async fn settle(
+        self,
+        loaded: Loaded<V>,
+        shared: Option<(&Shared<K, V>, Key)>,
+        right: Right,
+        stale: Option<Found<V>>,
+    ) {
+        let was_overtaken = self.was_overtaken();
+        let Self { engine, lead, fence, options, .. } = self;
+        let mut unused = right.token();
+        match loaded.result {
+            Ok(value) => {
+                let options = match loaded.ttl {
+                    Some(ttl) => options.ttl(ttl),
+                    None => options,
+                };
+                let made = engine.make(value, &options, loaded.took);
+                if was_overtaken {
+                    engine.emit(&Event::Fenced { tier: Tier::Memory });
+                } else {
+                    unused = engine.keep(fence, lead.key(), &made, shared.as_ref(), right).await;
+                }
+                engine.forget_failure(lead.key());
+                lead.land(Ok(made.found));
+            }
+            Err(error) => {
+                let error = engine.remember_failure(&lead, error);
+                // A lease that is no longer ours was revoked by an invalidation, and so was the value.
+                let still_good = match (&stale, unused, &shared) {
+                    (Some(_), Some(token), Some((shared, key))) => {
+                        unused = None;
+                        engine.release(shared, key, token).await
+                    }
+                    _ => true,
+                };
+                let stale = stale.filter(|_| still_good && !lead.is_void());
+                lead.land(Err(Failed { error, stale }));
+            }
+        }
+        // After landing: nobody waits for a courtesy.
+        if let (Some(token), Some((shared, key))) = (unused, &shared) {
+            engine.release(shared, key, token).await;
+        }
+    }
+}
+
+/// A value just loaded, with its times.
+struct Made<V> {
+    found: Found<V>,
+    /// `None`: its TTL says not to store it.
+    meta: Option<Meta>,
+}
+
+impl<K, V, S> Engine<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    fn make(&self, value: Option<V>, options: &EntryOptions, took: Duration) -> Made<V> {
+        let now = self.clock.now();
+        let meta = match &value {
+            Some(_) => options.stamp(now, took, &self.entropy),
+            None => options.stamp_negative(now, took, &self.entropy),
+        };
+        let shown = meta.unwrap_or(Meta::new(now, Duration::ZERO, Duration::ZERO, took));
+        let shown = self.in_memory(shown, now);
+        let entry = Arc::new(Entry { value, meta: shown });
+        let found = Found {
+            entry,
+            tier: Tier::Loader,
+            freshness: Freshness::Fresh,
+            stale_for: Duration::ZERO,
+            at: now,
+        };
+        Made { found, meta }
+    }
+
+    /// Stores what was loaded as far as `right` reaches: the shared tier first, memory only if that did not
+    /// refuse. Gives back a token that is still outstanding.
+    async fn keep(
+        &self,
+        fence: Fence,
+        key: &K,
+        made: &Made<V>,
+        shared: Option<&(&Shared<K, V>, Key)>,
+        right: Right,
+    ) -> Option<Token> {
+        let Some(meta) = &made.meta else {
+            return right.token();
+        };
+        let (in_memory, unused) = match (right, shared) {
+            (Right::Nothing, _) => (false, None),
+            (Right::Memory { ghost }, _) => (true, ghost),
+            (Right::Lease(_), None) => (true, None),
+            (Right::Lease(token), Some((shared, shared_key))) => {
+                self.put_leased(shared, shared_key, token, made, meta).await
+            }
+        };
+        if in_memory {
+            self.fill_memory(fence, key.clone(), &made.found);
+        }
+        unused
+    }
+
+    /// Stores in the shared tier. Whether memory may follow, and the token if it is unused.
+    async fn put_leased(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        token: Token,
+        made: &Made<V>,
+        meta: &Meta,
+    ) -> (bool, Option<Token>) {
+        let reply = match self.put(shared, key, made.found.entry.value.as_ref(), meta) {
+            Ok(put) => match shared.backend.leases() {
+                Some(leases) => leases.put_leased(key, token, put).await,
+                None => return (true, None),
+            },
+            Err(error) => Err(error),
+        };
+        match reply {
+            Ok(PutReply::Stored) => (true, None),
+            Ok(PutReply::Lost | PutReply::Absent) => {
+                self.emit(&Event::Fenced { tier: Tier::Backend });
+                (false, None)
+            }
+            // Refused before anything was sent: the value will never fit there. Whether it is still good to
+            // be kept here, only the lease can tell.
+            Err(error) if matches!(error.kind(), ErrorKind::Encode | ErrorKind::Config) => {
+                self.emit(&Event::Unstorable { error: &error });
+                (self.release(shared, key, token).await, None)
+            }
+            Err(error) => {
+                self.backend_failed(&error);
+                (false, Some(token))
+            }
+        }
+    }
+
+    /// What to send for `value`.
+    pub(crate) fn put(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        value: Option<&V>,
+        meta: &Meta,
+    ) -> Result<Put> {
+        let payload = shared.encode(key, value, meta)?;
+        let ttl = meta.kept_for();
+        Ok(Put { payload, nonce: Nonce::draw(&self.entropy), ttl })
+    }
+
+    /// Gives a lease back so that waiters go on; if that fails, its term ends it. Whether it was still ours.
+    pub(crate) async fn release(&self, shared: &Shared<K, V>, key: &Key, token: Token) -> bool {
+        let Some(leases) = shared.backend.leases() else { return false };
+        leases.release(key, token).await.unwrap_or_else(|error| {
+            self.backend_failed(&error);
+            false
+        })
+    }
+}

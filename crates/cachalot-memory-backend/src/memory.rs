@@ -11,6 +11,7 @@ use equivalent::Equivalent;
 use crate::budget::Budget;
 use crate::builder::{MemoryBuilder, Weigh};
 use crate::life::{Life, has_come};
+use crate::once::Flights;
 use crate::policy::Slot;
 use crate::read::Standing;
 use crate::readers::Readers;
@@ -66,6 +67,8 @@ pub struct Memory<K, T> {
     pub(crate) sweep_at: AtomicUsize,
     /// Whether any entry ever had an end.
     pub(crate) any_timed: AtomicBool,
+    /// What threads load by `get_or_insert_with`.
+    pub(crate) flights: Flights<K, T>,
 }
 
 /// A value with what it is good for, as [`Memory::find`] gives it.
@@ -109,6 +112,7 @@ impl<K, T> Memory<K, T> {
             evict_at: AtomicUsize::new(0),
             sweep_at: AtomicUsize::new(0),
             any_timed: AtomicBool::new(false),
+            flights: Flights::new(),
         }
     }
 
@@ -340,7 +344,6 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         self.shard(hash).fences().void(stripe(hash));
     }
 }
-
 
 impl<K, T> Memory<K, T> {
     /// The shard of a hash, for its writer.

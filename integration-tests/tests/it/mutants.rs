@@ -46,7 +46,6 @@ mod every {
         Mistake::Engine(Mutant::DropsInsteadOfDetaching),
     ];
 
-
     #[test]
     fn mutant_is_found_out() {
         let is_short = std::env::var("CACHALOT_MUTANTS").is_ok_and(|which| which == "six");

@@ -354,7 +354,8 @@ impl<'a, K, T> SetGuard<'a, K, T> {
         if hot & ways == 0 {
             return;
         }
-        self.set.hot.store(hot & !ways, Ordering::Relaxed);
+        // The others stay published by this store too.
+        self.set.hot.store(hot & !ways, Ordering::Release);
         let cool = self.set.cool.load(Ordering::Relaxed);
         self.set.cool.store((cool + 2).min(COOL_MAX), Ordering::Relaxed);
         readers.wait_for_reads(self.set.address());

@@ -91,7 +91,7 @@ impl<K, T> MemoryBuilder<K, T> {
     /// How many entries each of so many shards is to hold, if that is known.
     pub(crate) fn entries_per_shard(&self, shards: usize) -> Option<usize> {
         let entries = self.capacity / self.weigh.each()?.max(1);
-        usize::try_from(entries / shards as u64 + 1).ok()
+        usize::try_from((entries / shards as u64).saturating_add(1)).ok()
     }
 
     /// A guess for a custom weigher: below most weights in bytes, above most others.

@@ -179,7 +179,9 @@ impl<K, T> Memory<K, T> {
     /// A shard, for its writer. Never asked for by one who has another.
     #[inline]
     pub(crate) fn write(&self, at: usize) -> Writing<'_, K, T> {
-        self.nth(at).write(Around { readers: &self.readers, hasher: &self.hasher, number: at })
+        // Readers know it by its true number.
+        let number = at & (self.shards.len() - 1);
+        self.nth(at).write(Around { readers: &self.readers, hasher: &self.hasher, number })
     }
 
     #[inline]

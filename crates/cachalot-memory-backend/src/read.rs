@@ -131,13 +131,16 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         let shard = self.nth(self.shard_index(hash));
         let mut read = Some(read);
         let seen = self.serve(shard, shard.visited(&visit), Some(&visit), hash, key, &mut read);
-        match (&seen, read) {
-            (Seen::Retired, Some(read)) => {
-                drop(visit);
-                return self.read_alone(hash, key, read);
-            }
-            (Seen::Hit(_), _) => visit.hit(),
-            _ => visit.miss(),
+        if matches!(seen, Seen::Retired)
+            && let Some(read) = read
+        {
+            drop(visit);
+            return self.read_alone(hash, key, read);
+        }
+        if matches!(seen, Seen::Hit(_)) {
+            visit.hit();
+        } else {
+            visit.miss();
         }
         drop(visit);
         self.finish(seen, hash, key)
@@ -150,9 +153,9 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let at = self.shard_index(hash);
+        let (at, mut read) = (self.shard_index(hash), Some(read));
         let writing = self.write(at);
-        let seen = self.serve(self.nth(at), writing.table(), None, hash, key, &mut Some(read));
+        let seen = self.serve(self.nth(at), writing.table(), None, hash, key, &mut read);
         drop(writing);
         self.readers.count_other(matches!(seen, Seen::Hit(_)));
         self.finish(seen, hash, key)
@@ -187,10 +190,12 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let mut judge = |value: &T, standing: Option<Standing>| match (standing, read.take()) {
-            (Some(standing), Some(read)) => read(value, standing).map_or(Seen::Miss, Seen::Hit),
-            (None, _) => Seen::Over,
-            _ => Seen::Miss,
+        // One that is not called is the caller's to drop, without the lock.
+        let mut judge = |value: &T, standing: Option<Standing>| match standing {
+            Some(standing) => {
+                read.take().and_then(|read| read(value, standing)).map_or(Seen::Miss, Seen::Hit)
+            }
+            None => Seen::Over,
         };
         match table.seek(visit, hash, |held| key.equivalent(held)) {
             Seek::Locked(mut guard, slot) => {

@@ -51,7 +51,8 @@ impl Readers {
         if stripe.visiting.load(Ordering::Relaxed) != 0 {
             return None;
         }
-        stripe.visiting.store(shard + 1, Ordering::Relaxed);
+        // A waiter that sees this learns as well that the last visit is over.
+        stripe.visiting.store(shard + 1, Ordering::Release);
         self.fence_of_reader();
         Some(Visit { readers: self, stripe })
     }
@@ -123,7 +124,8 @@ impl Visit<'_> {
 
     /// Says that this thread reads entries of `set` without its lock.
     pub(crate) fn read(&self, set: usize) -> Reading<'_> {
-        self.stripe.reading.store(set, Ordering::Relaxed);
+        // As for a visit: it ends the last read.
+        self.stripe.reading.store(set, Ordering::Release);
         self.readers.fence_of_reader();
         Reading { stripe: self.stripe }
     }

@@ -65,21 +65,10 @@ unsafe impl<K: Send + Sync, T: Send + Sync> Sync for Set<K, T> {}
 const FULL: u32 = u32::MAX;
 
 impl<K, T> Set<K, T> {
-    pub(crate) fn new() -> Self {
-        Self {
-            tags: Default::default(),
-            lock: SetLock::default(),
-            heat: AtomicU8::new(0),
-            cool: AtomicU8::new(0),
-            hot: AtomicU32::new(0),
-            touched: AtomicU32::new(0),
-            past: AtomicU32::new(0),
-            base: AtomicU64::new(0),
-            displaced: AtomicU32::new(0),
-            ways: UnsafeCell::default(),
-            ends: std::array::from_fn(|_| AtomicU32::new(0)),
-            cells: [const { UnsafeCell::new(MaybeUninit::uninit()) }; WAYS],
-        }
+    /// Empty ones. Made where they stay: one of them may be larger than a stack.
+    pub(crate) fn some(count: usize) -> Box<[Self]> {
+        // SAFETY: zero is a value of each field: of integers, atomic or not, and of cells that may be anything.
+        unsafe { Box::new_zeroed_slice(count).assume_init() }
     }
 
     /// The set, for those who may look at it alone or change which entries it has. `None`: it is retired.
@@ -354,7 +343,8 @@ impl<'a, K, T> SetGuard<'a, K, T> {
         if hot & ways == 0 {
             return;
         }
-        self.set.hot.store(hot & !ways, Ordering::Relaxed);
+        // The others stay published by this store too.
+        self.set.hot.store(hot & !ways, Ordering::Release);
         let cool = self.set.cool.load(Ordering::Relaxed);
         self.set.cool.store((cool + 2).min(COOL_MAX), Ordering::Relaxed);
         readers.wait_for_reads(self.set.address());
@@ -516,7 +506,8 @@ mod tests {
 
     #[test]
     fn what_a_search_looks_at_first_is_one_line() {
-        let set: Set<u64, u64> = Set::new();
+        let sets = Set::<u64, u64>::some(1);
+        let set = &sets[0];
         let ways = std::ptr::from_ref(&set.ways).addr();
         assert!(ways - set.address() <= 64, "{}", ways - set.address());
         assert_eq!(size_of::<Set<u64, u64>>(), 832);

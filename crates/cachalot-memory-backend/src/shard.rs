@@ -296,9 +296,15 @@ impl<K: Hash, T> Writing<'_, K, T> {
         self.evict_victim(&victim, hash, over)
     }
 
-    /// Walks on over about `steps` cells and hands out what is past its hard expiry. Whether it came to the
-    /// last cell; the next walk then starts anew. The caller releases the weights.
-    pub(crate) fn sweep(&mut self, now: Timestamp, steps: &mut usize, out: &mut Vec<Gone<K, T>>) -> bool {
+    /// Walks on over about `steps` cells and hands out what is past its hard expiry, one by one, for a hash may
+    /// panic between two. Whether it came to the last cell; the next walk then starts anew. The receiver
+    /// releases the weights.
+    pub(crate) fn sweep(
+        &mut self,
+        now: Timestamp,
+        steps: &mut usize,
+        mut out: impl FnMut(Gone<K, T>),
+    ) -> bool {
         // Also a shard without any times costs a look.
         *steps = steps.saturating_sub(WAYS);
         while self.kept.timed > 0 && self.kept.sweep_at < self.table().sets() {
@@ -307,9 +313,10 @@ impl<K: Hash, T> Writing<'_, K, T> {
             while over != 0 {
                 let slot = Slot { set, way: over.trailing_zeros() as usize };
                 over &= over - 1;
-                let gone = self.hash_at(slot).and_then(|hash| self.take(slot, hash));
-                self.kept.counts.expired += u64::from(gone.is_some());
-                out.extend(gone);
+                if let Some(gone) = self.hash_at(slot).and_then(|hash| self.take(slot, hash)) {
+                    self.kept.counts.expired += 1;
+                    out(gone);
+                }
             }
             self.kept.sweep_at += 1;
             if *steps == 0 {

@@ -66,7 +66,6 @@ impl<S> Lock<S> {
 }
 
 /// The lock of a set: a byte among what it guards. It can be retired, for good.
-#[derive(Default)]
 pub(crate) struct SetLock {
     state: AtomicU8,
 }

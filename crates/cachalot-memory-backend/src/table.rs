@@ -79,7 +79,7 @@ impl<K, T> Table<K, T> {
         let sets = sets.min(MAX_SETS);
         let own = || Weights::Own((0..sets * WAYS).map(|_| AtomicU64::new(0)).collect());
         Self {
-            sets: (0..sets).map(|_| Set::new()).collect(),
+            sets: Set::some(sets),
             weights: each.map_or_else(own, Weights::Each),
             seconds: OnceLock::new(),
             odd: Mutex::default(),
@@ -278,8 +278,9 @@ impl<K, T> Table<K, T> {
             let Ok(new) = next.put(next_hold, readers, &new, begins, entry) else { continue };
             let Some(mut other) = next.sets[new.set].lock() else { continue };
             other.ways_mut().copy(new.way, &ways, slot.way);
-            if other.base() == 0 {
-                other.rebase(next_hold, readers, guard.base());
+            if other.base() == 0 && guard.base() > 0 {
+                // With entries in it already: a clock may begin near zero.
+                next.rebase(next_hold, readers, &mut other, new.set, guard.base());
             }
             next.write_life(next_hold, readers, &mut other, new, life);
         }
@@ -338,26 +339,26 @@ impl<K, T> Table<K, T> {
     ) {
         if !life.is_endless() && is_old(guard.base(), now) {
             self.write_life(hold, readers, guard, slot, Life::ENDLESS);
-            self.rebase(hold, readers, guard, slot.set, now);
+            self.rebase(hold, readers, guard, slot.set, base_at(now));
         }
         self.write_life(hold, readers, guard, slot, life);
     }
 
-    /// Gives all lives of a set a base near `now`.
+    /// Gives all lives of a set another base.
     fn rebase(
         &self,
         hold: &mut Hold,
         readers: &Readers,
         guard: &mut SetGuard<'_, K, T>,
         set: usize,
-        now: Timestamp,
+        base: u64,
     ) {
         let timed = |way: &usize| guard.ways().mark(*way) & LIFE != 0;
         let lives: Vec<(Slot, Life)> = (0..WAYS)
             .filter(timed)
             .map(|way| (Slot { set, way }, self.life(guard, Slot { set, way })))
             .collect();
-        guard.rebase(hold, readers, base_at(now));
+        guard.rebase(hold, readers, base);
         for (slot, life) in lives {
             self.write_life(hold, readers, guard, slot, life);
         }

@@ -233,10 +233,10 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         for _ in 0..self.shard_count() {
             let at = self.sweep_at.load(Ordering::Relaxed);
             let mut shard = self.write(at);
-            let collected = garbage.len();
-            let done = shard.sweep(now, &mut steps, &mut garbage);
-            let weight = garbage[collected..].iter().map(|gone| gone.weight).sum();
-            self.budget.release(weight);
+            let done = shard.sweep(now, &mut steps, |gone| {
+                self.budget.release(gone.weight);
+                garbage.push(gone.entry);
+            });
             if done {
                 self.sweep_at.store(at.wrapping_add(1), Ordering::Relaxed);
             }
@@ -306,7 +306,7 @@ fn is_due<K, T>(shard: &mut Writing<'_, K, T>) -> bool {
     shard.counts().inserts % SWEEP_EVERY == 0
 }
 
-/// Every so many writes one walk over so many cells: eight a write, so all cells are seen while a seventh as
-/// many entries are written.
+/// Every so many writes one walk over so many cells: sixteen a write, so all cells are seen while a fourteenth
+/// as many entries are written.
 const SWEEP_EVERY: u64 = 8;
 const SWEEP_STEPS: usize = 4 * WAYS;

@@ -69,6 +69,24 @@ fn keys_of_one_hash_never_meet() {
 }
 
 #[test]
+fn any_capacity_will_do_in_any_number_of_shards() {
+    for shards in [1, 2, 64] {
+        let memory: Memory<u64, u64> = Memory::entries(u64::MAX).shards(shards).build().unwrap();
+        (0..1000).for_each(|key| assert!(memory.insert(key, key)));
+        assert_eq!(memory.len(), 1000);
+    }
+}
+
+#[test]
+fn a_value_may_be_large() {
+    let memory: Memory<u64, [u8; 50_000]> = Memory::entries(50).build().unwrap();
+    for key in 0..60 {
+        assert!(memory.insert(key, [key as u8; 50_000]));
+    }
+    assert_eq!(memory.get_with(&59, |value| value[7]), Some(59));
+}
+
+#[test]
 fn nothing_is_evicted_before_the_capacity_is_used() {
     for limit in [1, 2, 3, 10, 100, 5000] {
         let memory: Memory<u64, u64> = Memory::entries(limit).shards(64).build().unwrap();
@@ -433,4 +451,44 @@ fn a_memory_is_shared_between_threads() {
     fn shared<T: Send + Sync + 'static>() {}
     shared::<Memory<String, std::sync::Mutex<u8>>>();
     shared::<MemoryBuilder<String, u8>>();
+}
+
+/// As a clock that counts from its start: sets that had times early have another base than later ones.
+#[test]
+fn growth_changes_no_expiry() {
+    let day = 24 * 3600 * SECOND;
+    // Keys are spread by chance.
+    for _ in 0..20 {
+        let clock = ManualClock::new();
+        let memory: Memory<u64, u64> = Memory::entries(1000).shards(1).clock(clock.clock()).build().unwrap();
+        (0..100).for_each(|key| assert!(memory.insert_with_ttl(key, key, 40 * day)));
+        clock.advance(26 * day);
+        memory.insert_with_ttl(1000, 0, day);
+        (2000..2300).for_each(|key| assert!(memory.insert(key, 0)));
+        assert!((0..100).all(|key| memory.contains(&key)), "too early");
+        clock.advance(14 * day);
+        assert!(!(0..100).any(|key| memory.contains(&key)), "too late");
+    }
+}
+
+/// Its `Drop` reads from the memory.
+struct Reads(Arc<Memory<u64, u64>>);
+
+impl Drop for Reads {
+    fn drop(&mut self) {
+        self.0.contains(&2);
+    }
+}
+
+#[test]
+fn a_closure_that_was_not_called_is_dropped_without_a_lock() {
+    let (memory, clock) = timed(10);
+    memory.insert_with_ttl(1, 1, MS);
+    clock.advance(MS);
+    let (memory, (done, wait)) = (Arc::new(memory), std::sync::mpsc::channel());
+    std::thread::spawn(move || {
+        let reads = Reads(memory.clone());
+        done.send(memory.get_with(&1, move |_| drop(reads)))
+    });
+    assert_eq!(wait.recv_timeout(10 * SECOND), Ok(None), "it waits for itself");
 }

@@ -188,6 +188,34 @@ fn check(memory: &Memory<Key, Value>, case: &str) {
 }
 
 #[test]
+fn a_panic_while_expired_entries_are_collected_leaks_no_weight() {
+    use std::time::Duration;
+    thread_local!(static LEFT: Cell<u32> = const { Cell::new(u32::MAX) });
+    #[derive(PartialEq, Eq)]
+    struct Key(u64);
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            LEFT.set(LEFT.get().wrapping_sub(1));
+            assert!(LEFT.get() != 0, "armed");
+            self.0.hash(state);
+        }
+    }
+    for countdown in 1..40 {
+        let clock = cachalot_core::ManualClock::new();
+        let memory: Memory<Key, u64> = Memory::entries(1000).shards(1).clock(clock.clock()).build().unwrap();
+        for key in 0..100 {
+            memory.insert_with_ttl(Key(key), key, Duration::from_millis(1));
+        }
+        clock.advance(Duration::from_millis(1));
+        LEFT.set(countdown);
+        let insert = |key| catch_unwind(AssertUnwindSafe(|| memory.insert(Key(key), 0))).is_err();
+        assert_eq!((1000..1040).filter(|&key| insert(key)).count(), 1);
+        LEFT.set(u32::MAX);
+        assert_eq!(memory.stats().weight, memory.weight(), "after {countdown} hashes");
+    }
+}
+
+#[test]
 fn a_panic_in_a_closure_read_leaves_the_memory_usable() {
     let memory: Memory<u64, Arc<u64>> = Memory::entries(10).build().unwrap();
     memory.insert(1, Arc::new(7));

@@ -54,7 +54,7 @@ use crate::write::Right;
 /// ```
 pub struct Memory<K, T> {
     shards: Box<[Shard<K, T>]>,
-    hasher: RandomState,
+    pub(crate) hasher: RandomState,
     pub(crate) clock: Clock,
     pub(crate) readers: Readers,
     pub(crate) tuner: Tuner,

@@ -461,8 +461,8 @@ impl<K, T> Set<K, T> {
         if way >= WAYS {
             return None;
         }
-        let tags = self.tags[way / 8].get_mut();
-        *tags &= !(0xff << (8 * (way % 8)));
+        let tags = &self.tags[way / 8];
+        tags.store(tags.load(Ordering::Relaxed) & !(0xff << (8 * (way % 8))), Ordering::Relaxed);
         // SAFETY: the tag said that the cell is initialised, and says now that it no longer is; the set is
         // borrowed exclusively.
         Some(unsafe { self.cells[way].get_mut().assume_init_read() })

@@ -48,3 +48,7 @@ mod sync;
 mod table;
 mod tuner;
 mod write;
+
+#[cfg(all(test, cachalot_loom))]
+#[allow(unsafe_code, reason = "what is tracked is shared between threads")]
+mod interleavings;

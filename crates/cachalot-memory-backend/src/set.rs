@@ -349,6 +349,13 @@ impl<'a, K, T> SetGuard<'a, K, T> {
         set.hot.store(set.hot.load(Ordering::Relaxed) | bit(way), Ordering::Release);
     }
 
+    /// As after many reads that fought for the lock.
+    #[cfg(test)]
+    pub(crate) fn make_hot(&self, way: usize) {
+        self.set.heat.store(u8::MAX, Ordering::Relaxed);
+        self.heat(way);
+    }
+
     /// Takes `ways` out of reach of reads without the lock, and waits for those that are under way.
     fn cool(&mut self, readers: &Readers, ways: u32) {
         let hot = self.set.hot.load(Ordering::Relaxed);

@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod demo;
 mod features;
+mod nightly;
 mod run;
 mod servers;
 mod test;
@@ -34,6 +35,8 @@ cargo xtask <command>
                              hit ratios on generated workloads and the traces under CACHALOT_TRACES
   tidy [--fix]               the project's own rules: layers, effects, feature table, small builds, files
   features [--write-table]   each feature of each published crate alone; or rewrite the facade's feature table
+  nightly [--minutes N]      the memory engine under the address sanitizer, the fuzz targets for N minutes
+                             each (1 unless told), 100,000 simulated worlds
   ci                         all of it, as the continuous integration runs it
 ";
 
@@ -72,6 +75,7 @@ fn dispatch(args: &[String]) -> Ended {
         "bench" => bench::main(args).into(),
         "tidy" => tidy::main(args).into(),
         "features" => features::main(args).into(),
+        "nightly" => nightly::main(args),
         "ci" => ci::main(args),
         "help" | "--help" | "-h" => usage().into(),
         other => Err(anyhow!("no command {other:?}; `cargo xtask help` lists them")).into(),

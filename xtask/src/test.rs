@@ -67,7 +67,9 @@ pub(crate) fn run_all(install_servers: bool) -> Result<Counts> {
     runs.suite(cargo(&["test", "--doc"]).args(EVERYTHING))?;
     runs.suite(&mut cargo(&["test", "--package", "benches", "--lib", "--no-fail-fast"]))?;
     runs.suite(&mut portable()?)?;
-    runs.suite(&mut schedules()?)?;
+    for (package, test) in SCHEDULES {
+        runs.suite(&mut schedules(package, test)?)?;
+    }
     for mut example in examples()? {
         runs.example(&mut example)?;
     }
@@ -81,10 +83,12 @@ fn portable() -> Result<Command> {
     Ok(command)
 }
 
-/// The flight table under every schedule of a few threads, by loom.
-fn schedules() -> Result<Command> {
-    let mut command =
-        cargo(&["test", "--package", "cachalot-stampede", "--test", "interleavings", "--release"]);
+/// The tests that loom runs under every schedule of a few threads.
+const SCHEDULES: [(&str, &str); 2] =
+    [("cachalot-stampede", "interleavings"), ("cachalot-memory-backend", "once_interleavings")];
+
+fn schedules(package: &str, test: &str) -> Result<Command> {
+    let mut command = cargo(&["test", "--package", package, "--test", test, "--release"]);
     with_cfg(&mut command, "loom")?;
     Ok(command)
 }
@@ -114,12 +118,12 @@ fn examples() -> Result<Vec<Command>> {
 }
 
 #[derive(Default)]
-struct Runs {
-    counts: Counts,
+pub(crate) struct Runs {
+    pub(crate) counts: Counts,
 }
 
 impl Runs {
-    fn suite(&mut self, command: &mut Command) -> Result<()> {
+    pub(crate) fn suite(&mut self, command: &mut Command) -> Result<()> {
         let mut counts = Counts::default();
         let status = stream(command, |line| {
             counts += Counts::of_line(line).unwrap_or_default();
@@ -130,7 +134,7 @@ impl Runs {
         Ok(())
     }
 
-    fn example(&mut self, command: &mut Command) -> Result<()> {
+    pub(crate) fn example(&mut self, command: &mut Command) -> Result<()> {
         let passed = stream(command, |_| ())?.success();
         self.counts += Counts { passed: u64::from(passed), failed: u64::from(!passed) };
         Ok(())

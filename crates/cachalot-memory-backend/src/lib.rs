@@ -23,6 +23,10 @@
 
 mod memory;
 pub use memory::{Found, Memory};
+mod curve;
+pub use curve::{Curve, CurveSampler};
+mod once;
+pub use once::TryInsertError;
 mod builder;
 pub use builder::MemoryBuilder;
 mod stats;

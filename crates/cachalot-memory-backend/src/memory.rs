@@ -11,11 +11,13 @@ use equivalent::Equivalent;
 use crate::budget::Budget;
 use crate::builder::{MemoryBuilder, Weigh};
 use crate::life::{Life, has_come};
+use crate::once::Flights;
 use crate::policy::Slot;
 use crate::read::Standing;
 use crate::readers::Readers;
 use crate::shard::{Around, STRIPES, Shard, Writing};
 use crate::stats::Stats;
+use crate::sync::new_hasher;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::tuner::Tuner;
 use crate::write::Right;
@@ -54,7 +56,7 @@ use crate::write::Right;
 /// ```
 pub struct Memory<K, T> {
     shards: Box<[Shard<K, T>]>,
-    pub(crate) hasher: RandomState,
+    hasher: RandomState,
     pub(crate) clock: Clock,
     pub(crate) readers: Readers,
     pub(crate) tuner: Tuner,
@@ -66,6 +68,8 @@ pub struct Memory<K, T> {
     pub(crate) sweep_at: AtomicUsize,
     /// Whether any entry ever had an end.
     pub(crate) any_timed: AtomicBool,
+    /// What threads load by `get_or_insert_with`.
+    pub(crate) flights: Flights<K, T>,
 }
 
 /// A value with what it is good for, as [`Memory::find`] gives it.
@@ -100,7 +104,7 @@ impl<K, T> Memory<K, T> {
         let (each, entries) = (builder.weigh.each(), builder.entries_per_shard(shards));
         Self {
             shards: (0..shards).map(|_| Shard::new(each, entries)).collect(),
-            hasher: RandomState::new(),
+            hasher: new_hasher(),
             clock: builder.clock,
             readers: Readers::new(),
             tuner: Tuner::new(),
@@ -109,6 +113,7 @@ impl<K, T> Memory<K, T> {
             evict_at: AtomicUsize::new(0),
             sweep_at: AtomicUsize::new(0),
             any_timed: AtomicBool::new(false),
+            flights: Flights::new(),
         }
     }
 
@@ -340,7 +345,6 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         self.shard(hash).fences().void(stripe(hash));
     }
 }
-
 
 impl<K, T> Memory<K, T> {
     /// The shard of a hash, for its writer.

@@ -264,7 +264,8 @@ impl Policy {
         if self.kept == 0 {
             return None;
         }
-        let first = if sets.with(own, |ways| ways.holds_kept()) { own } else { self.kept_hand % sets.count() };
+        let first =
+            if sets.with(own, |ways| ways.holds_kept()) { own } else { self.kept_hand % sets.count() };
         for start in 0..sets.count() {
             let mut oldest: Option<(Slot, u16)> = None;
             for step in 0..KEPT_WINDOW {

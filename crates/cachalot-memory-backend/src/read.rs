@@ -146,12 +146,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     /// As [`Memory::read`], with the shard's lock, which keeps the table where it is.
     #[cold]
     #[inline(never)]
-    fn read_alone<Q, R>(
-        &self,
-        hash: u64,
-        key: &Q,
-        read: impl FnOnce(&T, Standing) -> Option<R>,
-    ) -> Option<R>
+    fn read_alone<Q, R>(&self, hash: u64, key: &Q, read: impl FnOnce(&T, Standing) -> Option<R>) -> Option<R>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {

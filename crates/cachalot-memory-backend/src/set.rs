@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 
 use crate::life::{LIFE, TIMED};
 use crate::policy::{WAYS, Ways};
-use crate::readers::{Reading, Readers, Visit};
+use crate::readers::{Readers, Reading, Visit};
 use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Locked, SetLock};
 
@@ -210,9 +210,8 @@ impl<K, T> Set<K, T> {
     #[inline]
     fn tagged(&self, tag: u8) -> u32 {
         let [a, b, c, d] = &self.tags;
-        let pairs = [(a, b), (c, d)].map(|(low, high)| {
-            equal(low.load(Ordering::Relaxed), high.load(Ordering::Relaxed), tag)
-        });
+        let pairs = [(a, b), (c, d)]
+            .map(|(low, high)| equal(low.load(Ordering::Relaxed), high.load(Ordering::Relaxed), tag));
         pairs[0] | pairs[1] << 16
     }
 }
@@ -419,13 +418,7 @@ impl<'a, K, T> SetGuard<'a, K, T> {
     }
 
     /// Puts a value in the place of another one.
-    pub(crate) fn replace(
-        &mut self,
-        _hold: &mut Hold,
-        readers: &Readers,
-        way: usize,
-        value: T,
-    ) -> Option<T> {
+    pub(crate) fn replace(&mut self, _hold: &mut Hold, readers: &Readers, way: usize, value: T) -> Option<T> {
         let way = way % WAYS;
         if self.set.taken() & bit(way) == 0 {
             return None;

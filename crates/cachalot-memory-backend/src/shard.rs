@@ -235,7 +235,6 @@ impl<K, T> Writing<'_, K, T> {
         let empty = Table::new(0, kept.each);
         self.shard.table.replace(&mut kept.owner, self.around.readers, self.around.number, empty)
     }
-
 }
 
 impl<K: Hash, T> Writing<'_, K, T> {

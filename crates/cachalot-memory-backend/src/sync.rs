@@ -32,6 +32,18 @@ pub(crate) use loom::sync::Mutex;
 #[cfg(not(cachalot_loom))]
 pub(crate) use std::sync::Mutex;
 
+/// Its hashes are another memory's never.
+#[cfg(not(cachalot_loom))]
+pub(crate) fn new_hasher() -> ahash::RandomState {
+    ahash::RandomState::new()
+}
+
+/// The same in each run: a schedule is run again.
+#[cfg(cachalot_loom)]
+pub(crate) fn new_hasher() -> ahash::RandomState {
+    ahash::RandomState::with_seeds(1, 2, 3, 4)
+}
+
 /// A mutex for short holds that outlives panics: one atomic exchange to lock, a plain store to unlock. On a
 /// line of its own with the first fields of what it guards.
 ///

@@ -9,9 +9,9 @@ use crate::life::{Life, has_come};
 use crate::memory::{Memory, stripe};
 use crate::policy::{Slot, WAYS};
 use crate::shard::{Fences, Gone, Writing};
-use crate::table::New;
 use crate::sync::atomic::Ordering;
 use crate::sync::thread;
+use crate::table::New;
 
 /// By what right a value is stored, and whose rights end with it.
 pub(crate) enum Right {
@@ -311,4 +311,3 @@ fn is_due<K, T>(shard: &mut Writing<'_, K, T>) -> bool {
 /// many entries are written.
 const SWEEP_EVERY: u64 = 8;
 const SWEEP_STEPS: usize = 4 * WAYS;
-

@@ -200,7 +200,8 @@ mod tests {
     #[test]
     fn a_loop_wants_few_on_trial_and_recency_many() {
         assert_eq!(chosen(10_000, |step| step % 15_000), 0, "a loop");
-        let recent = chosen(10_000, |step| if step % 3 == 2 { step.saturating_sub(9_000 + step % 7) } else { step });
+        let recent =
+            chosen(10_000, |step| if step % 3 == 2 { step.saturating_sub(9_000 + step % 7) } else { step });
         assert!(recent >= 2, "recency: {recent}");
     }
 

@@ -3,6 +3,7 @@
 //!
 //! `RUSTFLAGS="--cfg cachalot_loom" cargo test -p cachalot-memory-backend --lib --release interleavings`
 
+mod engine;
 mod hot;
 mod locks;
 

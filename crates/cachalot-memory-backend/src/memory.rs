@@ -17,8 +17,8 @@ use crate::read::Standing;
 use crate::readers::Readers;
 use crate::shard::{Around, STRIPES, Shard, Writing};
 use crate::stats::Stats;
-use crate::sync::new_hasher;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::new_hasher;
 use crate::tuner::Tuner;
 use crate::write::Right;
 

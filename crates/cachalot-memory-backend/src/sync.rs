@@ -205,7 +205,7 @@ impl<S> Drop for Guard<'_, S> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(cachalot_loom)))]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 

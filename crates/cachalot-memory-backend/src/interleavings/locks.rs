@@ -39,16 +39,16 @@ impl Guarded {
 fn a_set_lock_lets_one_thread_in_at_a_time() {
     explore(3, || {
         let set = Guarded::new();
-        let others: Vec<_> = (0..2)
-            .map(|_| {
-                let set = set.clone();
-                thread::spawn(move || {
+        let other = thread::spawn({
+            let set = set.clone();
+            move || {
+                (0..2).for_each(|_| {
                     assert_ne!(set.lock.lock(), Locked::Retired);
                     set.change();
                     set.lock.unlock();
-                })
-            })
-            .collect();
+                });
+            }
+        });
         if set.lock.try_lock() {
             set.change();
             set.lock.unlock();
@@ -57,7 +57,7 @@ fn a_set_lock_lets_one_thread_in_at_a_time() {
             set.change();
             set.lock.unlock();
         }
-        others.into_iter().for_each(|other| other.join().unwrap());
+        other.join().unwrap();
         assert_ne!(set.lock.lock(), Locked::Retired);
         assert_eq!(set.changes(), 3);
     });
@@ -67,22 +67,20 @@ fn a_set_lock_lets_one_thread_in_at_a_time() {
 fn who_waits_for_a_set_that_is_retired_is_told_so_and_sees_what_was_done_before() {
     explore(3, || {
         let set = Guarded::new();
-        let others: Vec<_> = (0..2)
-            .map(|_| {
-                let set = set.clone();
-                thread::spawn(move || match set.lock.lock() {
-                    Locked::Retired => assert!(set.changes() >= 10, "told before it was done"),
-                    _ => {
-                        set.change();
-                        set.lock.unlock();
-                    }
-                })
-            })
-            .collect();
+        let other = thread::spawn({
+            let set = set.clone();
+            move || match set.lock.lock() {
+                Locked::Retired => assert_eq!(set.changes(), 10, "told when it was done"),
+                _ => {
+                    set.change();
+                    set.lock.unlock();
+                }
+            }
+        });
         set.lock.lock();
         (0..10).for_each(|_| set.change());
         set.lock.retire();
-        others.into_iter().for_each(|other| other.join().unwrap());
+        other.join().unwrap();
         assert_eq!(set.lock.lock(), Locked::Retired);
         assert!(!set.lock.try_lock());
     });
@@ -96,14 +94,12 @@ fn the_lock_of_a_shard_lets_one_thread_in_at_a_time() {
             // SAFETY: loom fails the test if another access is not ordered with this one.
             lock.lock().with_mut(|changes| unsafe { *changes += 1 });
         };
-        let others: Vec<_> = (0..2)
-            .map(|_| {
-                let lock = lock.clone();
-                thread::spawn(move || change(&lock))
-            })
-            .collect();
+        let other = thread::spawn({
+            let lock = lock.clone();
+            move || (0..2).for_each(|_| change(&lock))
+        });
         change(&lock);
-        others.into_iter().for_each(|other| other.join().unwrap());
+        other.join().unwrap();
         // SAFETY: as above.
         assert_eq!(lock.lock().with(|changes| unsafe { *changes }), 3);
     });

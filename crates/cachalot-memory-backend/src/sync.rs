@@ -1,45 +1,47 @@
 //! Locks for short holds, and the seam to the standard library's atomics, so that a schedule explorer can stand
 //! in for them.
+//! It does so for the tests of this crate's own parts alone: those who explore what is built on a memory see the
+//! memory's operations as single steps.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
-#[cfg(not(cachalot_loom))]
+#[cfg(not(all(test, cachalot_loom)))]
 pub(crate) use std::thread;
 
 use atomic::{AtomicBool, AtomicU8, Ordering};
 
-#[cfg(cachalot_loom)]
+#[cfg(all(test, cachalot_loom))]
 pub(crate) use loom::thread;
 
 /// The atomics of this crate.
-#[cfg(not(cachalot_loom))]
+#[cfg(not(all(test, cachalot_loom)))]
 pub(crate) mod atomic {
     pub(crate) use std::sync::atomic::*;
 }
 
 /// Those of the schedule explorer.
-#[cfg(cachalot_loom)]
+#[cfg(all(test, cachalot_loom))]
 pub(crate) mod atomic {
     pub(crate) use std::sync::atomic::compiler_fence;
 
     pub(crate) use loom::sync::atomic::*;
 }
 
-#[cfg(cachalot_loom)]
+#[cfg(all(test, cachalot_loom))]
 pub(crate) use loom::sync::Mutex;
-#[cfg(not(cachalot_loom))]
+#[cfg(not(all(test, cachalot_loom)))]
 pub(crate) use std::sync::Mutex;
 
 /// Its hashes are another memory's never.
-#[cfg(not(cachalot_loom))]
+#[cfg(not(all(test, cachalot_loom)))]
 pub(crate) fn new_hasher() -> ahash::RandomState {
     ahash::RandomState::new()
 }
 
 /// The same in each run: a schedule is run again.
-#[cfg(cachalot_loom)]
+#[cfg(all(test, cachalot_loom))]
 pub(crate) fn new_hasher() -> ahash::RandomState {
     ahash::RandomState::with_seeds(1, 2, 3, 4)
 }
@@ -157,7 +159,7 @@ impl SetLock {
 
 /// Nobody is told of an unlock, so nobody can miss it. Who holds the lock for long has been preempted or runs
 /// code of the user: first that thread gets the processor, then this one sleeps, at most a millisecond.
-#[cfg(not(cachalot_loom))]
+#[cfg(not(all(test, cachalot_loom)))]
 pub(crate) fn pause(tries: u32) {
     const SPINS: u32 = 64;
     const YIELDS: u32 = SPINS + 32;
@@ -169,7 +171,7 @@ pub(crate) fn pause(tries: u32) {
 }
 
 /// Nothing changes before another thread has run.
-#[cfg(cachalot_loom)]
+#[cfg(all(test, cachalot_loom))]
 pub(crate) fn pause(_tries: u32) {
     thread::yield_now();
 }

@@ -63,7 +63,7 @@ type Deed = fn(&World);
 /// Two threads side by side, with a hot entry and without; then all is accounted for, and as `after` says.
 fn race(entries: u64, one: Deed, other: Deed, after: Deed) {
     for hot in [false, true] {
-        explore(2, move || {
+        explore(3, move || {
             let world = World::new(entries, hot);
             let beside = thread::spawn({
                 let world = world.clone();

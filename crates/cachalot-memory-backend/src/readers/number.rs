@@ -1,11 +1,11 @@
 //! Small numbers for threads.
 
-#[cfg(cachalot_loom)]
+#[cfg(all(test, cachalot_loom))]
 pub(super) use explored::thread_number;
-#[cfg(not(cachalot_loom))]
+#[cfg(not(all(test, cachalot_loom)))]
 pub(super) use usual::thread_number;
 
-#[cfg(not(cachalot_loom))]
+#[cfg(not(all(test, cachalot_loom)))]
 mod usual {
     use std::cell::Cell;
     use std::sync::{Mutex, PoisonError};
@@ -60,7 +60,7 @@ mod usual {
 
 /// A run of the schedule explorer takes place in one thread of the system. Its threads are numbered anew in each
 /// run, as they come.
-#[cfg(cachalot_loom)]
+#[cfg(all(test, cachalot_loom))]
 mod explored {
     use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -6,7 +6,7 @@ use cachalot_core::{Commit, Fence, Timestamp};
 
 use crate::budget::Budget;
 use crate::life::{Life, has_come};
-use crate::memory::{Memory, stripe};
+use crate::memory::Memory;
 use crate::policy::{Slot, WAYS};
 use crate::shard::{Fences, Gone, Writing};
 use crate::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ pub(crate) enum Right {
 impl Right {
     fn revoke_others(&self, fences: &mut Fences, hash: u64) {
         if !matches!(self, Self::Reader(_)) {
-            fences.void(stripe(hash));
+            fences.void(hash);
         }
     }
 }
@@ -251,8 +251,8 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         let (Right::Reader(fence) | Right::Writer(fence)) = right else {
             return true;
         };
-        let same_key = fence.slot() == self.fence_slot(hash);
-        same_key && fence.generation() == shard.fences().generation(stripe(hash))
+        let same_key = fence.slot() == self.fence_slot(shard, hash);
+        same_key && fence.generation() == shard.fences().generation(hash)
     }
 }
 

@@ -2,6 +2,7 @@
 //! see, by loom.
 //!
 //! `RUSTFLAGS="--cfg cachalot_loom" cargo test -p cachalot-memory-backend --lib --release interleavings`
+#![allow(clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
 mod engine;
 mod hot;

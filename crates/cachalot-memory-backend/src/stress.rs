@@ -1,4 +1,5 @@
 //! Threads of the system around hot keys, with few stripes. What is asserted holds in every schedule.
+#![allow(clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

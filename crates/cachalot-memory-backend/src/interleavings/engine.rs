@@ -140,6 +140,31 @@ fn an_insert_beside_a_removal_comes_first_or_last() {
 }
 
 #[test]
+fn three_at_once_leave_everything_accounted_for() {
+    let deeds: [[Deed; 3]; 3] = [
+        [
+            |world| assert!(world.read(1).is_none_or(|number| number < 3)),
+            |world| assert!(world.insert(1, 2)),
+            |world| drop(world.memory.remove(&1)),
+        ],
+        [read_first_value, read_first_value, |world| world.memory.write(0).move_to(2)],
+        [read_if_there, |world| assert!(world.insert(1, 1)), |world| world.memory.clear()],
+    ];
+    for deeds in deeds {
+        explore(1, move || {
+            let world = World::new(4, true);
+            let others = [deeds[0], deeds[1]].map(|deed| {
+                let world = world.clone();
+                thread::spawn(move || deed(&world))
+            });
+            deeds[2](&world);
+            others.into_iter().for_each(|other| other.join().unwrap());
+            world.check();
+        });
+    }
+}
+
+#[test]
 fn an_eviction_takes_nothing_from_under_a_reader() {
     race(1, read_if_there, |world| assert!(world.insert(2, 2)), |world| assert_eq!(world.read(2), Some(2)));
 }

@@ -84,11 +84,16 @@ fn portable() -> Result<Command> {
 }
 
 /// The tests that loom runs under every schedule of a few threads.
-const SCHEDULES: [(&str, &str); 2] =
-    [("cachalot-stampede", "interleavings"), ("cachalot-memory-backend", "once_interleavings")];
+const SCHEDULES: [(&str, &[&str]); 3] = [
+    ("cachalot-stampede", &["--test", "interleavings"]),
+    ("cachalot-memory-backend", &["--test", "once_interleavings"]),
+    // What is not public: a filter among the tests of the library.
+    ("cachalot-memory-backend", &["--lib", "interleavings"]),
+];
 
-fn schedules(package: &str, test: &str) -> Result<Command> {
-    let mut command = cargo(&["test", "--package", package, "--test", test, "--release"]);
+fn schedules(package: &str, tests: &[&str]) -> Result<Command> {
+    let mut command = cargo(&["test", "--package", package, "--release"]);
+    command.args(tests);
     with_cfg(&mut command, "loom")?;
     Ok(command)
 }

@@ -18,6 +18,7 @@ use crate::readers::Readers;
 use crate::shard::{Around, STRIPES_MAX, Shard, Writing};
 use crate::stats::Stats;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::new_hasher;
 use crate::tuner::Tuner;
 use crate::write::Right;
 
@@ -103,7 +104,7 @@ impl<K, T> Memory<K, T> {
         let (each, entries) = (builder.weigh.each(), builder.entries_per_shard(shards));
         Self {
             shards: (0..shards).map(|_| Shard::new(each, entries)).collect(),
-            hasher: RandomState::new(),
+            hasher: new_hasher(),
             clock: builder.clock,
             readers: Readers::new(),
             tuner: Tuner::new(),

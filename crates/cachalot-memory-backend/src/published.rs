@@ -55,6 +55,6 @@ impl<P> Published<P> {
 impl<P> Drop for Published<P> {
     fn drop(&mut self) {
         // SAFETY: the pointer came from a box, and nobody borrows this any more.
-        drop(unsafe { Box::from_raw(*self.present.get_mut()) });
+        drop(unsafe { Box::from_raw(self.present.load(Ordering::Relaxed)) });
     }
 }

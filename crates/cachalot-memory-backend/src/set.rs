@@ -337,6 +337,13 @@ impl<'a, K, T> SetGuard<'a, K, T> {
         set.hot.store(set.hot.load(Ordering::Relaxed) | bit(way), Ordering::Release);
     }
 
+    /// As after many reads that fought for the lock.
+    #[cfg(test)]
+    pub(crate) fn make_hot(&self, way: usize) {
+        self.set.heat.store(u8::MAX, Ordering::Relaxed);
+        self.heat(way);
+    }
+
     /// Takes `ways` out of reach of reads without the lock, and waits for those that are under way.
     fn cool(&mut self, readers: &Readers, ways: u32) {
         let hot = self.set.hot.load(Ordering::Relaxed);
@@ -444,8 +451,8 @@ impl<K, T> Set<K, T> {
         if way >= WAYS {
             return None;
         }
-        let tags = self.tags[way / 8].get_mut();
-        *tags &= !(0xff << (8 * (way % 8)));
+        let tags = &self.tags[way / 8];
+        tags.store(tags.load(Ordering::Relaxed) & !(0xff << (8 * (way % 8))), Ordering::Relaxed);
         // SAFETY: the tag said that the cell is initialised, and says now that it no longer is; the set is
         // borrowed exclusively.
         Some(unsafe { self.cells[way].get_mut().assume_init_read() })

@@ -356,7 +356,7 @@ impl<K: Hash, T> Writing<'_, K, T> {
     }
 
     /// Moves everything to a table of so many sets, which must be enough.
-    fn move_to(&mut self, sets: usize) {
+    pub(crate) fn move_to(&mut self, sets: usize) {
         // The last of the user's code, before anything has changed.
         let slots = self.slots();
         let kept = &mut *self.kept;

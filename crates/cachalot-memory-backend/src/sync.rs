@@ -1,18 +1,49 @@
-//! Locks for short holds, and the one place that says whose atomics are used.
+//! Locks for short holds, and the seam to the standard library's atomics, so that a schedule explorer can stand
+//! in for them.
+//! It does so for the tests of this crate's own parts alone: those who explore what is built on a memory see the
+//! memory's operations as single steps.
 
 use std::cell::UnsafeCell;
-use std::hint::spin_loop;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::thread;
-use std::time::Duration;
+#[cfg(not(all(test, cachalot_loom)))]
+pub(crate) use std::thread;
 
 use atomic::{AtomicBool, AtomicU8, Ordering};
 
+#[cfg(all(test, cachalot_loom))]
+pub(crate) use loom::thread;
+
 /// The atomics of this crate.
+#[cfg(not(all(test, cachalot_loom)))]
 pub(crate) mod atomic {
     pub(crate) use std::sync::atomic::*;
+}
+
+/// Those of the schedule explorer.
+#[cfg(all(test, cachalot_loom))]
+pub(crate) mod atomic {
+    pub(crate) use std::sync::atomic::compiler_fence;
+
+    pub(crate) use loom::sync::atomic::*;
+}
+
+#[cfg(all(test, cachalot_loom))]
+pub(crate) use loom::sync::Mutex;
+#[cfg(not(all(test, cachalot_loom)))]
+pub(crate) use std::sync::Mutex;
+
+/// Its hashes are another memory's never.
+#[cfg(not(all(test, cachalot_loom)))]
+pub(crate) fn new_hasher() -> ahash::RandomState {
+    ahash::RandomState::new()
+}
+
+/// The same in each run: a schedule is run again.
+#[cfg(all(test, cachalot_loom))]
+pub(crate) fn new_hasher() -> ahash::RandomState {
+    ahash::RandomState::with_seeds(1, 2, 3, 4)
 }
 
 /// A mutex for short holds that outlives panics: one atomic exchange to lock, a plain store to unlock. On a
@@ -127,16 +158,22 @@ impl SetLock {
 
 /// Nobody is told of an unlock, so nobody can miss it. Who holds the lock for long has been preempted or runs
 /// code of the user: first that thread gets the processor, then this one sleeps, at most a millisecond.
+#[cfg(not(all(test, cachalot_loom)))]
 pub(crate) fn pause(tries: u32) {
+    const SPINS: u32 = 64;
+    const YIELDS: u32 = SPINS + 32;
     match tries {
-        0..SPINS => spin_loop(),
+        0..SPINS => std::hint::spin_loop(),
         SPINS..YIELDS => thread::yield_now(),
-        _ => thread::sleep(Duration::from_micros(50 << (tries - YIELDS).min(4))),
+        _ => thread::sleep(std::time::Duration::from_micros(50 << (tries - YIELDS).min(4))),
     }
 }
 
-const SPINS: u32 = 64;
-const YIELDS: u32 = SPINS + 32;
+/// Nothing changes before another thread has run.
+#[cfg(all(test, cachalot_loom))]
+pub(crate) fn pause(_tries: u32) {
+    thread::yield_now();
+}
 
 /// The right to the state, given back when dropped. Stays in its thread.
 pub(crate) struct Guard<'a, S> {
@@ -169,7 +206,7 @@ impl<S> Drop for Guard<'_, S> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(cachalot_loom)))]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -491,3 +491,6 @@ impl<K, T> Sets for Ruled<'_, K, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

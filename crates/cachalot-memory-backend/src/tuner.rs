@@ -1,8 +1,9 @@
 //! Which configuration of the policy is in force, and who shows the traffic to those who choose it.
 
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::{PoisonError, TryLockError};
 
 use crate::policy::{CONFIGS, Chooser, Config, START};
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// One for all shards. Idle while nothing is evicted: then every configuration is as good.

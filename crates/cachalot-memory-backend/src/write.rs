@@ -10,6 +10,7 @@ use crate::memory::Memory;
 use crate::policy::{Slot, WAYS};
 use crate::shard::{Fences, Gone, Writing};
 use crate::sync::atomic::Ordering;
+use crate::sync::thread;
 use crate::table::New;
 
 /// By what right a value is stored, and whose rights end with it.
@@ -206,7 +207,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
             }
         }
         // What was there has just left by other hands: the next try finds room, or this shard has its part.
-        std::thread::yield_now();
+        thread::yield_now();
     }
 
     /// The weight stays reserved. `hash`: of the entry that needs the room. `now`: the time, if it is known.

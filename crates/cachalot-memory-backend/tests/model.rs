@@ -43,6 +43,8 @@ enum Step {
     /// Of the fence begun the longest ago.
     Commit {
         weight: u64,
+        /// Soft expiry, and how long it is stale then.
+        times: Option<(u64, u64)>,
     },
     Void {
         key: u8,
@@ -51,18 +53,23 @@ enum Step {
     Clear,
 }
 
+/// Longer than the few bytes reach that an entry has for its times.
+const LONG: u64 = 60 * 24 * 3600 * 1000;
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let (key, weight) = (0..KEYS, prop_oneof![8 => 0..20u64, 1 => 90..120u64, 1 => Just(u64::MAX)]);
+    let span = || prop_oneof![12 => 0..50u64, 1 => Just(LONG)];
+    let times = prop::option::of((span(), span()));
     let step = prop_oneof![
-        6 => (key.clone(), weight.clone(), 0..50u64, 0..50u64)
+        6 => (key.clone(), weight.clone(), span(), span())
             .prop_map(|(key, weight, soft, stale)| Step::Insert { key, weight, soft, stale }),
         3 => (key.clone(), weight.clone()).prop_map(|(key, weight)| Step::InsertForever { key, weight }),
         6 => key.clone().prop_map(|key| Step::Get { key }),
         2 => key.clone().prop_map(|key| Step::Remove { key }),
         2 => (key.clone(), 0..40u64).prop_map(|(key, keep)| Step::Expire { key, keep }),
-        3 => (0..20u64).prop_map(|millis| Step::Advance { millis }),
+        3 => prop_oneof![12 => 0..20u64, 1 => Just(LONG / 2)].prop_map(|millis| Step::Advance { millis }),
         4 => key.clone().prop_map(|key| Step::Begin { key }),
-        4 => weight.prop_map(|weight| Step::Commit { weight }),
+        4 => (weight, times).prop_map(|(weight, times)| Step::Commit { weight, times }),
         1 => key.prop_map(|key| Step::Void { key }),
         1 => Just(Step::VoidAll),
         1 => Just(Step::Clear),
@@ -153,19 +160,24 @@ impl World {
                 let voids = self.voids_of(fence.slot());
                 self.fences.push((key, fence, voids));
             }
-            Step::Commit { weight } if !self.fences.is_empty() => {
+            Step::Commit { weight, times } if !self.fences.is_empty() => {
                 let (key, fence, voids) = self.fences.remove(0);
                 let stands = self.voids_of(fence.slot()) == voids;
                 let value = Value { weight, step: index };
-                let committed = self.memory.commit(fence, key, value.clone(), None);
+                let until = times.map(|(soft, stale)| {
+                    let soft = self.clock.now() + Duration::from_millis(soft);
+                    (soft, soft + Duration::from_millis(stale))
+                });
+                let committed = self.memory.commit(fence, key, value.clone(), until);
+                let (soft, hard) = until.unwrap_or((Timestamp::NEVER, Timestamp::NEVER));
                 let expected = match () {
                     () if !stands => Commit::Revoked,
-                    () if weight > self.memory.capacity() => Commit::Rejected,
+                    () if weight > self.memory.capacity() || hard <= self.clock.now() => Commit::Rejected,
                     () => Commit::Stored,
                 };
                 assert_eq!(committed, expected);
                 if stands {
-                    self.hold(key, value, Timestamp::NEVER, Timestamp::NEVER);
+                    self.hold(key, value, soft, hard);
                 }
             }
             Step::Commit { .. } => {}

@@ -29,6 +29,8 @@ mod once;
 pub use once::TryInsertError;
 mod builder;
 pub use builder::MemoryBuilder;
+mod listener;
+pub use listener::Cause;
 mod stats;
 pub use stats::Stats;
 #[cfg(feature = "bytes")]
@@ -44,6 +46,7 @@ mod policy;
 mod published;
 mod read;
 mod readers;
+mod resize;
 #[allow(unsafe_code, reason = "keys and values lie inline, and some are read without a lock")]
 mod set;
 mod shard;

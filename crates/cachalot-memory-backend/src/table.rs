@@ -274,7 +274,7 @@ impl<K, T> Table<K, T> {
             let Some(entry) = guard.take(hold, readers, slot.way) else { continue };
             let new = New { hash, weight: self.weight(slot), life: Life::ENDLESS, now: Timestamp::default() };
             let begins = Begin { state: ways.state(slot.way), epoch: ways.epoch(slot.way) };
-            // The other table is larger, so there is room.
+            // The caller has seen to it that there is room.
             let Ok(new) = next.put(next_hold, readers, &new, begins, entry) else { continue };
             let Some(mut other) = next.sets[new.set].lock() else { continue };
             other.ways_mut().copy(new.way, &ways, slot.way);
@@ -416,9 +416,16 @@ pub(crate) fn tag(hash: u64) -> u8 {
 impl<K, T> Drop for Table<K, T> {
     fn drop(&mut self) {
         if std::mem::needs_drop::<(K, T)>() {
-            let mut rest = Rest { sets: &mut self.sets, at: 0 };
-            rest.drain();
+            self.drain(drop);
         }
+    }
+}
+
+impl<K, T> Table<K, T> {
+    /// Hands out all entries, of a table that nobody uses any more. If `take` panics, the others are dropped.
+    pub(crate) fn drain(&mut self, mut take: impl FnMut((K, T))) {
+        let mut rest = Rest { sets: &mut self.sets, at: 0 };
+        rest.drain(&mut take);
     }
 }
 
@@ -429,10 +436,10 @@ struct Rest<'a, K, T> {
 }
 
 impl<K, T> Rest<'_, K, T> {
-    fn drain(&mut self) {
+    fn drain(&mut self, take: &mut impl FnMut((K, T))) {
         while let Some(set) = self.sets.get_mut(self.at) {
             match set.pop() {
-                Some(entry) => drop(entry),
+                Some(entry) => take(entry),
                 None => self.at += 1,
             }
         }
@@ -441,7 +448,7 @@ impl<K, T> Rest<'_, K, T> {
 
 impl<K, T> Drop for Rest<'_, K, T> {
     fn drop(&mut self) {
-        self.drain();
+        self.drain(&mut drop);
     }
 }
 

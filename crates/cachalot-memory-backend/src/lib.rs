@@ -29,6 +29,10 @@ mod once;
 pub use once::TryInsertError;
 mod builder;
 pub use builder::MemoryBuilder;
+mod walk;
+pub use walk::{Cursor, Iter};
+mod reap;
+pub use reap::Reaped;
 mod listener;
 pub use listener::Cause;
 mod stats;
@@ -40,6 +44,7 @@ mod store;
 pub use bytes::MemoryBackend;
 
 mod budget;
+mod footprint;
 mod life;
 mod policy;
 #[allow(unsafe_code, reason = "a table is replaced while readers are in it")]

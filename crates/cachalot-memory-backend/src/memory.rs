@@ -29,8 +29,8 @@ use crate::write::Right;
 /// - **Bound**: the weights of all entries never exceed the capacity, at no moment and under any storm of
 ///   writes. The rarely read leave first.
 /// - **Time**: an entry is *fresh* until its soft expiry, *stale* until its hard one, then gone: never
-///   served, and collected by later operations on any key, each of which does a bounded part of it. There
-///   is no thread.
+///   served, and collected by later writes of any key, each of which does a bounded part of it. There is no
+///   thread; [`reap`](Memory::reap) is for one's own.
 /// - **Fences**: [`begin`](Memory::begin) grants the right to store before a load, and every removal or
 ///   insert of that key revokes it, so a slow load never brings an old value back.
 ///
@@ -223,7 +223,7 @@ impl<K, T> Memory<K, T> {
     }
 
     /// The shards, one after the other, each for its writer.
-    fn each_shard(&self) -> impl Iterator<Item = Writing<'_, K, T>> {
+    pub(crate) fn each_shard(&self) -> impl Iterator<Item = Writing<'_, K, T>> {
         (0..self.shards.len()).map(|at| self.write(at))
     }
 

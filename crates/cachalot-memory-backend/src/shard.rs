@@ -162,6 +162,11 @@ impl<K, T> Writing<'_, K, T> {
         self.shard.table.held(&self.kept.owner).0
     }
 
+    /// What it has allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        self.table().bytes() + self.kept.policy.bytes()
+    }
+
     /// Whether it can take no more entries.
     pub(crate) fn is_full(&self) -> bool {
         self.table().is_full(self.len())

@@ -73,6 +73,9 @@ pub(crate) enum Seek<'a, K, T> {
 /// More sets than this a table never has: homes come from 32 bits.
 const MAX_SETS: usize = 1 << 27;
 
+/// So many hashes a home can tell apart.
+pub(crate) const HASHES: u64 = 1 << 32;
+
 impl<K, T> Table<K, T> {
     /// With so many sets. Entries weigh `each`, or what they are put in with.
     pub(crate) fn new(sets: usize, each: Option<u64>) -> Self {
@@ -88,6 +91,18 @@ impl<K, T> Table<K, T> {
 
     pub(crate) fn sets(&self) -> usize {
         self.sets.len()
+    }
+
+    /// What it takes, itself included.
+    pub(crate) fn bytes(&self) -> usize {
+        let weights = match &self.weights {
+            Weights::Each(_) => 0,
+            Weights::Own(weights) => size_of_val(&**weights),
+        };
+        let seconds = self.seconds.get().map_or(0, |seconds| size_of_val(&**seconds));
+        // Seven eighths of a map are in use, with a byte more for each.
+        let odd = self.odd().capacity() * 8 / 7 * (size_of::<(usize, Life)>() + 1);
+        size_of::<Self>() + size_of_val(&*self.sets) + weights + seconds + odd
     }
 
     /// The number of cells, taken or not.
@@ -117,7 +132,12 @@ impl<K, T> Table<K, T> {
         &self.sets[at]
     }
 
-    fn after(&self, set: usize) -> usize {
+    /// The least part of a hash, as [`Table::home`] looks at it, whose search begins in a set or behind it.
+    pub(crate) fn first_hash(&self, set: usize) -> u64 {
+        (set as u64 * HASHES).div_ceil(self.sets.len().max(1) as u64)
+    }
+
+    pub(crate) fn after(&self, set: usize) -> usize {
         if set + 1 == self.sets.len() { 0 } else { set + 1 }
     }
 

@@ -68,6 +68,12 @@ impl Tuner {
         *watch = None;
     }
 
+    /// What it has allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        let watch = self.chooser.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.as_ref().map_or(0, |watch| watch.chooser.bytes())
+    }
+
     #[cold]
     fn wake(&self, entries: usize) {
         let mut watch = self.chooser.lock().unwrap_or_else(PoisonError::into_inner);

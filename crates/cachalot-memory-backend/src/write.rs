@@ -1,4 +1,4 @@
-//! How a value is stored: right, room, entry; and the part of each write in collecting what has expired.
+//! How a value is stored: right, room, entry.
 
 use std::hash::Hash;
 
@@ -8,7 +8,8 @@ use crate::budget::Budget;
 use crate::life::{Life, has_come};
 use crate::listener::{Cause, Garbage, Gone};
 use crate::memory::{Memory, stripe};
-use crate::policy::{Slot, WAYS};
+use crate::policy::Slot;
+use crate::reap::is_due;
 use crate::shard::{Fences, Writing};
 use crate::sync::atomic::Ordering;
 use crate::table::New;
@@ -238,30 +239,6 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         shard.evict(hash, || now.unwrap_or_else(|| self.clock.coarse()), spared, self.tuner.config())
     }
 
-    /// A write's part in collecting expired entries: a bounded walk every few writes, shard after shard.
-    #[cold]
-    fn pay(&self) {
-        if self.budget.is_over() {
-            // Who lowered the bound is still at it, or could not end it for a panic.
-            self.shrink();
-        }
-        if !self.any_timed.load(Ordering::Relaxed) {
-            return;
-        }
-        let (now, mut steps) = (self.clock.coarse(), SWEEP_STEPS);
-        let mut garbage = self.garbage();
-        for _ in 0..self.shard_count() {
-            let at = self.sweep_at.load(Ordering::Relaxed);
-            let mut shard = self.write(at);
-            if shard.sweep(now, &mut steps, &mut garbage, |weight| self.budget.release(weight)) {
-                self.sweep_at.store(at.wrapping_add(1), Ordering::Relaxed);
-            }
-            if steps == 0 {
-                break;
-            }
-        }
-    }
-
     fn allows(&self, shard: &mut Writing<'_, K, T>, hash: u64, right: &Right) -> bool {
         let (Right::Reader(fence) | Right::Writer(fence)) = right else {
             return true;
@@ -296,13 +273,3 @@ impl Drop for Credit<'_> {
         self.budget.release(self.held - self.before);
     }
 }
-
-/// Whether a write to this shard is one that pays.
-fn is_due<K, T>(shard: &mut Writing<'_, K, T>) -> bool {
-    shard.counts().inserts % SWEEP_EVERY == 0
-}
-
-/// Every so many writes one walk over so many cells: eight a write, so all cells are seen while a seventh as
-/// many entries are written.
-const SWEEP_EVERY: u64 = 8;
-const SWEEP_STEPS: usize = 4 * WAYS;

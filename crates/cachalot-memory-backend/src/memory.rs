@@ -18,7 +18,7 @@ use crate::once::Flights;
 use crate::policy::Slot;
 use crate::read::Standing;
 use crate::readers::Readers;
-use crate::shard::{Around, STRIPES, Shard, Writing};
+use crate::shard::{Around, STRIPES_MAX, Shard, Writing};
 use crate::stats::Stats;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::tuner::Tuner;
@@ -249,8 +249,8 @@ impl<K, T> Memory<K, T> {
         (hash >> 40) as usize & (self.shards.len() - 1)
     }
 
-    pub(crate) fn fence_slot(&self, hash: u64) -> usize {
-        self.shard_index(hash) * STRIPES + stripe(hash)
+    pub(crate) fn fence_slot(&self, shard: &mut Writing<'_, K, T>, hash: u64) -> usize {
+        self.shard_index(hash) * STRIPES_MAX + shard.fences().stripe(hash)
     }
 
     #[inline]
@@ -330,7 +330,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         let gone = {
             let mut shard = self.shard(hash);
             let slot = shard.find(hash, key);
-            shard.fences().void(stripe(hash));
+            shard.fences().void(hash);
             let cause = if self.is_over(shard.life(slot?)) { Cause::Expired } else { Cause::Removed };
             self.take(&mut shard, slot?, hash, cause)?
         };
@@ -353,7 +353,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         let mut garbage = self.garbage();
         let mut shard = self.shard(hash);
         let slot = shard.find(hash, key);
-        shard.fences().void(stripe(hash));
+        shard.fences().void(hash);
         let Some(slot) = slot else { return false };
         let life = shard.life(slot);
         let lives = !has_come(&self.clock, now, life.hard);
@@ -373,8 +373,9 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let hash = self.hash(key);
-        let generation = self.shard(hash).fences().generation(stripe(hash));
-        Fence::new(self.fence_slot(hash), generation)
+        let mut shard = self.shard(hash);
+        let generation = shard.fences().generation(hash);
+        Fence::new(self.fence_slot(&mut shard, hash), generation)
     }
 
     /// Stores `value` under `key`, the one `fence` was granted for, unless the fence was revoked meanwhile
@@ -392,7 +393,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let hash = self.hash(key);
-        self.shard(hash).fences().void(stripe(hash));
+        self.shard(hash).fences().void(hash);
     }
 }
 
@@ -433,11 +434,6 @@ impl<K, T> Memory<K, T> {
     pub(crate) fn is_over(&self, life: Life) -> bool {
         !life.is_endless() && has_come(&self.clock, self.clock.coarse(), life.hard)
     }
-}
-
-/// Bits that choose neither the shard nor the place within it.
-pub(crate) fn stripe(hash: u64) -> usize {
-    (hash >> 34) as usize % STRIPES
 }
 
 impl<K, T> fmt::Debug for Memory<K, T> {

@@ -83,6 +83,9 @@ pub(crate) struct Policy {
     /// The age at which entries on trial were evicted lately.
     victim_age: f32,
     ghost: Ghost,
+    /// Hash and epoch of the last one evicted, which the ghost is told at the next eviction: by then its bucket
+    /// has come from memory.
+    leaving: Option<(u64, u16)>,
     misses: u64,
     now: u16,
     /// Misses since the last epoch began, in parts of `capacity`.
@@ -107,6 +110,7 @@ impl Policy {
             age_hand: 0,
             victim_age: 0.0,
             ghost: Ghost::default(),
+            leaving: None,
             misses: 0,
             now: 0,
             part: 0,
@@ -156,6 +160,9 @@ impl Policy {
         room: bool,
         config: Config,
     ) -> bool {
+        if self.leaving.is_some_and(|(last, _)| last == hash) {
+            self.remember_last();
+        }
         let now = self.ghost_now();
         self.ghost.sweep(now);
         match self.ghost.take(hash, now) {
@@ -199,7 +206,16 @@ impl Policy {
         }
         self.removed(state);
         self.ghost.grow_to(REMEMBERED * self.capacity, (REMEMBERED * GHOST_EPOCHS) as u16 + 1);
-        self.ghost.put(hash, self.ghost_now(), age / FINE);
+        self.remember_last();
+        self.ghost.warm(hash);
+        self.leaving = Some((hash, self.now.wrapping_sub(age)));
+    }
+
+    fn remember_last(&mut self) {
+        if let Some((hash, epoch)) = self.leaving.take() {
+            let age = self.now.wrapping_sub(epoch) / FINE;
+            self.ghost.put(hash, self.ghost_now(), age);
+        }
     }
 
     /// Chooses who leaves, never `spared`, for an entry that comes into the set `own`. `None` if there is no
@@ -243,7 +259,7 @@ impl Policy {
 
     fn advance(&mut self, sets: &mut impl Sets) {
         self.misses += 1;
-        if self.misses.is_multiple_of(AGING) {
+        if self.misses % AGING == 0 {
             self.age_hand = (self.age_hand + 1) % sets.count();
             let now = self.now;
             sets.with(self.age_hand, |ways| ways.cap_ages(now));
@@ -373,7 +389,7 @@ impl Config {
     }
 
     fn drains(self, misses: u64) -> bool {
-        self.drain > 0 && mix(misses).is_multiple_of(self.drain)
+        self.drain > 0 && mix(misses) % self.drain == 0
     }
 }
 

@@ -18,7 +18,8 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     /// If it falls, entries leave as the policy likes, a few under one shard's lock at a time, until the rest
     /// fits; others may read and write meanwhile, and what they write takes the place of as much. If it rises,
     /// the room is there at once. The number of shards stays; tables that lie mostly idle are made smaller, each
-    /// under the lock of its shard, and what the policy had learned of the traffic is forgotten.
+    /// under the lock of its shard, and what the policy had learned of the traffic is forgotten. If it rises far,
+    /// the fences that were granted are revoked, since there will be more of them.
     ///
     /// Costs about as much as evicting what has to leave, and moving what stays if it is much less.
     ///

@@ -84,7 +84,7 @@ impl<K, T> Shard<K, T> {
             sweep_at: 0,
             each,
             part,
-            fences: Fences::default(),
+            fences: Fences::for_entries(part),
         };
         Self { table: Published::new(Table::new(0, each)), now: AtomicU16::new(0), kept: Lock::new(kept) }
     }
@@ -141,6 +141,7 @@ impl<K, T> Writing<'_, K, T> {
     /// Reckons with so many entries from now on, if that is known.
     pub(crate) fn set_part(&mut self, part: Option<usize>) {
         self.kept.part = part;
+        self.kept.fences.grow_for(part);
         if let Some(part) = part {
             self.kept.policy.resize(part);
         }
@@ -164,7 +165,7 @@ impl<K, T> Writing<'_, K, T> {
 
     /// What it has allocated.
     pub(crate) fn bytes(&self) -> usize {
-        self.table().bytes() + self.kept.policy.bytes()
+        self.table().bytes() + self.kept.policy.bytes() + size_of_val(&*self.kept.fences.stripes)
     }
 
     /// Whether it can take no more entries.
@@ -448,30 +449,53 @@ fn next_size(sets: usize, expected: usize) -> usize {
 /// so keys that are not here have one too, and a void may revoke more rights than asked, never fewer.
 pub(crate) struct Fences {
     all: u64,
-    stripes: [u64; STRIPES],
+    stripes: Box<[u64]>,
 }
 
-/// Stripes per shard: 512 bytes.
-pub(crate) const STRIPES: usize = 64;
-
-impl Default for Fences {
-    fn default() -> Self {
-        Self { all: 0, stripes: [0; STRIPES] }
-    }
-}
+/// No shard has more stripes.
+pub(crate) const STRIPES_MAX: usize = 1 << 12;
 
 impl Fences {
-    /// Both parts only grow, so their sum never returns to a value it has left.
-    pub(crate) fn generation(&self, stripe: usize) -> u64 {
-        self.all.wrapping_add(self.stripes[stripe % STRIPES])
+    /// For a shard that is to hold so many entries: a stripe for every sixteen, half a byte an entry.
+    fn for_entries(entries: Option<usize>) -> Self {
+        Self { all: 0, stripes: vec![0; stripes_for(entries)].into() }
     }
 
-    pub(crate) fn void(&mut self, stripe: usize) {
-        let generation = &mut self.stripes[stripe % STRIPES];
-        *generation = generation.wrapping_add(1);
+    /// For more entries than before, if need be at the price of all rights that were granted.
+    fn grow_for(&mut self, entries: Option<usize>) {
+        let stripes = stripes_for(entries);
+        if stripes > self.stripes.len() {
+            let latest = self.stripes.iter().fold(0, |latest, stripe| latest.max(*stripe));
+            // Beyond every generation there has been.
+            self.all = self.all.wrapping_add(latest).wrapping_add(1);
+            self.stripes = vec![0; stripes].into();
+        }
+    }
+
+    /// Bits that choose neither the shard nor, much, the set.
+    pub(crate) fn stripe(&self, hash: u64) -> usize {
+        hash as usize & (self.stripes.len() - 1)
+    }
+
+    /// Both parts only grow, so their sum never returns to a value it has left.
+    pub(crate) fn generation(&self, hash: u64) -> u64 {
+        self.all.wrapping_add(self.stripes[self.stripe(hash)])
+    }
+
+    pub(crate) fn void(&mut self, hash: u64) {
+        let stripe = self.stripe(hash);
+        self.stripes[stripe] = self.stripes[stripe].wrapping_add(1);
     }
 
     pub(crate) fn void_all(&mut self) {
         self.all = self.all.wrapping_add(1);
     }
 }
+
+fn stripes_for(entries: Option<usize>) -> usize {
+    let stripes = entries.map_or(USUAL_STRIPES, |entries| entries / 16);
+    stripes.next_power_of_two().clamp(64, STRIPES_MAX)
+}
+
+/// Where nobody knows how many entries there will be.
+const USUAL_STRIPES: usize = 256;

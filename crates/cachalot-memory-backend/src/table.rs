@@ -123,7 +123,7 @@ impl<K, T> Table<K, T> {
     /// The number of the set in which a search begins. There must be a set.
     #[inline]
     pub(crate) fn home(&self, hash: u64) -> usize {
-        ((hash & 0xffff_ffff) * self.sets.len() as u64 >> 32) as usize
+        (((hash & 0xffff_ffff) * self.sets.len() as u64) >> 32) as usize
     }
 
     /// The set with a number that came from this table.

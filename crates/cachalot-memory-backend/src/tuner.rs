@@ -107,7 +107,7 @@ impl Tuner {
 /// Sixteen bits that choose no shard and no set, and [`IDLE`].
 #[inline]
 fn sample(hash: u64) -> u64 {
-    hash >> 32 & 0xff | hash >> 48 & 0xff00 | IDLE
+    ((hash >> 32) & 0xff) | ((hash >> 48) & 0xff00) | IDLE
 }
 
 #[cfg(test)]

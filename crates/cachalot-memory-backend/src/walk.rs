@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::vec;
 
 use crate::listener::{Cause, Garbage};
-use crate::memory::{Memory, stripe};
+use crate::memory::Memory;
 use crate::policy::{Slot, WAYS};
 use crate::shard::Writing;
 use crate::sync::atomic::Ordering;
@@ -252,7 +252,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         let Some(hash) = shard.hash_at(slot) else { return };
         if removes {
             // Granted after the walk came to this shard, maybe for a load that saw what this entry is made of.
-            shard.fences().void(stripe(hash));
+            shard.fences().void(hash);
         }
         self.discard(shard, slot, hash, cause, garbage);
     }

@@ -7,7 +7,7 @@ use cachalot_core::{Commit, Fence, Timestamp};
 use crate::budget::Budget;
 use crate::life::{Life, has_come};
 use crate::listener::{Cause, Garbage, Gone};
-use crate::memory::{Memory, stripe};
+use crate::memory::Memory;
 use crate::policy::Slot;
 use crate::reap::is_due;
 use crate::shard::{Fences, Writing};
@@ -27,7 +27,7 @@ pub(crate) enum Right {
 impl Right {
     fn revoke_others(&self, fences: &mut Fences, hash: u64) {
         if !matches!(self, Self::Reader(_)) {
-            fences.void(stripe(hash));
+            fences.void(hash);
         }
     }
 }
@@ -243,8 +243,8 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         let (Right::Reader(fence) | Right::Writer(fence)) = right else {
             return true;
         };
-        let same_key = fence.slot() == self.fence_slot(hash);
-        same_key && fence.generation() == shard.fences().generation(stripe(hash))
+        let same_key = fence.slot() == self.fence_slot(shard, hash);
+        same_key && fence.generation() == shard.fences().generation(hash)
     }
 }
 

@@ -184,7 +184,7 @@ fn by_default_the_size_of_key_value_and_slot_is_counted() {
 fn skewed_shards_use_the_whole_capacity() {
     // All inserts go to one shard of many, then to another one.
     let memory: Memory<u64, u64> = Memory::entries(160).shards(16).build().unwrap();
-    let shard = |key: &u64| memory.begin(key).slot() / 64;
+    let shard = |key: &u64| memory.begin(key).slot() / 4096;
     let keys_of = |home| (0..).filter(move |key| shard(key) == home).take(500);
     for key in keys_of(0) {
         assert!(memory.insert(key, 0));

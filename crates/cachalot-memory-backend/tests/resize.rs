@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use cachalot_core::{Entropy, ErrorKind, ManualClock};
+use cachalot_core::{Commit, Entropy, ErrorKind, ManualClock};
 use cachalot_memory_backend::Memory;
 
 fn entries(limit: u64) -> Memory<u64, u64> {
@@ -149,5 +149,18 @@ fn lives_survive_the_move_to_a_smaller_table() {
     clock.advance(life(middle));
     for key in held {
         assert_eq!(memory.get(&key).is_some(), key > middle, "{key} of {middle}");
+    }
+}
+
+#[test]
+fn no_fence_outlives_its_revocation_by_a_resize() {
+    let memory: Memory<u64, u64> = Memory::entries(1000).shards(1).build().unwrap();
+    let fences: Vec<_> = (0..2000).map(|key| (key, memory.begin(&key))).collect();
+    (0..2000).for_each(|key| memory.void(&key));
+    memory.resize(1_000_000).unwrap();
+    for (key, fence) in fences {
+        assert_eq!(memory.commit(fence, key, key, None), Commit::Revoked);
+        let fence = memory.begin(&key);
+        assert_eq!(memory.commit(fence, key, key, None), Commit::Stored);
     }
 }

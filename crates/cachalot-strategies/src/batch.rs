@@ -10,6 +10,7 @@ use crate::write::{Inserted, Removal};
 
 mod load;
 pub use load::{IntoLoaded, LoadMany, Unanswered};
+mod calls;
 mod distinct;
 mod flights;
 mod pipeline;

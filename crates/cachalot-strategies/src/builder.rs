@@ -311,8 +311,9 @@ where
         self
     }
 
-    /// How many loader calls of one [`get_many_or_load`](Cache::get_many_or_load) run at once at most. At
-    /// least 1. Default: 4.
+    /// How many loader calls of one [`get_many_or_load`](Cache::get_many_or_load) run at once at most. The
+    /// others wait for their turn before they ask for their leases; the hard timeout of each begins when it
+    /// runs. At least 1. Default: 4.
     pub fn batch_concurrency(mut self, calls: usize) -> Self {
         self.batch.concurrency = calls;
         self

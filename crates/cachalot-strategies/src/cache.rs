@@ -98,11 +98,12 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
-        let cold = match self.engine.hit_or_load_value(key, &self.engine.options, load) {
-            Ok(hit) => return Ok(hit),
-            Err(cold) => cold,
+        let engine = &self.engine;
+        let below = match engine.hit(key) {
+            Some(hit) if !engine.is_due_for_refresh(key, &hit) => return Ok(hit),
+            hit => engine.value_below(key, &engine.options, hit, load),
         };
-        cold.await
+        below.await
     }
 
     /// As [`get_or_load`](Cache::get_or_load) for values that may be absent. Absence is cached only if
@@ -115,11 +116,12 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
     {
-        let cold = match self.engine.hit_or_load_option(key, &self.engine.options, load) {
-            Ok(hit) => return Ok(Some(hit)),
-            Err(cold) => cold,
+        let engine = &self.engine;
+        let below = match engine.hit(key) {
+            Some(hit) if !engine.is_due_for_refresh(key, &hit) => return Ok(Some(hit)),
+            hit => engine.option_below(key, &engine.options, hit, load),
         };
-        cold.await
+        below.await
     }
 
     /// Stores `value` under `key` in every tier, in place of what is there.
@@ -269,11 +271,12 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
-        let cold = match self.cache.engine.hit_or_load_value(key, &self.options, load) {
-            Ok(hit) => return Ok(hit),
-            Err(cold) => cold,
+        let engine = &self.cache.engine;
+        let below = match engine.hit(key) {
+            Some(hit) if !engine.is_due_for_refresh(key, &hit) => return Ok(hit),
+            hit => engine.value_below(key, &self.options, hit, load),
         };
-        cold.await
+        below.await
     }
 
     /// [`Cache::get_or_load_opt`] with these options.
@@ -285,11 +288,12 @@ where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
     {
-        let cold = match self.cache.engine.hit_or_load_option(key, &self.options, load) {
-            Ok(hit) => return Ok(Some(hit)),
-            Err(cold) => cold,
+        let engine = &self.cache.engine;
+        let below = match engine.hit(key) {
+            Some(hit) if !engine.is_due_for_refresh(key, &hit) => return Ok(Some(hit)),
+            hit => engine.option_below(key, &self.options, hit, load),
         };
-        cold.await
+        below.await
     }
 
     /// [`Cache::insert`] with these options.

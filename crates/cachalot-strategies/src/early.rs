@@ -101,6 +101,8 @@ where
 {
     /// Whether this read of a fresh value is to refresh it. A failure that is still remembered says no: the
     /// next try is after it.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn is_due(&self, key: &K, meta: &Meta, at: Timestamp) -> bool {
         self.refresh.early.is_due(meta, at, &self.entropy) && self.remembered(key).is_none()
     }

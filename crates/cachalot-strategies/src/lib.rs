@@ -39,6 +39,10 @@
 //! No step of it is waited for longer than [`CacheBuilder::backend_timeout`]; whatever it does, the load goes
 //! on. A tier without leases is read and invalidated, but never filled, and loads are one a process then.
 //!
+//! Many keys go the same way together: [`Cache::get_many_or_load`] opens or joins the flights of all its keys,
+//! asks the shared tier once, and hands the loader one list of what is missing. Each key keeps its own flight,
+//! right to store and result, so a batch promises of each key what a single call does.
+//!
 //! # What an invalidation promises
 //!
 //! When [`Cache::remove`] returns [`Removal::Removed`], no later read in this process, and no read of the

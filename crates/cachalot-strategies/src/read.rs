@@ -69,49 +69,45 @@ where
         Some(hit)
     }
 
-    /// The fresh value in memory; or the rest of the way, in a box, so that the caller's future stays small.
-    /// It is also the way of a read that is to refresh what it has found.
-    #[inline]
-    pub(crate) fn hit_or_load_value<'a, F, T>(
+    /// The rest of the way of a read that nothing in memory has served, or that is to refresh `hit`; in a box, so
+    /// that the caller's future stays small.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn value_below<'a, F, T>(
         self: &'a Arc<Self>,
         key: &'a K,
         options: &'a EntryOptions,
+        hit: Option<Cached<V>>,
         load: F,
-    ) -> HitOr<V, impl Future<Output = Served<Cached<V>>> + use<'a, K, V, S, F, T>>
+    ) -> Pin<Box<impl Future<Output = Served<Cached<V>>> + use<'a, K, V, S, F, T>>>
     where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
-        let hit = self.hit(key);
-        match hit {
-            Some(hit) if !self.is_due_for_refresh(key, &hit) => Ok(hit),
-            hit => Err(Box::pin(async move {
-                let load = |handle| value_of(load(handle));
-                self.go_on(key, options, Wanted::Value, hit, load).await?.ok_or_else(gave_nothing)
-            })),
-        }
+        Box::pin(async move {
+            let load = |handle| value_of(load(handle));
+            self.go_on(key, options, Wanted::Value, hit, load).await?.ok_or_else(gave_nothing)
+        })
     }
 
-    /// As [`Engine::hit_or_load_value`], where the value may be absent.
-    #[inline]
-    pub(crate) fn hit_or_load_option<'a, F, T>(
+    /// As [`Engine::value_below`], where the value may be absent.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn option_below<'a, F, T>(
         self: &'a Arc<Self>,
         key: &'a K,
         options: &'a EntryOptions,
+        hit: Option<Cached<V>>,
         load: F,
-    ) -> HitOr<V, impl Future<Output = Served<Option<Cached<V>>>> + use<'a, K, V, S, F, T>>
+    ) -> Pin<Box<impl Future<Output = Served<Option<Cached<V>>>> + use<'a, K, V, S, F, T>>>
     where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
     {
-        let hit = self.hit(key);
-        match hit {
-            Some(hit) if !self.is_due_for_refresh(key, &hit) => Ok(hit),
-            hit => Err(Box::pin(async move {
-                let load = |handle| Box::pin(load(handle)) as LoadFuture<V>;
-                self.go_on(key, options, Wanted::ValueOrAbsence, hit, load).await
-            })),
-        }
+        Box::pin(async move {
+            let load = |handle| Box::pin(load(handle)) as LoadFuture<V>;
+            self.go_on(key, options, Wanted::ValueOrAbsence, hit, load).await
+        })
     }
 
     async fn go_on(
@@ -380,9 +376,7 @@ fn may_fall_back<V>(options: &EntryOptions, found: &Found<V>) -> bool {
     }
 }
 
-/// A hit in memory, or the way of a caller that none served.
-pub(crate) type HitOr<V, F> = Result<Cached<V>, Pin<Box<F>>>;
-/// What comes of that way.
+/// What a read gives.
 pub(crate) type Served<T> = Result<T, LoadError>;
 
 /// What a caller has waited for.

@@ -58,7 +58,7 @@ impl Chooser {
             *score += f32::from(u8::from(shadow.access(hash)));
         }
         self.sampled += 1;
-        if !self.sampled.is_multiple_of(self.round) {
+        if self.sampled % self.round != 0 {
             return None;
         }
         let before = self.chosen;
@@ -196,7 +196,7 @@ mod tests {
         let mut chooser = Chooser::new(capacity, START);
         for step in 0..1_000_000 {
             let hash = mix(next(step));
-            if hash.is_multiple_of(rate) {
+            if hash % rate == 0 {
                 chosen = chooser.observe(hash).unwrap_or(chosen);
             }
         }

@@ -5,30 +5,21 @@
 //! waits for those that others hold. So no lease ever waits for another one, and calls that overlap, here or
 //! in other processes, cannot block each other.
 
-use std::future::poll_fn;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use cachalot_core::{
-    EntryOptions, Event, Key, LeaseBackend, LoadError, LoadOutcome, LoaderError, Nonce, Record, Result,
-    Store, Token,
-};
-use cachalot_stampede::{Failure, guard, loading_all};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::sleep;
+use cachalot_core::{EntryOptions, Event, Key, LeaseBackend, Nonce, Record, Result, Store, Token};
+use cachalot_stampede::{Failure, guard};
+use tokio::sync::Semaphore;
 
 use super::AT_ONCE;
-use super::load::{Answers, LoadMany, ManyFuture, ManyLoader, Unanswered};
+use super::load::ManyLoader;
 use super::pipeline::pipelined;
 use crate::cached::Found;
-use crate::engine::{Engine, OnDeserted, Task};
-use crate::flight::{
-    Asked, Failed, Flight, Loaded, Patience, REFUSALS, Right, Tried, Wanted, failure, until_free,
-};
+use crate::engine::{Engine, Task};
+use crate::flight::{Asked, Flight, Patience, REFUSALS, Right, Tried, Wanted, until_free};
 use crate::shared::Shared;
 
 /// One call that loads many keys.
@@ -36,16 +27,16 @@ pub(super) struct Batch<K, V, S> {
     pub(super) engine: Arc<Engine<K, V, S>>,
     pub(super) options: EntryOptions,
     pub(super) wanted: Wanted,
-    load: ManyLoader<K, V>,
+    pub(super) load: ManyLoader<K, V>,
     /// One for each loader call at a time.
     permits: Arc<Semaphore>,
 }
 
 /// A key that is to be loaded.
-struct Ready<K, V, S> {
-    flight: Flight<K, V, S>,
-    right: Right,
-    stale: Option<Found<V>>,
+pub(super) struct Ready<K, V, S> {
+    pub(super) flight: Flight<K, V, S>,
+    pub(super) right: Right,
+    pub(super) stale: Option<Found<V>>,
 }
 
 /// A key whose lease is to be asked for.
@@ -67,9 +58,6 @@ enum Next<K, V, S> {
     /// Somebody else has the right: to be asked again after this at the latest.
     Busy(Contender<K, V, S>, Duration),
 }
-
-/// What came of running a loader. `None`: it was dropped because nobody waits any more.
-type Ran<K, V> = Option<Result<Result<Answers<K, V>, LoaderError>, Failure>>;
 
 impl<K, V, S> Batch<K, V, S>
 where
@@ -184,7 +172,7 @@ where
             let Ok(permit) = self.permits.clone().acquire_owned().await else { return };
             let round = self.contend(open, &patience).await;
             if !round.ready.is_empty() {
-                self.engine.detach(self.engine.tasks.begin(), self.clone().load(round.ready, permit));
+                self.engine.detach(self.engine.tasks.begin(), self.clone().call_loader(round.ready, permit));
             }
             if round.busy.is_empty() {
                 return;
@@ -260,86 +248,6 @@ where
         }
     }
 
-    /// Runs the loader for `ready`, stores and lands what it gives, key by key.
-    async fn load(self: Arc<Self>, ready: Vec<Ready<K, V, S>>, permit: OwnedSemaphorePermit) {
-        let engine = &self.engine;
-        let handle = LoadMany::new(ready.iter().map(|ready| ready.flight.lead.key().clone()).collect());
-        let wishes = handle.wishes();
-        let load = self.load.clone();
-        let started = engine.clock.monotonic();
-        // The closure is called inside: its panic is the load's.
-        let ran = self.run_loader(Box::pin(async move { load(handle).await }), &ready).await;
-        let took = engine.clock.monotonic().saturating_sub(started);
-        drop(permit);
-        let Some(result) = ran else {
-            engine.emit(&Event::Load { outcome: LoadOutcome::Cancelled, took });
-            return self.give_back(ready).await;
-        };
-        let mut answers = engine.loaded(result, took);
-        let settled = ready.into_iter().map(|Ready { flight, right, stale }| {
-            let key = flight.lead.key();
-            let result = answer_for(&mut answers, key);
-            let loaded = Loaded { result, ttl: wishes.ttl(key), took };
-            let shared = engine.shared_key(key);
-            let settle = Box::pin(flight.settle(loaded, shared, right, stale));
-            async move {
-                if guard(settle, Duration::MAX).await.is_err() {
-                    engine.emit(&Event::TaskPanicked);
-                }
-            }
-        });
-        pipelined(AT_ONCE, settled).await;
-    }
-
-    /// As for a single flight: the loader runs at most for the flight's age, and after the hard timeout its
-    /// callers are sent away.
-    async fn run_loader(&self, load: ManyFuture<K, V>, ready: &[Ready<K, V, S>]) -> Ran<K, V> {
-        let times = &self.engine.times;
-        let flights = ready.iter().map(|ready| ready.flight.lead.id());
-        let mut run = pin!(loading_all(flights, guard(load, times.max_flight_age)));
-        let replaces = ready.iter().any(|ready| ready.stale.is_some() || !ready.flight.answers_callers());
-        let give_up = times.on_deserted == OnDeserted::Cancel && !replaces;
-        let mut deserted = give_up.then(|| {
-            Box::pin(async {
-                for ready in ready {
-                    ready.flight.lead.deserted().await;
-                }
-            })
-        });
-        let mut overdue =
-            (times.hard_timeout < times.max_flight_age).then(|| Box::pin(sleep(times.hard_timeout)));
-        poll_fn(|cx| {
-            if deserted.as_mut().is_some_and(|deserted| deserted.as_mut().poll(cx).is_ready()) {
-                return Poll::Ready(None);
-            }
-            if let Poll::Ready(ran) = run.as_mut().poll(cx) {
-                return Poll::Ready(Some(ran));
-            }
-            if overdue.as_mut().is_some_and(|overdue| overdue.as_mut().poll(cx).is_ready()) {
-                overdue = None;
-                let error = failure(Failure::Timeout, times.hard_timeout);
-                for ready in ready {
-                    ready.flight.lead.offer(Err(Failed { error: error.clone(), stale: None }));
-                }
-            }
-            Poll::Pending
-        })
-        .await
-    }
-
-    /// Abandons flights that nobody waits for, and gives their leases back.
-    async fn give_back(&self, ready: Vec<Ready<K, V, S>>) {
-        let Some(shared) = &self.engine.shared else { return };
-        let token = |Ready { flight, right, .. }: Ready<K, V, S>| {
-            Some((shared.key(flight.lead.key()), right.token()?))
-        };
-        let tokens: Vec<(Key, Token)> = ready.into_iter().filter_map(token).collect();
-        let released = tokens.into_iter().map(|(key, token)| async move {
-            self.engine.release(shared, &key, token).await;
-        });
-        pipelined(AT_ONCE, released).await;
-    }
-
     /// One key's step, whose panic is its own: it abandons that key's flight.
     fn guarded(&self, step: impl FnOnce() -> Next<K, V, S>) -> Next<K, V, S> {
         let stepped = catch_unwind(AssertUnwindSafe(step));
@@ -366,18 +274,4 @@ struct Round<K, V, S> {
     busy: Vec<Next<K, V, S>>,
     /// When to ask again for the busy ones, at the latest.
     ask_again: Duration,
-}
-
-/// What the loader said of `key`.
-fn answer_for<K: Hash + Eq, V>(
-    answers: &mut Result<Answers<K, V>, LoadError>,
-    key: &K,
-) -> Result<Option<V>, LoadError> {
-    match answers {
-        Ok(answers) => match answers.remove(key) {
-            Some(answer) => answer.map_err(LoadError::Loader),
-            None => Err(LoadError::Loader(Unanswered.into())),
-        },
-        Err(error) => Err(error.clone()),
-    }
 }

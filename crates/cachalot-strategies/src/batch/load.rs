@@ -23,8 +23,7 @@ impl<K> LoadMany<K> {
         self.wishes.clone()
     }
 
-    /// The keys to load: what no tier has and nobody else is loading. Each once, in the order they were asked
-    /// for; never none.
+    /// The keys to load: what no tier has and nobody else is loading. Each once, never none.
     pub fn keys(&self) -> &[K] {
         &self.keys
     }

@@ -4,6 +4,7 @@
 
 mod backoff;
 mod batch;
+mod batch_flights;
 mod batch_late;
 mod batch_load;
 mod batch_seeded;

@@ -7,6 +7,7 @@ use std::mem::size_of;
 use cachalot_core::{Clock, Error, ErrorKind, Result};
 
 use crate::Memory;
+use crate::listener::{Cause, Listener};
 
 /// How a [`Memory`] is to be, made by [`Memory::weight_limit`] or [`Memory::entries`].
 #[must_use = "nothing exists before `build`"]
@@ -15,6 +16,8 @@ pub struct MemoryBuilder<K, T> {
     pub(crate) weigh: Weigh<K, T>,
     pub(crate) clock: Clock,
     pub(crate) shards: Option<usize>,
+    pub(crate) listener: Option<Box<Listener<K, T>>>,
+    pub(crate) curve: bool,
 }
 
 /// What an entry weighs.
@@ -32,7 +35,7 @@ type Weigher<K, T> = dyn Fn(&K, &T) -> u64 + Send + Sync;
 
 impl<K, T> MemoryBuilder<K, T> {
     pub(crate) fn new(capacity: u64, weigh: Weigh<K, T>) -> Self {
-        Self { capacity, weigh, clock: Clock::system(), shards: None }
+        Self { capacity, weigh, clock: Clock::system(), shards: None, listener: None, curve: false }
     }
 
     /// Weighs each entry by `weigh`, once, when it is stored. Any `u64` will do: zero counts as 1, so that
@@ -53,10 +56,54 @@ impl<K, T> MemoryBuilder<K, T> {
     }
 
     /// The number of shards, rounded up to a power of two. More let more threads in at once, and each then
-    /// sees a smaller part of the traffic to evict by. Default: 64, or four per core if that is more, and fewer if a shard would hold
-    /// less than about 512 entries. The bound is on the sum of all shards in any case.
+    /// sees a smaller part of the traffic to evict by. Default: 64, or four per core if that is more, and
+    /// fewer if a shard would hold less than about 512 entries. The bound is on the sum of all shards in any
+    /// case. Chosen for good: [`Memory::resize`] does not change it.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
+        self
+    }
+
+    /// Tells `listener` of each value that leaves, and why: once, after the operation has taken effect and all
+    /// locks are released, on the thread of that operation. So it may use the memory, and it takes its
+    /// caller's time. Default: none, at no cost.
+    ///
+    /// Also told are values that never came in, for their weight ([`Cause::Rejected`]) or because their time
+    /// was over ([`Cause::Expired`]); not told is a commit whose right had been revoked, nor what is held
+    /// when the memory itself is dropped. Different threads' values may be told in another order than they
+    /// left in.
+    ///
+    /// If it panics, the operation has taken effect all the same, everything else that left is told of and
+    /// dropped, and then the (first) panic goes to the caller.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use cachalot_memory_backend::{Cause, Memory};
+    ///
+    /// let evicted = Arc::new(AtomicU64::new(0));
+    /// let count = evicted.clone();
+    /// let memory: Memory<u64, String> = Memory::entries(2)
+    ///     .listener(move |_key, _value, cause| {
+    ///         if cause == Cause::Evicted {
+    ///             count.fetch_add(1, Ordering::Relaxed);
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// (0..5).for_each(|key| assert!(memory.insert(key, "value".to_owned())));
+    /// assert_eq!(evicted.load(Ordering::Relaxed), 3);
+    /// # Ok::<_, cachalot_core::Error>(())
+    /// ```
+    pub fn listener(mut self, listener: impl Fn(&K, &T, Cause) + Send + Sync + 'static) -> Self {
+        self.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// Whether to watch a sample of the reads for [`Memory::miss_ratio_curve`]. Off by default, and then a
+    /// read costs one branch more. On: 1 read in 100 is taken in at about 30 ns, fewer in a memory of more
+    /// than 80,000 entries; and about 300 KiB.
+    pub fn miss_ratio_curve(mut self, on: bool) -> Self {
+        self.curve = on;
         self
     }
 
@@ -69,10 +116,10 @@ impl<K, T> MemoryBuilder<K, T> {
         K: Hash + Eq,
     {
         if self.capacity == 0 {
-            return Err(unfit("a memory of capacity 0 holds nothing"));
+            return Err(unfit("building a memory", "a memory of capacity 0 holds nothing"));
         }
         if !(1..=MAX_SHARDS).contains(&self.shard_count()) {
-            return Err(unfit("a memory has 1 to 65,536 shards"));
+            return Err(unfit("building a memory", "a memory has 1 to 65,536 shards"));
         }
         Ok(Memory::open_with(self))
     }
@@ -88,10 +135,9 @@ impl<K, T> MemoryBuilder<K, T> {
         })
     }
 
-    /// How many entries each of so many shards is to hold, if that is known.
-    pub(crate) fn entries_per_shard(&self, shards: usize) -> Option<usize> {
-        let entries = self.capacity / self.weigh.each()?.max(1);
-        usize::try_from((entries / shards as u64).saturating_add(1)).ok()
+    /// About how many entries it will hold.
+    pub(crate) fn usual_entries(&self) -> u64 {
+        self.capacity / self.usual_weight()
     }
 
     /// A guess for a custom weigher: below most weights in bytes, above most others.
@@ -111,6 +157,17 @@ impl<K, T> Weigh<K, T> {
             Self::By(weigh) => weigh(key, value).max(1),
             _ => self.each().unwrap_or(1),
         }
+    }
+
+    /// How many entries each of so many shards is to hold, if that is known.
+    pub(crate) fn entries_per_shard(&self, capacity: u64, shards: usize) -> Option<usize> {
+        let entries = self.entries(capacity)?;
+        usize::try_from((entries / shards as u64).saturating_add(1)).ok()
+    }
+
+    /// How many entries fit, if that is known.
+    pub(crate) fn entries(&self, capacity: u64) -> Option<u64> {
+        Some(capacity / self.each()?.max(1))
     }
 
     /// What every entry weighs, if that is known.
@@ -140,8 +197,8 @@ const ENTRIES_PER_SHARD: u64 = 512;
 /// behind values; a table that grows is there twice for a moment.
 const SLOT_OVERHEAD: usize = 96;
 
-fn unfit(why: &'static str) -> Error {
-    Error::new(ErrorKind::Config, "building a memory").detail(why)
+pub(crate) fn unfit(what: &'static str, why: &'static str) -> Error {
+    Error::new(ErrorKind::Config, what).detail(why)
 }
 
 impl<K, T> fmt::Debug for MemoryBuilder<K, T> {

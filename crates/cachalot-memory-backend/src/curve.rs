@@ -142,6 +142,12 @@ impl CurveSampler {
         curve
     }
 
+    /// What it has allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        let seen = self.lock();
+        seen.stack.bytes() + size_of_val(&*seen.counts.reads) + size_of_val(&*seen.counts.by_reads)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Seen> {
         // Nothing of the user's runs under it.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)

@@ -29,6 +29,12 @@ mod once;
 pub use once::TryInsertError;
 mod builder;
 pub use builder::MemoryBuilder;
+mod walk;
+pub use walk::{Cursor, Iter};
+mod reap;
+pub use reap::Reaped;
+mod listener;
+pub use listener::Cause;
 mod stats;
 pub use stats::Stats;
 #[cfg(feature = "bytes")]
@@ -38,12 +44,14 @@ mod store;
 pub use bytes::MemoryBackend;
 
 mod budget;
+mod footprint;
 mod life;
 mod policy;
 #[allow(unsafe_code, reason = "a table is replaced while readers are in it")]
 mod published;
 mod read;
 mod readers;
+mod resize;
 #[allow(unsafe_code, reason = "keys and values lie inline, and some are read without a lock")]
 mod set;
 mod shard;

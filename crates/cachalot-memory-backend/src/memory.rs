@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -10,7 +11,9 @@ use equivalent::Equivalent;
 
 use crate::budget::Budget;
 use crate::builder::{MemoryBuilder, Weigh};
+use crate::curve::{Curve, CurveSampler};
 use crate::life::{Life, has_come};
+use crate::listener::{Cause, Garbage, Gone, Listener, tell_each};
 use crate::once::Flights;
 use crate::policy::Slot;
 use crate::read::Standing;
@@ -27,16 +30,16 @@ use crate::write::Right;
 /// - **Bound**: the weights of all entries never exceed the capacity, at no moment and under any storm of
 ///   writes. The rarely read leave first.
 /// - **Time**: an entry is *fresh* until its soft expiry, *stale* until its hard one, then gone: never
-///   served, and collected by later operations on any key, each of which does a bounded part of it. There
-///   is no thread.
+///   served, and collected by later writes of any key, each of which does a bounded part of it. There is no
+///   thread; [`reap`](Memory::reap) is for one's own.
 /// - **Fences**: [`begin`](Memory::begin) grants the right to store before a load, and every removal or
 ///   insert of that key revokes it, so a slow load never brings an old value back.
 ///
 /// Look-ups take any form of the key that hashes alike: `&str` for `String`. A hit allocates nothing.
 ///
 /// # Panics
-/// None of its own. If `Hash`, `Eq`, `Clone` or `Drop` of a key or value, the weigher or a closure panics,
-/// the panic goes to the caller and the memory stays usable: what was stored before stays stored, and the
+/// None of its own. If `Hash`, `Eq`, `Clone` or `Drop` of a key or value, the weigher, the listener or a closure
+/// panics, the panic goes to the caller and the memory stays usable: what was stored before stays stored, and the
 /// bound holds. Old values, evicted values and keys are dropped after all locks are released, so their
 /// `Drop` may use the memory.
 ///
@@ -62,6 +65,7 @@ pub struct Memory<K, T> {
     pub(crate) tuner: Tuner,
     pub(crate) budget: Budget,
     pub(crate) weigh: Weigh<K, T>,
+    pub(crate) listener: Option<Box<Listener<K, T>>>,
     /// Where the next eviction beyond the own shard looks first.
     pub(crate) evict_at: AtomicUsize,
     /// The shard in which expired entries are being collected.
@@ -70,6 +74,9 @@ pub struct Memory<K, T> {
     pub(crate) any_timed: AtomicBool,
     /// What threads load by `get_or_insert_with`.
     pub(crate) flights: Flights<K, T>,
+    pub(crate) curve: Option<CurveSampler>,
+    /// Held by the one who changes the capacity.
+    pub(crate) resizing: Mutex<()>,
 }
 
 /// A value with what it is good for, as [`Memory::find`] gives it.
@@ -101,19 +108,23 @@ impl<K, T> Memory<K, T> {
 
     pub(crate) fn open_with(builder: MemoryBuilder<K, T>) -> Self {
         let shards = builder.shard_count().next_power_of_two();
-        let (each, entries) = (builder.weigh.each(), builder.entries_per_shard(shards));
+        let (each, entries) =
+            (builder.weigh.each(), builder.weigh.entries_per_shard(builder.capacity, shards));
         Self {
             shards: (0..shards).map(|_| Shard::new(each, entries)).collect(),
             hasher: new_hasher(),
+            curve: builder.curve.then(|| CurveSampler::new(builder.usual_entries())),
             clock: builder.clock,
             readers: Readers::new(),
             tuner: Tuner::new(),
             budget: Budget::new(builder.capacity),
             weigh: builder.weigh,
+            listener: builder.listener,
             evict_at: AtomicUsize::new(0),
             sweep_at: AtomicUsize::new(0),
             any_timed: AtomicBool::new(false),
             flights: Flights::new(),
+            resizing: Mutex::new(()),
         }
     }
 
@@ -150,18 +161,58 @@ impl<K, T> Memory<K, T> {
             stats.expired += counts.expired;
             stats.rejected += counts.rejected;
             stats.revoked += counts.revoked;
+            stats.removed += counts.removed;
+            stats.replaced += counts.replaced;
         }
         stats
     }
 
+    /// What the hit ratio would be at other capacities, estimated from a sample of all reads since the memory
+    /// was built. `None` unless [`MemoryBuilder::miss_ratio_curve`] asked for it.
+    ///
+    /// The curve is that of an LRU with as many entries: the policy here is at least as good on most traffic,
+    /// so it tells better what more room would bring than what the hit ratio is. Entries are taken to weigh
+    /// what those held now weigh in the mean. After a [`resize`](Memory::resize) far enough the next call
+    /// still tells of the old sample, and begins a new one.
+    ///
+    /// Takes each shard's lock in turn, and allocates 64 KiB.
+    ///
+    /// ```
+    /// use cachalot_memory_backend::Memory;
+    ///
+    /// let memory: Memory<u64, u64> = Memory::entries(20_000).miss_ratio_curve(true).build()?;
+    /// for read in 0..400_000 {
+    ///     let key = read % 50_000;
+    ///     if memory.get(&key).is_none() {
+    ///         memory.insert(key, key);
+    ///     }
+    /// }
+    /// let curve = memory.miss_ratio_curve().expect("it is on");
+    /// assert!(curve.hit_ratio_at(1.0) < 0.05, "an LRU has nothing of a longer loop");
+    /// assert!(curve.hit_ratio_at(4.0) > 0.8, "but all of it at four times the capacity");
+    /// # Ok::<_, cachalot_core::Error>(())
+    /// ```
+    pub fn miss_ratio_curve(&self) -> Option<Curve> {
+        let sampler = self.curve.as_ref()?;
+        let stats = self.stats();
+        let mean = stats.weight.checked_div(stats.entries).unwrap_or(0).max(1);
+        let entries = self.weigh.entries(stats.capacity).unwrap_or(stats.capacity / mean);
+        Some(sampler.curve(stats.hits + stats.misses, entries))
+    }
+
     /// Drops everything and revokes every fence. What others insert meanwhile may stay.
     pub fn clear(&self) {
-        let mut garbage = Vec::with_capacity(self.shards.len());
+        let mut tables = Vec::with_capacity(self.shards.len());
         for mut shard in self.each_shard() {
             let weight = shard.weight();
             shard.fences().void_all();
-            garbage.push(shard.take_all());
+            tables.push(shard.take_all());
             self.budget.release(weight);
+        }
+        if let Some(listener) = self.listener.as_deref() {
+            tell_each(listener, Cause::Cleared, |tell| {
+                tables.into_iter().for_each(|mut table| table.drain(&mut *tell));
+            });
         }
     }
 
@@ -173,7 +224,7 @@ impl<K, T> Memory<K, T> {
     }
 
     /// The shards, one after the other, each for its writer.
-    fn each_shard(&self) -> impl Iterator<Item = Writing<'_, K, T>> {
+    pub(crate) fn each_shard(&self) -> impl Iterator<Item = Writing<'_, K, T>> {
         (0..self.shards.len()).map(|at| self.write(at))
     }
 
@@ -279,19 +330,20 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let hash = self.hash(key);
-        let (gone, life);
-        {
+        let gone = {
             let mut shard = self.shard(hash);
             let slot = shard.find(hash, key);
             shard.fences().void(hash);
-            life = shard.life(slot?);
-            gone = self.take(&mut shard, slot?, hash);
+            let cause = if self.is_over(shard.life(slot?)) { Cause::Expired } else { Cause::Removed };
+            self.take(&mut shard, slot?, hash, cause)?
+        };
+        let (key, value) = gone.entry;
+        if let Some(listener) = &self.listener {
+            listener(&key, &value, gone.cause);
         }
-        let (key, value) = gone?;
         // Before the value is on its way out: the language forgets a return value if a local's `Drop` panics.
         drop(key);
-        let over = !life.is_endless() && has_come(&self.clock, self.clock.coarse(), life.hard);
-        (!over).then_some(value)
+        (gone.cause == Cause::Removed).then_some(value)
     }
 
     /// Keeps what is held under `key` for at most `keep` more, as [`Freshness::Invalidated`], and revokes
@@ -301,7 +353,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let (hash, now) = (self.hash(key), self.clock.now());
-        let _gone;
+        let mut garbage = self.garbage();
         let mut shard = self.shard(hash);
         let slot = shard.find(hash, key);
         shard.fences().void(hash);
@@ -312,8 +364,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         self.any_timed.store(true, Ordering::Relaxed);
         shard.set_life(slot, life, now);
         if has_come(&self.clock, now, life.hard) {
-            shard.counts_mut().expired += 1;
-            _gone = self.take(&mut shard, slot, hash);
+            self.discard(&mut shard, slot, hash, Cause::Expired, &mut garbage);
         }
         lives
     }
@@ -356,10 +407,35 @@ impl<K, T> Memory<K, T> {
     }
 
     /// Takes an entry out and releases its weight.
-    pub(crate) fn take(&self, shard: &mut Writing<'_, K, T>, slot: Slot, hash: u64) -> Option<(K, T)> {
-        let gone = shard.take(slot, hash)?;
+    fn take(&self, shard: &mut Writing<'_, K, T>, slot: Slot, hash: u64, cause: Cause) -> Option<Gone<K, T>> {
+        let gone = shard.take(slot, hash, cause)?;
         self.budget.release(gone.weight);
-        Some(gone.entry)
+        Some(gone)
+    }
+
+    /// Takes an entry out, to be told of and dropped.
+    pub(crate) fn discard(
+        &self,
+        shard: &mut Writing<'_, K, T>,
+        slot: Slot,
+        hash: u64,
+        cause: Cause,
+        garbage: &mut Garbage<'_, K, T>,
+    ) {
+        if let Some(gone) = self.take(shard, slot, hash, cause) {
+            garbage.put(gone);
+        }
+    }
+
+    /// What leaves goes here, declared before the guard.
+    #[inline]
+    pub(crate) fn garbage(&self) -> Garbage<'_, K, T> {
+        Garbage::new(self.listener.as_deref())
+    }
+
+    /// Whether a life has come to its end. Without an end there is no need for the time.
+    pub(crate) fn is_over(&self, life: Life) -> bool {
+        !life.is_endless() && has_come(&self.clock, self.clock.coarse(), life.hard)
     }
 }
 

@@ -131,6 +131,11 @@ impl Policy {
         self.capacity
     }
 
+    /// What it has allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        self.ghost.bytes()
+    }
+
     /// Counts a miss, and tells the state of the new entry. It is kept if its key was seen more recently than a
     /// kept entry. `pressed`: there is hardly room left. `hash` must not depend on the set.
     pub(crate) fn admit(

@@ -7,6 +7,7 @@ use cachalot_core::{Freshness, Timestamp};
 use equivalent::Equivalent;
 
 use crate::life::{self, LIFE, Life, TIMED, has_come};
+use crate::listener::Cause;
 use crate::memory::Memory;
 use crate::policy::Slot;
 use crate::readers::Visit;
@@ -45,6 +46,12 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let hash = self.hash(key);
+        // A hit or a miss, it is the same to the curve.
+        if let Some(curve) = &self.curve
+            && curve.is_sampled(hash)
+        {
+            curve.observe(hash);
+        }
         let at = self.shard_index(hash);
         let shard = self.nth(at);
         let Some(visit) = self.readers.enter(at) else {
@@ -259,13 +266,12 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         Q: Equivalent<K> + ?Sized,
     {
         // Declared before the guard, so dropped after it.
-        let _gone;
+        let mut garbage = self.garbage();
         let mut shard = self.write(self.shard_index(hash));
         let Some(slot) = shard.find(hash, key) else { return };
         // Another one may lie there by now.
         if has_come(&self.clock, self.clock.coarse(), shard.life(slot).hard) {
-            shard.counts_mut().expired += 1;
-            _gone = self.take(&mut shard, slot, hash);
+            self.discard(&mut shard, slot, hash, Cause::Expired, &mut garbage);
         }
     }
 }

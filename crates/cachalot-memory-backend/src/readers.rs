@@ -79,6 +79,11 @@ impl Readers {
         }
     }
 
+    /// What it has allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.stripes)
+    }
+
     /// Hits and misses of all threads.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let count = |(hits, misses), stripe: &Stripe| {

@@ -66,9 +66,39 @@ const FULL: u32 = u32::MAX;
 
 impl<K, T> Set<K, T> {
     /// Empty ones. Made where they stay: one of them may be larger than a stack.
+    #[cfg(not(all(test, cachalot_loom)))]
     pub(crate) fn some(count: usize) -> Box<[Self]> {
-        // SAFETY: zero is a value of each field: of integers, atomic or not, and of cells that may be anything.
-        unsafe { Box::new_zeroed_slice(count).assume_init() }
+        let mut sets = Box::new_uninit_slice(count);
+        // SAFETY: the bytes are those of the box. Zero is a value of each field: of integers, atomic or not, and
+        // of cells that may be anything.
+        unsafe {
+            sets.as_mut_ptr().write_bytes(0, count);
+            sets.assume_init()
+        }
+    }
+
+    /// Empty ones, whose atomics are more than integers.
+    #[cfg(all(test, cachalot_loom))]
+    pub(crate) fn some(count: usize) -> Box<[Self]> {
+        (0..count).map(|_| Self::new()).collect()
+    }
+
+    #[cfg(all(test, cachalot_loom))]
+    pub(crate) fn new() -> Self {
+        Self {
+            tags: std::array::from_fn(|_| AtomicU64::new(0)),
+            lock: SetLock::default(),
+            heat: AtomicU8::new(0),
+            cool: AtomicU8::new(0),
+            hot: AtomicU32::new(0),
+            touched: AtomicU32::new(0),
+            past: AtomicU32::new(0),
+            base: AtomicU64::new(0),
+            displaced: AtomicU32::new(0),
+            ways: UnsafeCell::default(),
+            ends: std::array::from_fn(|_| AtomicU32::new(0)),
+            cells: [const { UnsafeCell::new(MaybeUninit::uninit()) }; WAYS],
+        }
     }
 
     /// The set, for those who may look at it alone or change which entries it has. `None`: it is retired.

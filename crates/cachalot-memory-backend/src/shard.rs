@@ -10,6 +10,7 @@ use cachalot_core::Timestamp;
 use equivalent::Equivalent;
 
 use crate::life::Life;
+use crate::listener::{Cause, Garbage, Gone};
 use crate::policy::{Config, Policy, Slot, Victim, WAYS, mix};
 use crate::published::Published;
 use crate::readers::{Readers, Visit};
@@ -44,12 +45,6 @@ struct Kept {
     fences: Fences,
 }
 
-/// An entry that was taken out.
-pub(crate) struct Gone<K, T> {
-    pub(crate) entry: (K, T),
-    pub(crate) weight: u64,
-}
-
 /// What happened in a shard since it was made.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Counts {
@@ -58,6 +53,21 @@ pub(crate) struct Counts {
     pub(crate) expired: u64,
     pub(crate) rejected: u64,
     pub(crate) revoked: u64,
+    pub(crate) removed: u64,
+    pub(crate) replaced: u64,
+}
+
+impl Counts {
+    fn add(&mut self, cause: Cause, entries: u64) {
+        let counter = match cause {
+            Cause::Evicted => &mut self.evicted,
+            Cause::Expired => &mut self.expired,
+            Cause::Removed | Cause::Cleared => &mut self.removed,
+            Cause::Replaced => &mut self.replaced,
+            Cause::Rejected => &mut self.rejected,
+        };
+        *counter += entries;
+    }
 }
 
 impl<K, T> Shard<K, T> {
@@ -128,6 +138,15 @@ impl<K, T> Writing<'_, K, T> {
         self.kept.part.unwrap_or(self.kept.len)
     }
 
+    /// Reckons with so many entries from now on, if that is known.
+    pub(crate) fn set_part(&mut self, part: Option<usize>) {
+        self.kept.part = part;
+        self.kept.fences.grow_for(part);
+        if let Some(part) = part {
+            self.kept.policy.resize(part);
+        }
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.kept.counts
     }
@@ -142,6 +161,11 @@ impl<K, T> Writing<'_, K, T> {
 
     pub(crate) fn table(&self) -> &Table<K, T> {
         self.shard.table.held(&self.kept.owner).0
+    }
+
+    /// What it has allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        self.table().bytes() + self.kept.policy.bytes() + size_of_val(&*self.kept.fences.stripes)
     }
 
     /// Whether it can take no more entries.
@@ -188,18 +212,19 @@ impl<K, T> Writing<'_, K, T> {
         let (old, known) = table.replace(hold, self.around.readers, slot, new, epoch, value)?;
         kept.timed = kept.timed + usize::from(!new.life.is_endless()) - usize::from(known.is_timed());
         kept.counts.inserts += 1;
+        kept.counts.replaced += 1;
         Some(old)
     }
 
-    /// Takes out the entry of a key that hashes to `hash`. The caller releases its weight.
-    pub(crate) fn take(&mut self, slot: Slot, hash: u64) -> Option<Gone<K, T>> {
-        let (gone, known) = self.lift(slot, hash)?;
+    /// Takes out the entry of a key that hashes to `hash`, and counts it. The caller releases its weight.
+    pub(crate) fn take(&mut self, slot: Slot, hash: u64, cause: Cause) -> Option<Gone<K, T>> {
+        let (gone, known) = self.lift(slot, hash, cause)?;
         self.kept.policy.removed(known.state);
         Some(gone)
     }
 
     /// Takes an entry out, apart from what the policy counts.
-    fn lift(&mut self, slot: Slot, hash: u64) -> Option<(Gone<K, T>, Known)> {
+    fn lift(&mut self, slot: Slot, hash: u64, cause: Cause) -> Option<(Gone<K, T>, Known)> {
         let kept = &mut *self.kept;
         let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
         let weight = table.weight(slot);
@@ -207,7 +232,8 @@ impl<K, T> Writing<'_, K, T> {
         kept.len -= 1;
         kept.weight -= weight;
         kept.timed -= usize::from(known.is_timed());
-        Some((Gone { entry, weight }, known))
+        kept.counts.add(cause, 1);
+        Some((Gone { entry, weight, cause }, known))
     }
 
     /// Asks for what a miss of a key that hashes to `hash` will look at.
@@ -230,6 +256,7 @@ impl<K, T> Writing<'_, K, T> {
                 guard.retire(hold, self.around.readers);
             }
         }
+        kept.counts.add(Cause::Cleared, kept.len as u64);
         (kept.len, kept.weight, kept.timed, kept.sweep_at) = (0, 0, 0, 0);
         kept.policy = Policy::new(kept.part.unwrap_or(1));
         let empty = Table::new(0, kept.each);
@@ -296,14 +323,14 @@ impl<K: Hash, T> Writing<'_, K, T> {
         self.evict_victim(&victim, hash, over)
     }
 
-    /// Walks on over about `steps` cells and hands out what is past its hard expiry, one by one, for a hash may
-    /// panic between two. Whether it came to the last cell; the next walk then starts anew. The receiver
-    /// releases the weights.
+    /// Walks on over about `steps` cells and hands out what is past its hard expiry. Whether it came to the
+    /// last cell; the next walk then starts anew. `release` is told each weight.
     pub(crate) fn sweep(
         &mut self,
         now: Timestamp,
         steps: &mut usize,
-        mut out: impl FnMut(Gone<K, T>),
+        out: &mut Garbage<'_, K, T>,
+        mut release: impl FnMut(u64),
     ) -> bool {
         // Also a shard without any times costs a look.
         *steps = steps.saturating_sub(WAYS);
@@ -313,9 +340,10 @@ impl<K: Hash, T> Writing<'_, K, T> {
             while over != 0 {
                 let slot = Slot { set, way: over.trailing_zeros() as usize };
                 over &= over - 1;
-                if let Some(gone) = self.hash_at(slot).and_then(|hash| self.take(slot, hash)) {
-                    self.kept.counts.expired += 1;
-                    out(gone);
+                let gone = self.hash_at(slot).and_then(|hash| self.take(slot, hash, Cause::Expired));
+                if let Some(gone) = gone {
+                    release(gone.weight);
+                    out.put(gone);
                 }
             }
             self.kept.sweep_at += 1;
@@ -335,15 +363,13 @@ impl<K: Hash, T> Writing<'_, K, T> {
     }
 
     fn evict_victim(&mut self, victim: &Victim, hash: u64, over: bool) -> Option<Gone<K, T>> {
-        let (gone, known) = self.lift(victim.slot, hash)?;
-        let kept = &mut *self.kept;
-        kept.policy.evicted(victim, known.state, known.epoch, ghost_hash(hash));
-        let counter = if over { &mut kept.counts.expired } else { &mut kept.counts.evicted };
-        *counter += 1;
+        let cause = if over { Cause::Expired } else { Cause::Evicted };
+        let (gone, known) = self.lift(victim.slot, hash, cause)?;
+        self.kept.policy.evicted(victim, known.state, known.epoch, ghost_hash(hash));
         Some(gone)
     }
 
-    fn hash_at(&self, slot: Slot) -> Option<u64> {
+    pub(crate) fn hash_at(&self, slot: Slot) -> Option<u64> {
         self.entry(slot).map(|(key, _)| self.around.hasher.hash_one(key))
     }
 
@@ -352,6 +378,14 @@ impl<K: Hash, T> Writing<'_, K, T> {
         if self.table().is_crowded(self.len()) && !self.is_full() {
             let expected = self.kept.part.map_or(0, sets_for);
             self.move_to(next_size(self.table().sets(), expected));
+        }
+    }
+
+    /// Moves everything to a smaller table if most of the present one lies idle.
+    pub(crate) fn shrink_if_sparse(&mut self) {
+        let fit = sets_for(self.part().max(self.len()));
+        if self.table().sets() > 2 * fit {
+            self.move_to(fit);
         }
     }
 
@@ -424,8 +458,18 @@ pub(crate) const STRIPES_MAX: usize = 1 << 12;
 impl Fences {
     /// For a shard that is to hold so many entries: a stripe for every sixteen, half a byte an entry.
     fn for_entries(entries: Option<usize>) -> Self {
-        let stripes = entries.map_or(USUAL_STRIPES, |entries| entries / 16);
-        Self { all: 0, stripes: vec![0; stripes.next_power_of_two().clamp(64, STRIPES_MAX)].into() }
+        Self { all: 0, stripes: vec![0; stripes_for(entries)].into() }
+    }
+
+    /// For more entries than before, if need be at the price of all rights that were granted.
+    fn grow_for(&mut self, entries: Option<usize>) {
+        let stripes = stripes_for(entries);
+        if stripes > self.stripes.len() {
+            let latest = self.stripes.iter().fold(0, |latest, stripe| latest.max(*stripe));
+            // Beyond every generation there has been.
+            self.all = self.all.wrapping_add(latest).wrapping_add(1);
+            self.stripes = vec![0; stripes].into();
+        }
     }
 
     /// Bits that choose neither the shard nor, much, the set.
@@ -446,6 +490,11 @@ impl Fences {
     pub(crate) fn void_all(&mut self) {
         self.all = self.all.wrapping_add(1);
     }
+}
+
+fn stripes_for(entries: Option<usize>) -> usize {
+    let stripes = entries.map_or(USUAL_STRIPES, |entries| entries / 16);
+    stripes.next_power_of_two().clamp(64, STRIPES_MAX)
 }
 
 /// Where nobody knows how many entries there will be.

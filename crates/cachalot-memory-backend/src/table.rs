@@ -73,6 +73,9 @@ pub(crate) enum Seek<'a, K, T> {
 /// More sets than this a table never has: homes come from 32 bits.
 const MAX_SETS: usize = 1 << 27;
 
+/// So many hashes a home can tell apart.
+pub(crate) const HASHES: u64 = 1 << 32;
+
 impl<K, T> Table<K, T> {
     /// With so many sets. Entries weigh `each`, or what they are put in with.
     pub(crate) fn new(sets: usize, each: Option<u64>) -> Self {
@@ -88,6 +91,18 @@ impl<K, T> Table<K, T> {
 
     pub(crate) fn sets(&self) -> usize {
         self.sets.len()
+    }
+
+    /// What it takes, itself included.
+    pub(crate) fn bytes(&self) -> usize {
+        let weights = match &self.weights {
+            Weights::Each(_) => 0,
+            Weights::Own(weights) => size_of_val(&**weights),
+        };
+        let seconds = self.seconds.get().map_or(0, |seconds| size_of_val(&**seconds));
+        // Seven eighths of a map are in use, with a byte more for each.
+        let odd = self.odd().capacity() * 8 / 7 * (size_of::<(usize, Life)>() + 1);
+        size_of::<Self>() + size_of_val(&*self.sets) + weights + seconds + odd
     }
 
     /// The number of cells, taken or not.
@@ -117,7 +132,12 @@ impl<K, T> Table<K, T> {
         &self.sets[at]
     }
 
-    fn after(&self, set: usize) -> usize {
+    /// The least part of a hash, as [`Table::home`] looks at it, whose search begins in a set or behind it.
+    pub(crate) fn first_hash(&self, set: usize) -> u64 {
+        (set as u64 * HASHES).div_ceil(self.sets.len().max(1) as u64)
+    }
+
+    pub(crate) fn after(&self, set: usize) -> usize {
         if set + 1 == self.sets.len() { 0 } else { set + 1 }
     }
 
@@ -274,7 +294,7 @@ impl<K, T> Table<K, T> {
             let Some(entry) = guard.take(hold, readers, slot.way) else { continue };
             let new = New { hash, weight: self.weight(slot), life: Life::ENDLESS, now: Timestamp::default() };
             let begins = Begin { state: ways.state(slot.way), epoch: ways.epoch(slot.way) };
-            // The other table is larger, so there is room.
+            // The caller has seen to it that there is room.
             let Ok(new) = next.put(next_hold, readers, &new, begins, entry) else { continue };
             let Some(mut other) = next.sets[new.set].lock() else { continue };
             other.ways_mut().copy(new.way, &ways, slot.way);
@@ -417,9 +437,16 @@ pub(crate) fn tag(hash: u64) -> u8 {
 impl<K, T> Drop for Table<K, T> {
     fn drop(&mut self) {
         if std::mem::needs_drop::<(K, T)>() {
-            let mut rest = Rest { sets: &mut self.sets, at: 0 };
-            rest.drain();
+            self.drain(drop);
         }
+    }
+}
+
+impl<K, T> Table<K, T> {
+    /// Hands out all entries, of a table that nobody uses any more. If `take` panics, the others are dropped.
+    pub(crate) fn drain(&mut self, mut take: impl FnMut((K, T))) {
+        let mut rest = Rest { sets: &mut self.sets, at: 0 };
+        rest.drain(&mut take);
     }
 }
 
@@ -430,10 +457,10 @@ struct Rest<'a, K, T> {
 }
 
 impl<K, T> Rest<'_, K, T> {
-    fn drain(&mut self) {
+    fn drain(&mut self, take: &mut impl FnMut((K, T))) {
         while let Some(set) = self.sets.get_mut(self.at) {
             match set.pop() {
-                Some(entry) => drop(entry),
+                Some(entry) => take(entry),
                 None => self.at += 1,
             }
         }
@@ -442,7 +469,7 @@ impl<K, T> Rest<'_, K, T> {
 
 impl<K, T> Drop for Rest<'_, K, T> {
     fn drop(&mut self) {
-        self.drain();
+        self.drain(&mut drop);
     }
 }
 

@@ -63,8 +63,16 @@ impl Tuner {
 
     /// Goes back to rest, for instance because the capacity has changed.
     pub(crate) fn rest(&self) {
+        // The lock first: a mask without a chooser would never be woken.
+        let mut watch = self.chooser.lock().unwrap_or_else(PoisonError::into_inner);
         self.mask.store(IDLE, Ordering::Relaxed);
-        *self.chooser.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *watch = None;
+    }
+
+    /// What it has allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        let watch = self.chooser.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.as_ref().map_or(0, |watch| watch.chooser.bytes())
     }
 
     #[cold]

@@ -1,4 +1,4 @@
-//! How a value is stored: right, room, entry; and the part of each write in collecting what has expired.
+//! How a value is stored: right, room, entry.
 
 use std::hash::Hash;
 
@@ -6,9 +6,11 @@ use cachalot_core::{Commit, Fence, Timestamp};
 
 use crate::budget::Budget;
 use crate::life::{Life, has_come};
+use crate::listener::{Cause, Garbage, Gone};
 use crate::memory::Memory;
-use crate::policy::{Slot, WAYS};
-use crate::shard::{Fences, Gone, Writing};
+use crate::policy::Slot;
+use crate::reap::is_due;
+use crate::shard::{Fences, Writing};
 use crate::sync::atomic::Ordering;
 use crate::sync::thread;
 use crate::table::New;
@@ -46,30 +48,35 @@ impl<K: Hash + Eq + Clone, T> Memory<K, T> {
     /// memory, and the weigher runs under the lock too.
     pub(crate) fn update<R>(&self, key: &K, mut decide: impl FnMut(Option<&T>) -> (Change<T>, R)) -> R {
         let hash = self.hash(key);
-        let mut garbage = Garbage::new();
+        let mut garbage = self.garbage();
         let mut due = false;
         let mut entry;
         let result = loop {
             let now = self.clock.coarse();
             let mut shard = self.write(self.shard_index(hash));
             let mut slot = shard.find(hash, key);
-            if slot.is_some_and(|slot| has_come(&self.clock, now, shard.life(slot).hard)) {
-                shard.counts_mut().expired += 1;
-                garbage.extend(slot.take().and_then(|slot| self.take(&mut shard, slot, hash)));
+            if let Some(over) = slot.take_if(|slot| has_come(&self.clock, now, shard.life(*slot).hard)) {
+                self.discard(&mut shard, over, hash, Cause::Expired, &mut garbage);
             }
             let (change, result) = decide(slot.and_then(|slot| shard.entry(slot)).map(|(_, value)| value));
             let (value, hard) = match change {
                 Change::Put(value, hard) => (value, hard),
                 Change::Keep => break result,
                 Change::Remove => {
-                    garbage.extend(slot.and_then(|slot| self.take(&mut shard, slot, hash)));
+                    if let Some(slot) = slot {
+                        self.discard(&mut shard, slot, hash, Cause::Removed, &mut garbage);
+                    }
                     break result;
                 }
             };
             let weight = self.weigh.of(key, &value);
             if weight > self.budget.capacity() {
+                let entry = (key.clone(), value);
                 shard.counts_mut().rejected += 1;
-                garbage.extend(slot.and_then(|slot| self.take(&mut shard, slot, hash)));
+                if let Some(slot) = slot {
+                    self.discard(&mut shard, slot, hash, Cause::Replaced, &mut garbage);
+                }
+                garbage.put_entry(entry, Cause::Rejected);
                 break result;
             }
             let new = New { hash, weight, life: Life::new(hard, hard), now };
@@ -80,6 +87,8 @@ impl<K: Hash + Eq + Clone, T> Memory<K, T> {
             }
             self.make_room(shard, hash, &mut garbage);
         };
+        // Before the result is on its way out, as in `remove`.
+        drop(garbage);
         if due {
             self.pay();
         }
@@ -100,7 +109,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         let (hash, weight) = (self.hash(&key), self.weigh.of(&key, &value));
         // Both are dropped after the guard.
         let mut entry = Some((key, value));
-        let mut garbage = Garbage::new();
+        let mut garbage = self.garbage();
         let due = loop {
             let mut shard = self.write(self.shard_index(hash));
             shard.warm(hash);
@@ -113,7 +122,12 @@ impl<K: Hash + Eq, T> Memory<K, T> {
             if heavy || has_come(&self.clock, now, life.hard) {
                 shard.counts_mut().rejected += u64::from(heavy);
                 right.revoke_others(shard.fences(), hash);
-                garbage.extend(slot.and_then(|slot| self.take(&mut shard, slot, hash)));
+                if let Some(slot) = slot {
+                    self.discard(&mut shard, slot, hash, Cause::Replaced, &mut garbage);
+                }
+                if let Some(entry) = entry {
+                    garbage.put_entry(entry, if heavy { Cause::Rejected } else { Cause::Expired });
+                }
                 return Commit::Rejected;
             }
             if self.place(&mut shard, slot, &New { hash, weight, life, now }, &mut entry, &mut garbage) {
@@ -141,7 +155,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         slot: Option<Slot>,
         new: &New,
         entry: &mut Option<(K, T)>,
-        garbage: &mut Garbage<K, T>,
+        garbage: &mut Garbage<'_, K, T>,
     ) -> bool {
         if slot.is_none() {
             shard.grow_if_crowded();
@@ -155,7 +169,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
                 return false;
             };
             credit.held += gone.weight;
-            garbage.extend(Some(gone.entry));
+            garbage.put(gone);
         }
         // None of the user's code runs from here on.
         if !new.life.is_endless() && !self.any_timed.load(Ordering::Relaxed) {
@@ -163,7 +177,11 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         }
         let Some((key, value)) = entry.take() else { return false };
         match slot {
-            Some(slot) => garbage.extend(shard.replace(slot, new, value).map(|old| (key, old))),
+            Some(slot) => {
+                if let Some(old) = shard.replace(slot, new, value) {
+                    garbage.put_entry((key, old), Cause::Replaced);
+                }
+            }
             None => *entry = shard.add(new, (key, value), self.budget.is_scarce(), self.tuner.config()).err(),
         }
         if entry.is_some() {
@@ -186,7 +204,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     }
 
     /// Takes one entry out of another shard than that of `hash`. Never waits for a lock while it holds one.
-    fn make_room(&self, shard: Writing<'_, K, T>, hash: u64, garbage: &mut Garbage<K, T>) {
+    fn make_room(&self, shard: Writing<'_, K, T>, hash: u64, garbage: &mut Garbage<'_, K, T>) {
         drop(shard);
         let part = self.part();
         let start = self.evict_at.fetch_add(1, Ordering::Relaxed);
@@ -202,7 +220,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
                         return;
                     };
                     self.budget.release(gone.weight);
-                    return garbage.extend(Some(gone.entry));
+                    return garbage.put(gone);
                 }
             }
         }
@@ -211,7 +229,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     }
 
     /// The weight stays reserved. `hash`: of the entry that needs the room. `now`: the time, if it is known.
-    fn evict(
+    pub(crate) fn evict(
         &self,
         shard: &mut Writing<'_, K, T>,
         hash: u64,
@@ -220,31 +238,6 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     ) -> Option<Gone<K, T>> {
         self.tuner.evicted(shard.part() * self.shard_count());
         shard.evict(hash, || now.unwrap_or_else(|| self.clock.coarse()), spared, self.tuner.config())
-    }
-
-    /// A write's part in collecting expired entries: a bounded walk every few writes, shard after shard.
-    #[cold]
-    fn pay(&self) {
-        if !self.any_timed.load(Ordering::Relaxed) {
-            return;
-        }
-        let (now, mut steps) = (self.clock.coarse(), SWEEP_STEPS);
-        // Dropped after the guard.
-        let mut garbage = Vec::new();
-        for _ in 0..self.shard_count() {
-            let at = self.sweep_at.load(Ordering::Relaxed);
-            let mut shard = self.write(at);
-            let done = shard.sweep(now, &mut steps, |gone| {
-                self.budget.release(gone.weight);
-                garbage.push(gone.entry);
-            });
-            if done {
-                self.sweep_at.store(at.wrapping_add(1), Ordering::Relaxed);
-            }
-            if steps == 0 {
-                break;
-            }
-        }
     }
 
     fn allows(&self, shard: &mut Writing<'_, K, T>, hash: u64, right: &Right) -> bool {
@@ -281,33 +274,3 @@ impl Drop for Credit<'_> {
         self.budget.release(self.held - self.before);
     }
 }
-
-/// What is to be dropped after all locks are released. The first one needs no allocation.
-struct Garbage<K, T> {
-    first: Option<(K, T)>,
-    more: Vec<(K, T)>,
-}
-
-impl<K, T> Garbage<K, T> {
-    fn new() -> Self {
-        Self { first: None, more: Vec::new() }
-    }
-
-    fn extend(&mut self, entry: Option<(K, T)>) {
-        if self.first.is_none() {
-            self.first = entry;
-        } else {
-            self.more.extend(entry);
-        }
-    }
-}
-
-/// Whether a write to this shard is one that pays.
-fn is_due<K, T>(shard: &mut Writing<'_, K, T>) -> bool {
-    shard.counts().inserts % SWEEP_EVERY == 0
-}
-
-/// Every so many writes one walk over so many cells: sixteen a write, so all cells are seen while a fourteenth
-/// as many entries are written.
-const SWEEP_EVERY: u64 = 8;
-const SWEEP_STEPS: usize = 4 * WAYS;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use cachalot_memory_backend::CurveSampler;
+use cachalot_memory_backend::{CurveSampler, Memory};
 
 const FACTORS: [f64; 9] = [0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0];
 
@@ -241,4 +241,30 @@ fn threads_that_meet_drop_reads_and_the_curve_allows_for_it() {
     });
     let curve = sampler.curve(2_000_000, ENTRIES);
     assert!(curve.hit_ratio_at(1.0) > 0.97, "{curve:?}");
+}
+
+#[test]
+fn a_memory_tells_its_curve_if_it_is_asked_to() {
+    let plain: Memory<u64, u64> = Memory::entries(100).build().unwrap();
+    assert!(plain.miss_ratio_curve().is_none());
+    let memory: Memory<u64, u64> = Memory::entries(10_000).miss_ratio_curve(true).build().unwrap();
+    for read in 0..300_000 {
+        let key = read % 25_000;
+        if memory.get(&key).is_none() {
+            memory.insert(key, key);
+        }
+    }
+    let curve = memory.miss_ratio_curve().unwrap();
+    assert_eq!(curve.reads(), 300_000);
+    assert!(curve.samples() > 1500, "{}", curve.samples());
+    let ratios = [0.5, 1.5, 4.0].map(|factor| curve.hit_ratio_at(factor));
+    assert!(ratios[0] < 0.02 && ratios[1] < 0.02 && ratios[2] > 0.85, "{ratios:?}");
+    memory.resize(1_000_000).unwrap();
+    drop(memory.miss_ratio_curve());
+    for read in 0..300_000u64 {
+        memory.get(&(read % 25_000));
+    }
+    let curve = memory.miss_ratio_curve().unwrap();
+    assert_eq!(curve.reads(), 300_000, "begun anew for the new capacity");
+    assert!(curve.hit_ratio_at(1.0) > 0.85, "{curve:?}");
 }

@@ -21,6 +21,8 @@ enum Spot {
     DropKey,
     DropValue,
     Weigh,
+    Listen,
+    Keep,
 }
 
 use Spot::*;
@@ -127,6 +129,25 @@ fn deeds() -> Vec<(&'static str, Deed)> {
             memory.commit(fence, Key::new(n % 30), Value::new(n), None);
         }),
         ("clear", |memory, _| memory.clear()),
+        ("retain", |memory, n| {
+            memory.retain(|key, value| {
+                pass(Keep);
+                (key.0 + value.0 + n) % 3 != 0
+            });
+        }),
+        ("remove_matching", |memory, n| {
+            memory.remove_matching(|key| {
+                pass(Keep);
+                key.0 % 30 == n % 30
+            });
+        }),
+        ("for_each", |memory, _| memory.for_each(|_, _| pass(Keep))),
+        ("resize", |memory, n| {
+            memory.resize(n % 2 * 10 + CAPACITY - 10).unwrap();
+        }),
+        ("reap", |memory, _| {
+            memory.reap();
+        }),
     ]
 }
 
@@ -134,10 +155,11 @@ fn deeds() -> Vec<(&'static str, Deed)> {
 #[test]
 fn a_panic_anywhere_leaves_a_whole_and_usable_memory() {
     let mut panics = 0;
-    for spot in [Hash, Eq, CloneValue, DropKey, DropValue, Weigh] {
+    for spot in [Hash, Eq, CloneValue, DropKey, DropValue, Weigh, Listen, Keep] {
         for (name, deed) in deeds() {
             for countdown in 0..6 {
-                panics += usize::from(survives(spot, name, deed, countdown));
+                let listens = spot == Listen || countdown % 2 == 1;
+                panics += usize::from(survives(spot, name, deed, countdown, listens));
                 assert_eq!(KEYS.load(Ordering::Relaxed), 0, "{spot:?} in {name}: keys leak");
                 assert_eq!(VALUES.load(Ordering::Relaxed), 0, "{spot:?} in {name}: values leak");
             }
@@ -147,16 +169,18 @@ fn a_panic_anywhere_leaves_a_whole_and_usable_memory() {
 }
 
 /// Whether it panicked.
-fn survives(spot: Spot, name: &str, deed: Deed, countdown: u32) -> bool {
-    let case = format!("{spot:?} in {name} after {countdown}");
-    let memory: Memory<Key, Value> = Memory::weight_limit(CAPACITY)
-        .weigher(|_, value: &Value| {
+fn survives(spot: Spot, name: &str, deed: Deed, countdown: u32, listens: bool) -> bool {
+    let case = format!("{spot:?} in {name} after {countdown}, listener: {listens}");
+    let mut builder = Memory::weight_limit(CAPACITY)
+        .weigher(|_: &Key, value: &Value| {
             pass(Weigh);
             weight(value.0)
         })
-        .shards(2)
-        .build()
-        .unwrap();
+        .shards(2);
+    if listens {
+        builder = builder.listener(|_, _, _| pass(Listen));
+    }
+    let memory: Memory<Key, Value> = builder.build().unwrap();
     for n in 0..60 {
         memory.insert(Key::new(n % 30), Value::new(n));
     }
@@ -166,6 +190,10 @@ fn survives(spot: Spot, name: &str, deed: Deed, countdown: u32) -> bool {
         panicked |= catch_unwind(AssertUnwindSafe(|| deed(&memory, n))).is_err();
     }
     ARMED.set(None);
+    if name == "resize" {
+        // Ends what a panic may have kept from its end.
+        memory.resize(CAPACITY).unwrap();
+    }
     check(&memory, &case);
     for n in 200..400 {
         memory.insert(Key::new(n % 30), Value::new(n));

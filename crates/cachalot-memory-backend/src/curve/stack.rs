@@ -54,6 +54,13 @@ impl Stack {
         }
     }
 
+    /// What it has allocated.
+    pub(super) fn bytes(&self) -> usize {
+        // Seven eighths of a map are in use, with a byte more for each.
+        let keys = self.keys.capacity() * 8 / 7 * (size_of::<(u32, Last)>() + 1);
+        keys + size_of_val(&*self.at) + size_of_val(&*self.live) + size_of_val(&*self.before)
+    }
+
     /// Puts `key` on top. Where it was.
     pub(super) fn read(&mut self, key: u32) -> Place {
         if self.next == TIMES {

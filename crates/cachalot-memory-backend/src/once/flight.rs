@@ -52,6 +52,11 @@ impl<K, T> Flights<K, T> {
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
     }
 
+    /// What it has allocated, apart from the runs.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.shards)
+    }
+
     /// The number of runs that can be joined. Takes each shard's lock in turn.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()

@@ -43,6 +43,12 @@ impl Chooser {
         }
     }
 
+    /// What it has allocated.
+    pub(crate) fn bytes(&self) -> usize {
+        let shadow = |(shadow, _): &(Shadow, f32)| size_of_val(&*shadow.sets.sets) + shadow.policy.bytes();
+        size_of_val(&*self.shadows) + self.shadows.iter().map(shadow).sum::<usize>()
+    }
+
     /// Shows the hash of a key that was read or came in to the shadows, and returns a configuration if it is
     /// time for another.
     pub(crate) fn observe(&mut self, hash: u64) -> Option<usize> {

@@ -32,6 +32,10 @@ impl Ghost {
         self.age_max = age_max.min(EPOCHS - 1);
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.slots)
+    }
+
     /// Forgets what has grown too old in the next bucket.
     pub(super) fn sweep(&mut self, now: u16) {
         let age_max = self.age_max;

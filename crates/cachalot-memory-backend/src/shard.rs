@@ -284,7 +284,8 @@ impl<K: Hash, T> Writing<'_, K, T> {
             return None;
         }
         let kept = &mut *self.kept;
-        if kept.part.is_none() && kept.policy.capacity() > kept.len + kept.len / 8 {
+        if kept.part.is_none() {
+            // Were it more than there is, all might be kept and none on trial, and a victim hard to find.
             kept.policy.resize(kept.len);
         }
         let table = self.shard.table.held(&kept.owner).0;

@@ -122,6 +122,11 @@ impl Policy {
         self.now
     }
 
+    #[cfg(test)]
+    pub(crate) fn on_trial(&self) -> usize {
+        self.held - self.kept
+    }
+
     /// Reckons with room for about `capacity` entries from now on.
     pub(crate) fn resize(&mut self, capacity: usize) {
         self.capacity = capacity.max(1);

@@ -311,7 +311,8 @@ impl<K: Hash, T> Writing<'_, K, T> {
             return None;
         }
         let kept = &mut *self.kept;
-        if kept.part.is_none() && kept.policy.capacity() > kept.len + kept.len / 8 {
+        if kept.part.is_none() {
+            // Were it more than there is, all might be kept and none on trial, and a victim hard to find.
             kept.policy.resize(kept.len);
         }
         let table = self.shard.table.held(&kept.owner).0;
@@ -373,11 +374,15 @@ impl<K: Hash, T> Writing<'_, K, T> {
         self.entry(slot).map(|(key, _)| self.around.hasher.hash_one(key))
     }
 
-    /// Moves everything to a larger table if one more entry would make searches long.
-    pub(crate) fn grow_if_crowded(&mut self) {
-        if self.table().is_crowded(self.len()) && !self.is_full() {
+    /// Moves everything to a larger table if one more entry would make searches long, or to a smaller one
+    /// where few heavy entries have taken the place of many: a victim is looked for set by set.
+    pub(crate) fn fit_table(&mut self) {
+        let (sets, len) = (self.table().sets(), self.len());
+        if self.table().is_crowded(len) && !self.is_full() {
             let expected = self.kept.part.map_or(0, sets_for);
-            self.move_to(next_size(self.table().sets(), expected));
+            self.move_to(next_size(sets, expected));
+        } else if self.kept.part.is_none() && sets > SPARSE * sets_for(len) {
+            self.move_to(2 * sets_for(len));
         }
     }
 
@@ -421,6 +426,9 @@ impl<K: Hash, T> Writing<'_, K, T> {
         slots
     }
 }
+
+/// A table of unknown extent may be this many times larger than it must be.
+const SPARSE: usize = 16;
 
 /// What the ghost knows a key by; other bits than those that choose its set.
 fn ghost_hash(hash: u64) -> u64 {
@@ -499,3 +507,38 @@ fn stripes_for(entries: Option<usize>) -> usize {
 
 /// Where nobody knows how many entries there will be.
 const USUAL_STRIPES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use crate::Memory;
+
+    /// Full of light entries that were read, then of heavy ones.
+    fn drifted(heavy: u64, count: u64) -> Memory<u64, u64> {
+        let builder = Memory::weight_limit(20_000).weigher(|_, weight: &u64| *weight).shards(1);
+        let memory = builder.build().unwrap();
+        for key in 0..20_000 {
+            memory.insert(key, 1);
+            memory.get(&key);
+        }
+        (0..count).for_each(|key| assert!(memory.insert(1 << 32 | key, heavy)));
+        memory
+    }
+
+    #[test]
+    fn some_are_on_trial_however_weights_change() {
+        for count in [10, 20, 40, 80] {
+            let memory = drifted(200, count);
+            let shard = memory.write(0);
+            let on_trial = shard.kept.policy.on_trial();
+            assert!(on_trial * 100 > shard.len(), "{on_trial} of {} after {count}", shard.len());
+        }
+    }
+
+    #[test]
+    fn a_table_shrinks_when_few_heavy_entries_have_taken_the_place_of_many() {
+        let memory = drifted(2000, 3000);
+        let shard = memory.write(0);
+        let (len, sets) = (shard.len(), shard.table().sets());
+        assert!(len < 1000 && sets <= super::SPARSE * super::sets_for(len), "{len} in {sets} sets");
+    }
+}

@@ -294,7 +294,7 @@ impl<K, T> Table<K, T> {
             let Some(entry) = guard.take(hold, readers, slot.way) else { continue };
             let new = New { hash, weight: self.weight(slot), life: Life::ENDLESS, now: Timestamp::default() };
             let begins = Begin { state: ways.state(slot.way), epoch: ways.epoch(slot.way) };
-            // The caller has seen to it that there is room.
+            // The other table has room for all.
             let Ok(new) = next.put(next_hold, readers, &new, begins, entry) else { continue };
             let Some(mut other) = next.sets[new.set].lock() else { continue };
             other.ways_mut().copy(new.way, &ways, slot.way);

@@ -158,7 +158,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         garbage: &mut Garbage<'_, K, T>,
     ) -> bool {
         if slot.is_none() {
-            shard.grow_if_crowded();
+            shard.fit_table();
         }
         let before = slot.map_or(0, |slot| shard.weight_of(slot));
         let mut credit = Credit { budget: &self.budget, before, held: before };

@@ -25,7 +25,9 @@ impl Ghost {
     /// Forgets everything if it has to grow, or is far too large.
     pub(super) fn grow_to(&mut self, keys: usize, age_max: u16) {
         if self.slots.len() < keys || self.slots.len() > 4 * keys + BUCKET {
-            let buckets = keys.div_ceil(BUCKET).max(1);
+            // One that has to grow once will have to again, and forgets less often with room to spare.
+            let spare = if self.slots.is_empty() { 0 } else { keys / 4 };
+            let buckets = (keys + spare).div_ceil(BUCKET).max(1);
             self.slots = vec![0; buckets * BUCKET].into_boxed_slice();
             self.swept = 0;
         }

@@ -269,7 +269,8 @@ impl Stage {
             None => builder,
             Some(backend) => {
                 let stepped = Stepped::new(backend.clone(), script.clone());
-                builder.backend(stepped).memory_ttl(memory_ttl).schema(schema)
+                // Who stands at a boundary is not an outage.
+                builder.backend(stepped).backend_timeout(HOUR).memory_ttl(memory_ttl).schema(schema)
             }
         };
         builder.build().unwrap()

@@ -67,8 +67,8 @@ pub(crate) fn run_all(install_servers: bool) -> Result<Counts> {
     runs.suite(cargo(&["test", "--doc"]).args(EVERYTHING))?;
     runs.suite(&mut cargo(&["test", "--package", "benches", "--lib", "--no-fail-fast"]))?;
     runs.suite(&mut portable()?)?;
-    for (package, test) in SCHEDULES {
-        runs.suite(&mut schedules(package, test)?)?;
+    for (package, tests) in SCHEDULES {
+        runs.suite(&mut schedules(package, tests)?)?;
     }
     for mut example in examples()? {
         runs.example(&mut example)?;

@@ -4,9 +4,11 @@ use std::fmt;
 use std::hash::Hash;
 use std::mem::size_of;
 
+use ahash::RandomState;
 use cachalot_core::{Clock, Error, ErrorKind, Result};
 
 use crate::Memory;
+use crate::policy::mix;
 
 /// How a [`Memory`] is to be, made by [`Memory::weight_limit`] or [`Memory::entries`].
 #[must_use = "nothing exists before `build`"]
@@ -15,6 +17,7 @@ pub struct MemoryBuilder<K, T> {
     pub(crate) weigh: Weigh<K, T>,
     pub(crate) clock: Clock,
     pub(crate) shards: Option<usize>,
+    pub(crate) hash_seed: Option<u64>,
 }
 
 /// What an entry weighs.
@@ -32,7 +35,7 @@ type Weigher<K, T> = dyn Fn(&K, &T) -> u64 + Send + Sync;
 
 impl<K, T> MemoryBuilder<K, T> {
     pub(crate) fn new(capacity: u64, weigh: Weigh<K, T>) -> Self {
-        Self { capacity, weigh, clock: Clock::system(), shards: None }
+        Self { capacity, weigh, clock: Clock::system(), shards: None, hash_seed: None }
     }
 
     /// Weighs each entry by `weigh`, once, when it is stored. Any `u64` will do: zero counts as 1, so that
@@ -53,10 +56,17 @@ impl<K, T> MemoryBuilder<K, T> {
     }
 
     /// The number of shards, rounded up to a power of two. More let more threads in at once, and each then
-    /// sees a smaller part of the traffic to evict by. Default: 64, or four per core if that is more, and fewer if a shard would hold
-    /// less than about 512 entries. The bound is on the sum of all shards in any case.
+    /// sees a smaller part of the traffic to evict by. Default: 64, or four per core if that is more, and fewer
+    /// if a shard would hold less than about 512 entries. The bound is on the sum of all shards in any case.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
+        self
+    }
+
+    /// Hashes keys by `seed`, so that the same calls in the same order evict the same entries: for simulations
+    /// and tests. Who knows the seed can choose keys that slow the memory down. Default: a random one.
+    pub fn hash_seed(mut self, seed: u64) -> Self {
+        self.hash_seed = Some(seed);
         self
     }
 
@@ -88,10 +98,16 @@ impl<K, T> MemoryBuilder<K, T> {
         })
     }
 
+    pub(crate) fn hasher(&self) -> RandomState {
+        let seeded = |seed| RandomState::with_seeds(seed, mix(seed), mix(!seed), mix(seed.rotate_left(32)));
+        self.hash_seed.map_or_else(RandomState::new, seeded)
+    }
+
     /// How many entries each of so many shards is to hold, if that is known.
     pub(crate) fn entries_per_shard(&self, shards: usize) -> Option<usize> {
-        let entries = self.capacity / self.weigh.each()?.max(1);
-        usize::try_from(entries / shards as u64 + 1).ok()
+        // Not one more than there is room for: then small memories would have nobody on trial.
+        let entries = (self.capacity / self.weigh.each()?.max(1)).div_ceil(shards as u64);
+        usize::try_from(entries.max(1)).ok()
     }
 
     /// A guess for a custom weigher: below most weights in bytes, above most others.

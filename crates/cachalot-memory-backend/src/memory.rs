@@ -103,7 +103,7 @@ impl<K, T> Memory<K, T> {
         let (each, entries) = (builder.weigh.each(), builder.entries_per_shard(shards));
         Self {
             shards: (0..shards).map(|_| Shard::new(each, entries)).collect(),
-            hasher: RandomState::new(),
+            hasher: builder.hasher(),
             clock: builder.clock,
             readers: Readers::new(),
             tuner: Tuner::new(),

@@ -2,7 +2,7 @@
 //!
 //! After LIRS: a key that comes back sooner than a kept entry was read takes its place; what comes for the
 //! first time is on trial, in a small part of the capacity. A hit writes into its entry only. How large the
-//! part on trial is, and whether long unread entries drain away, is chosen while running, by the hits of four
+//! part on trial is, and whether long unread entries drain away, is chosen while running, by the hits of five
 //! small caches that see a sample of the keys.
 
 mod chooser;
@@ -82,6 +82,8 @@ struct Config {
     trial: f64,
     /// One miss in this many displaces a kept entry that is older than the ghost reaches; 0 is never.
     drain: usize,
+    /// A key that comes back must have been away so many times shorter than a kept entry is unread.
+    strict: u16,
 }
 
 impl Config {
@@ -95,12 +97,13 @@ impl Config {
 }
 
 /// What the shadows try. A loop wants few on trial, recency many; in a loop longer than the ghost remembers
-/// nothing may drain.
-const CONFIGS: [Config; 4] = [
-    Config { trial: 0.01, drain: 0 },
-    Config { trial: 0.05, drain: 32 },
-    Config { trial: 0.2, drain: 32 },
-    Config { trial: 0.5, drain: 32 },
+/// nothing may drain. Steady popularity wants few on trial too, and none kept that came back by chance.
+const CONFIGS: [Config; 5] = [
+    Config { trial: 0.01, drain: 0, strict: 2 },
+    Config { trial: 0.05, drain: 32, strict: 1 },
+    Config { trial: 0.2, drain: 32, strict: 1 },
+    Config { trial: 0.5, drain: 32, strict: 1 },
+    Config { trial: 0.9, drain: 32, strict: 1 },
 ];
 
 /// The configuration to begin with.

@@ -4,10 +4,13 @@ use std::fmt;
 use std::hash::Hash;
 use std::mem::size_of;
 
+use ahash::RandomState;
 use cachalot_core::{Clock, Error, ErrorKind, Result};
 
 use crate::Memory;
 use crate::listener::{Cause, Listener};
+use crate::policy::mix;
+use crate::sync::new_hasher;
 
 /// How a [`Memory`] is to be, made by [`Memory::weight_limit`] or [`Memory::entries`].
 #[must_use = "nothing exists before `build`"]
@@ -18,6 +21,7 @@ pub struct MemoryBuilder<K, T> {
     pub(crate) shards: Option<usize>,
     pub(crate) listener: Option<Box<Listener<K, T>>>,
     pub(crate) curve: bool,
+    pub(crate) hash_seed: Option<u64>,
 }
 
 /// What an entry weighs.
@@ -35,7 +39,8 @@ type Weigher<K, T> = dyn Fn(&K, &T) -> u64 + Send + Sync;
 
 impl<K, T> MemoryBuilder<K, T> {
     pub(crate) fn new(capacity: u64, weigh: Weigh<K, T>) -> Self {
-        Self { capacity, weigh, clock: Clock::system(), shards: None, listener: None, curve: false }
+        let clock = Clock::system();
+        Self { capacity, weigh, clock, shards: None, listener: None, curve: false, hash_seed: None }
     }
 
     /// Weighs each entry by `weigh`, once, when it is stored. Any `u64` will do: zero counts as 1, so that
@@ -107,6 +112,13 @@ impl<K, T> MemoryBuilder<K, T> {
         self
     }
 
+    /// Hashes keys by `seed`, so that the same calls in the same order evict the same entries: for simulations
+    /// and tests. Who knows the seed can choose keys that slow the memory down. Default: a random one.
+    pub fn hash_seed(mut self, seed: u64) -> Self {
+        self.hash_seed = Some(seed);
+        self
+    }
+
     /// Builds the memory. Allocates little: it grows with what it holds.
     ///
     /// # Errors
@@ -133,6 +145,11 @@ impl<K, T> MemoryBuilder<K, T> {
             let filled = usize::try_from(filled / 2 + 1).unwrap_or(MAX_SHARDS);
             (4 * cores).max(USUAL_SHARDS).min(filled).min(MAX_SHARDS)
         })
+    }
+
+    pub(crate) fn hasher(&self) -> RandomState {
+        let seeded = |seed| RandomState::with_seeds(seed, mix(seed), mix(!seed), mix(seed.rotate_left(32)));
+        self.hash_seed.map_or_else(new_hasher, seeded)
     }
 
     /// About how many entries it will hold.
@@ -162,7 +179,8 @@ impl<K, T> Weigh<K, T> {
     /// How many entries each of so many shards is to hold, if that is known.
     pub(crate) fn entries_per_shard(&self, capacity: u64, shards: usize) -> Option<usize> {
         let entries = self.entries(capacity)?;
-        usize::try_from((entries / shards as u64).saturating_add(1)).ok()
+        // Not one more than there is room for: then small memories would have nobody on trial.
+        usize::try_from(entries.div_ceil(shards as u64).max(1)).ok()
     }
 
     /// How many entries fit, if that is known.

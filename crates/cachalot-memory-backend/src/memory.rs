@@ -21,7 +21,6 @@ use crate::readers::Readers;
 use crate::shard::{Around, STRIPES_MAX, Shard, Writing};
 use crate::stats::Stats;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sync::new_hasher;
 use crate::tuner::Tuner;
 use crate::write::Right;
 
@@ -112,7 +111,7 @@ impl<K, T> Memory<K, T> {
             (builder.weigh.each(), builder.weigh.entries_per_shard(builder.capacity, shards));
         Self {
             shards: (0..shards).map(|_| Shard::new(each, entries)).collect(),
-            hasher: new_hasher(),
+            hasher: builder.hasher(),
             curve: builder.curve.then(|| CurveSampler::new(builder.usual_entries())),
             clock: builder.clock,
             readers: Readers::new(),

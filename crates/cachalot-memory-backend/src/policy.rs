@@ -38,15 +38,18 @@ pub(crate) struct Config {
     trial: f64,
     /// One miss in this many displaces a kept entry that is older than the ghost reaches; 0 is never.
     drain: u64,
+    /// A key that comes back must have been away so many times shorter than a kept entry is unread.
+    strict: u16,
 }
 
 /// What the shadows try. A loop wants few on trial, recency many; in a loop longer than the ghost remembers
-/// nothing may drain.
-pub(crate) const CONFIGS: [Config; 4] = [
-    Config { trial: 0.01, drain: 0 },
-    Config { trial: 0.05, drain: 32 },
-    Config { trial: 0.2, drain: 32 },
-    Config { trial: 0.5, drain: 32 },
+/// nothing may drain. Steady popularity wants few on trial too, and none kept that came back by chance.
+pub(crate) const CONFIGS: [Config; 5] = [
+    Config { trial: 0.01, drain: 0, strict: 2 },
+    Config { trial: 0.05, drain: 32, strict: 1 },
+    Config { trial: 0.2, drain: 32, strict: 1 },
+    Config { trial: 0.5, drain: 32, strict: 1 },
+    Config { trial: 0.9, drain: 32, strict: 1 },
 ];
 
 /// The configuration to begin with.
@@ -171,7 +174,7 @@ impl Policy {
         let now = self.ghost_now();
         self.ghost.sweep(now);
         match self.ghost.take(hash, now) {
-            Some(age) => room || age < self.bottom_age(sets, own),
+            Some(age) => room || age * config.strict < self.bottom_age(sets, own),
             None if config.drains(self.misses) => {
                 usize::from(self.bottom_age(sets, own)) > REMEMBERED * GHOST_EPOCHS
             }

@@ -10,7 +10,10 @@ const SHADOW_MAX: usize = 256;
 const SURE: f32 = 0.25;
 
 /// Votes of one round count this much in the next.
-const DECAY: f32 = 0.8;
+const DECAY: f32 = 0.9;
+
+/// No round is of fewer samples.
+const ROUND_MIN: usize = 64;
 
 #[derive(Clone, Debug)]
 pub(super) struct Chooser {
@@ -34,7 +37,7 @@ impl Chooser {
             shadows: CONFIGS.iter().map(|&config| (Rings::new(size, config), 0.0)).collect(),
             chosen: START,
             sampled: 0,
-            round: (4 * capacity / rate).max(64),
+            round: size.max(ROUND_MIN),
         }
     }
 

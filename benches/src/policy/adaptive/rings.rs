@@ -6,7 +6,7 @@ use crate::policy::hash::KeyMap;
 use crate::policy::list::{List, Place};
 
 /// Reads of a kept entry beyond this many are not counted. Each counted one is a reprieve.
-const READS_MAX: u8 = 4;
+const READS_MAX: u8 = 7;
 
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -84,7 +84,7 @@ impl Rings {
         let room = self.kept.len() < self.kept_max();
         let mut keep = match seen {
             _ if !full => room,
-            Some(age) => room || age < self.kept_age(),
+            Some(age) => room || age * self.config.strict < self.kept_age(),
             None => false,
         };
         if full {

@@ -13,7 +13,7 @@ const WAYS: usize = 32;
 const FINE: usize = 16;
 
 /// Reads of a kept entry beyond this many are not counted. Each counted one is a reprieve.
-const READS_MAX: u8 = 4;
+const READS_MAX: u8 = 7;
 
 /// Sets under the hand among which the oldest entry on trial is evicted.
 const WINDOW: usize = 2;
@@ -160,7 +160,7 @@ impl Sets {
             return room;
         }
         match seen {
-            Some(age) => room || age < self.bottom_age(set),
+            Some(age) => room || age * self.config.strict < self.bottom_age(set),
             None if self.config.drains(self.misses) => {
                 usize::from(self.bottom_age(set)) > REMEMBERED * GHOST_EPOCHS
             }

@@ -10,9 +10,12 @@ const RATE_MAX: usize = 1 << 16;
 const SURE: f32 = 0.25;
 
 /// Votes of one round count this much in the next.
-const DECAY: f32 = 0.8;
+const DECAY: f32 = 0.9;
 
-/// Four caches without values, one for each configuration.
+/// No round is of fewer samples.
+const ROUND_MIN: usize = 64;
+
+/// Small caches without values, one for each configuration.
 #[derive(Debug)]
 pub(crate) struct Chooser {
     shadows: Vec<(Shadow, f32)>,
@@ -39,7 +42,7 @@ impl Chooser {
             shadows: CONFIGS.iter().map(|&config| (Shadow::new(size, config), 0.0)).collect(),
             chosen,
             sampled: 0,
-            round: (4 * capacity / rate).max(64),
+            round: size.max(ROUND_MIN),
         }
     }
 
@@ -91,7 +94,8 @@ struct Shadow {
 
 impl Shadow {
     fn new(capacity: usize, config: Config) -> Self {
-        let sets = (capacity * 9).div_ceil(8 * WAYS);
+        // Half of the ways stay free: the bad luck of a full set says nothing of the memory.
+        let sets = (2 * capacity).div_ceil(WAYS);
         Self { capacity, held: 0, policy: Policy::new(capacity), config, sets: Prints::new(sets) }
     }
 

@@ -32,7 +32,7 @@ const READS: u8 = 0b0001_1100;
 pub(crate) const FLAGS: u8 = !(STATE | READS);
 
 /// Reads of a kept entry beyond this many are not counted. Each counted one is a reprieve.
-const READS_MAX: u8 = 4 * READ;
+const READS_MAX: u8 = 7 * READ;
 
 /// Ages beyond this are cut to it, long before they would look young.
 const AGE_MAX: u16 = 60_000;
@@ -193,11 +193,11 @@ mod tests {
         ways.place(0, State::Kept, 0);
         ways.place(1, State::Kept, 1);
         (0..9).for_each(|_| ways.touch(0, 0));
-        for now in 2..6 {
+        for now in 2..9 {
             assert_eq!(ways.oldest_kept(now, None), Some((1, 1)));
             ways.place(1, State::Kept, now);
         }
-        assert_eq!(ways.oldest_kept(6, None).map(|(way, _)| way), Some(0), "four were counted");
+        assert_eq!(ways.oldest_kept(9, None).map(|(way, _)| way), Some(0), "seven were counted");
     }
 
     #[test]

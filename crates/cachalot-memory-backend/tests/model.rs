@@ -51,6 +51,14 @@ enum Step {
     },
     VoidAll,
     Clear,
+    /// Takes out every third key, from `first` on.
+    Retain {
+        first: u8,
+    },
+    Resize {
+        capacity: u64,
+    },
+    Reap,
 }
 
 /// Longer than the few bytes reach that an entry has for its times.
@@ -73,6 +81,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => key.prop_map(|key| Step::Void { key }),
         1 => Just(Step::VoidAll),
         1 => Just(Step::Clear),
+        1 => (0..3u8).prop_map(|first| Step::Retain { first }),
+        1 => prop_oneof![1..150u64, Just(u64::MAX - 1)].prop_map(|capacity| Step::Resize { capacity }),
+        1 => Just(Step::Reap),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -193,6 +204,26 @@ impl World {
                 self.memory.clear();
                 self.model.clear();
                 self.voids_of_all += 1;
+            }
+            Step::Retain { first } => {
+                let mut seen = Vec::new();
+                self.memory.retain(|key, value| {
+                    seen.push((*key, value.clone()));
+                    key % 3 != first
+                });
+                seen.sort_unstable_by_key(|(key, _)| *key);
+                let expected: Vec<_> =
+                    (0..KEYS).filter_map(|key| Some((key, self.live(key)?.value.clone()))).collect();
+                assert_eq!(seen, expected, "each once");
+                self.model.retain(|key, _| key % 3 != first);
+                self.voids_of_all += 1;
+            }
+            Step::Resize { capacity } => {
+                self.memory.resize(capacity).unwrap();
+                assert_eq!(self.memory.capacity(), capacity);
+            }
+            Step::Reap => {
+                self.memory.reap();
             }
         }
         self.check();

@@ -67,8 +67,12 @@ const FULL: u32 = u32::MAX;
 impl<K, T> Set<K, T> {
     /// Empty ones. Made where they stay: one of them may be larger than a stack.
     pub(crate) fn some(count: usize) -> Box<[Self]> {
+        let mut sets = Box::new_uninit_slice(count);
         // SAFETY: zero is a value of each field: of integers, atomic or not, and of cells that may be anything.
-        unsafe { Box::new_zeroed_slice(count).assume_init() }
+        unsafe {
+            sets.as_mut_ptr().write_bytes(0, count);
+            sets.assume_init()
+        }
     }
 
     /// The set, for those who may look at it alone or change which entries it has. `None`: it is retired.

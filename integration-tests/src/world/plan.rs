@@ -92,7 +92,7 @@ const KINDS: [(What, u64); 13] = [
     (What::Remove, 6),
     (What::Crash, 2),
     (What::Pause { lasts: 0 }, 4),
-    (What::Outage { lasts: 0 }, 4),
+    (What::Outage { lasts: 0 }, 8),
     (What::Lose, 3),
 ];
 

@@ -60,12 +60,6 @@ impl Tuner {
         }
     }
 
-    /// Goes back to rest, for instance because the capacity has changed.
-    pub(crate) fn rest(&self) {
-        self.mask.store(IDLE, Ordering::Relaxed);
-        *self.chooser.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
     #[cold]
     fn wake(&self, entries: usize) {
         let mut watch = self.chooser.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,8 +109,5 @@ mod tests {
         assert!(tuner.chooser.lock().unwrap().is_some());
         (0..=QUIET + 1).for_each(|_| tuner.observe(0));
         assert!(tuner.chooser.lock().unwrap().is_none(), "at rest again");
-        tuner.evicted(100);
-        tuner.rest();
-        assert!(tuner.chooser.lock().unwrap().is_none());
     }
 }

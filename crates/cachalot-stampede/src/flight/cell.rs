@@ -84,24 +84,24 @@ impl<O> Cell<O> {
 #[derive(Clone, Default)]
 pub(super) struct Wakers {
     pub(super) places: Vec<Option<Waker>>,
-    free: Vec<usize>,
+    free: Vec<u32>,
 }
 
 impl Wakers {
-    pub(super) fn register(&mut self, place: Option<usize>, waker: &Waker) -> usize {
-        let at = place.or_else(|| self.free.pop()).unwrap_or_else(|| {
-            self.places.push(None);
-            self.places.len() - 1
-        });
-        match &mut self.places[at] {
+    pub(super) fn register(&mut self, place: Option<u32>, waker: &Waker) -> u32 {
+        let Some(at) = place.or_else(|| self.free.pop()) else {
+            self.places.push(Some(waker.clone()));
+            return self.places.len() as u32 - 1;
+        };
+        match &mut self.places[at as usize] {
             Some(held) => held.clone_from(waker),
             empty => *empty = Some(waker.clone()),
         }
         at
     }
 
-    pub(super) fn remove(&mut self, at: usize) -> Option<Waker> {
-        let waker = self.places.get_mut(at)?.take();
+    pub(super) fn remove(&mut self, at: u32) -> Option<Waker> {
+        let waker = self.places.get_mut(at as usize)?.take();
         if waker.is_some() {
             self.free.push(at);
         }

@@ -201,7 +201,7 @@ impl<K, O> Lead<K, O> {
     /// Whether nobody waits for this load: no caller is left, or a flight that
     /// [overtook](Flights::join_at) this one has served them. One may still join.
     pub fn is_deserted(&self) -> bool {
-        self.waiting() == 0 || lock(&self.cell.state).landing.is_some()
+        self.waiting() == 0 || self.cell.has_landed()
     }
 
     /// Waits until the flight [is deserted](Lead::is_deserted), and detaches it in the same step: whoever comes later opens a

@@ -93,7 +93,7 @@ impl<K, V> SingleFlight<K, V> {
 impl<K, V> SingleFlight<K, V>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + 'static,
+    V: Clone + Send + Sync + 'static,
 {
     /// Joins the load of `key`, or begins it with `load`. `load` is not called if somebody else loads; its future
     /// runs in a task of its own.
@@ -170,7 +170,7 @@ where
 impl<K, V> Inner<K, V>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + 'static,
+    V: Clone + Send + Sync + 'static,
 {
     fn remembered(&self, key: &K) -> Option<LoadError> {
         let failures = self.failures.as_ref()?;

@@ -83,9 +83,15 @@ impl<O: Clone> Follow<O> {
     }
 
     pub(super) fn poll(&mut self, cx: &Context<'_>, content: impl Fn(&O) -> bool) -> Poll<Landing<O>> {
-        let mut state = lock(&self.cell.state);
-        if let Some(landing) = &state.landing {
+        if let Some(landing) = self.cell.landing.get() {
             self.landed = true;
+            return Poll::Ready(landing.clone());
+        }
+        let mut state = lock(&self.cell.state);
+        // It may have landed in between, and woken those who were registered by then.
+        if let Some(landing) = self.cell.landing.get() {
+            self.landed = true;
+            drop(state);
             return Poll::Ready(landing.clone());
         }
         if let Some(offer) = state.interim.as_ref().filter(|offer| content(offer)) {

@@ -27,7 +27,7 @@ impl<K, V, F> Unpin for Run<'_, K, V, F> {}
 impl<K, V, F, T> Future for Run<'_, K, V, F>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + 'static,
+    V: Clone + Send + Sync + 'static,
     F: FnOnce() -> T,
     T: Future<Output = Result<V, LoaderError>> + Send + 'static,
 {

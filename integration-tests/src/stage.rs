@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cachalot::{Cached, Freshness, Inserted, LoadError, LoaderError, Memory, Removal, Store};
-use cachalot_core::{Backend, Clock, Entropy, Entry};
-use cachalot_strategies::{Cache, Load};
+use cachalot_core::{Backend, BoxFuture, Clock, Entropy, Entry, mutant};
+use cachalot_strategies::{Cache, CacheBuilder, Load, LoadMany};
 use cachalot_testkit::CountingSource;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -58,27 +58,51 @@ pub enum Victim {
     CopyByGet,
     /// Copies from the shared tier to memory by `get_or_load`.
     CopyByLoad,
+    /// Loads over a stale value of memory, which its caller is served when it has waited for long enough.
+    LeftLoad,
+    /// The same over a stale value of the shared tier.
+    LeftLoadBelow,
+    /// Serves a fresh value of memory and refreshes it behind.
+    EarlyRefresh,
+    /// Serves a fresh value of the shared tier and refreshes it behind.
+    EarlyRefreshBelow,
+    /// Loads many keys that no tier knows.
+    BatchLoad,
+    /// Loads many keys because their values in the shared tier are too old to be served.
+    BatchOverStale,
+    /// Copies many keys from the shared tier to memory.
+    BatchCopy,
 }
 
 impl Victim {
-    const ALL: [Self; 9] = [
-        Self::ColdLoad,
-        Self::JoinedLoad,
-        Self::Refresh,
-        Self::RefreshBelow,
-        Self::StaleBelow,
-        Self::RefusedBelow,
-        Self::FailingLoad,
-        Self::CopyByGet,
-        Self::CopyByLoad,
-    ];
-
-    fn needs_a_shared_tier(self) -> bool {
-        !matches!(self, Self::ColdLoad | Self::JoinedLoad | Self::Refresh | Self::FailingLoad)
+    /// Whether there must be a shared tier to bring it about.
+    pub fn needs_a_shared_tier(self) -> bool {
+        !matches!(
+            self,
+            Self::ColdLoad
+                | Self::JoinedLoad
+                | Self::Refresh
+                | Self::FailingLoad
+                | Self::LeftLoad
+                | Self::EarlyRefresh
+                | Self::BatchLoad
+        )
     }
 
-    fn revalidates(self) -> bool {
-        matches!(self, Self::Refresh | Self::RefreshBelow)
+    /// Whether it needs what memory has.
+    fn finds_in_memory(self) -> bool {
+        matches!(self, Self::Refresh | Self::FailingLoad | Self::LeftLoad | Self::EarlyRefresh)
+    }
+
+    /// The settings of a cache in which it comes about.
+    fn settle<S: L1>(self, builder: Builder<S>) -> Builder<S> {
+        match self {
+            Self::Refresh | Self::RefreshBelow => builder.stale_while_revalidate(HOUR),
+            Self::LeftLoad | Self::LeftLoadBelow => builder.soft_timeout(AT_ONCE),
+            // Almost at once; only one, lest those who check begin another.
+            Self::EarlyRefresh | Self::EarlyRefreshBelow => builder.early_refresh(1e-7).refresh_budget(1, 1),
+            _ => builder,
+        }
     }
 }
 
@@ -91,10 +115,10 @@ pub enum Invalidator {
     Expire,
     /// `insert` of the new value
     Insert,
-}
-
-impl Invalidator {
-    const ALL: [Self; 3] = [Self::Remove, Self::Expire, Self::Insert];
+    /// `remove_many`
+    RemoveMany,
+    /// `insert_many` of the new value, and one of another key
+    InsertMany,
 }
 
 /// Where the invalidator is, as seen from the victim.
@@ -123,7 +147,7 @@ impl Probe {
     pub const ALL: [Self; 3] = [Self::After, Self::Between, Self::Loading];
 }
 
-/// What is interleaved with what.
+/// What is interleaved with what: a part of a cell of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
     /// Who is interrupted.
@@ -132,23 +156,6 @@ pub struct Cell {
     pub invalidator: Invalidator,
     /// Where.
     pub place: Place,
-}
-
-impl Cell {
-    /// Every combination that makes sense with or without a shared tier.
-    pub fn all(shared: bool) -> Vec<Self> {
-        let mut cells = Vec::new();
-        for victim in Victim::ALL {
-            for invalidator in Invalidator::ALL {
-                for place in [Place::Here, Place::Elsewhere] {
-                    if shared || (place == Place::Here && !victim.needs_a_shared_tier()) {
-                        cells.push(Self { victim, invalidator, place });
-                    }
-                }
-            }
-        }
-        cells
-    }
 }
 
 /// Who begins.
@@ -238,15 +245,26 @@ impl Stage {
         window: Duration,
         schema: u32,
     ) -> Node<S> {
+        self.node_with(script, memory_ttl, schema, |builder| builder.stale_while_revalidate(window))
+    }
+
+    /// As [`node`](Stage::node), with other settings.
+    fn node_with<S: L1>(
+        &self,
+        script: &Script,
+        memory_ttl: Duration,
+        schema: u32,
+        settle: impl FnOnce(Builder<S>) -> Builder<S>,
+    ) -> Node<S> {
         let builder = Cache::builder("users")
             .memory(S::config())
             .clock(self.clock.clone())
-            .entropy(Entropy::seeded(self.next_run()))
+            .entropy(Entropy::seeded(if mutant!(CountsTokens) { 0 } else { self.next_run() }))
             .spawn(ActorSpawn(script.clone()))
             .ttl(HOUR)
             .hold_term(HOLD_TERM)
-            .stale_while_revalidate(window)
             .stale_if_error(HOUR);
+        let builder = settle(builder);
         let builder = match &self.backend {
             None => builder,
             Some(backend) => {
@@ -290,16 +308,16 @@ impl<'a, S: L1> Run<'a, S> {
         let memory_ttl = match (cell.place, cell.victim) {
             (Place::Here, _) => HOUR,
             // The stale value must still be in memory when the victim comes for it.
-            (Place::Elsewhere, Victim::Refresh) => 20 * A_MOMENT,
+            (Place::Elsewhere, victim) if victim.finds_in_memory() => 20 * A_MOMENT,
             (Place::Elsewhere, _) => AT_ONCE,
         };
-        let window = if cell.victim.revalidates() { HOUR } else { Duration::ZERO };
-        let here = stage.node(&script, memory_ttl, window, SCHEMA);
+        let node = || stage.node_with(&script, memory_ttl, SCHEMA, |builder| cell.victim.settle(builder));
+        let here = node();
         let there = match cell.place {
             Place::Here => here.clone(),
-            Place::Elsewhere => stage.node(&script, memory_ttl, window, SCHEMA),
+            Place::Elsewhere => node(),
         };
-        let source = CountingSource::with([(key, OLD.to_owned())]);
+        let source = CountingSource::with([key, other(key)].map(|key| (key, OLD.to_owned())));
         Self { stage, cell, key, script, source, here, there, memory_ttl }
     }
 
@@ -307,14 +325,21 @@ impl<'a, S: L1> Run<'a, S> {
     async fn set_the_stage(&self) {
         let seeder = || self.stage.node::<S>(&self.script, AT_ONCE, Duration::ZERO, SCHEMA);
         match self.cell.victim {
-            Victim::ColdLoad | Victim::JoinedLoad => {}
-            Victim::CopyByGet | Victim::CopyByLoad => self.seed(&seeder(), HOUR).await,
-            Victim::StaleBelow | Victim::RefreshBelow => self.seed(&seeder(), AT_ONCE).await,
+            Victim::ColdLoad | Victim::JoinedLoad | Victim::BatchLoad => {}
+            Victim::CopyByGet | Victim::CopyByLoad | Victim::BatchCopy | Victim::EarlyRefreshBelow => {
+                self.seed(&seeder(), HOUR).await;
+            }
+            Victim::StaleBelow | Victim::RefreshBelow | Victim::LeftLoadBelow | Victim::BatchOverStale => {
+                self.seed(&seeder(), AT_ONCE).await
+            }
+            Victim::EarlyRefresh => self.seed(&self.here, HOUR).await,
             Victim::RefusedBelow => {
                 let older = self.stage.node::<S>(&self.script, AT_ONCE, Duration::ZERO, SCHEMA - 1);
                 self.seed(&older, HOUR).await;
             }
-            Victim::Refresh | Victim::FailingLoad => self.seed(&self.here, AT_ONCE).await,
+            Victim::Refresh | Victim::FailingLoad | Victim::LeftLoad => {
+                self.seed(&self.here, AT_ONCE).await;
+            }
         }
         sleep(A_MOMENT).await;
     }
@@ -396,13 +421,16 @@ impl<'a, S: L1> Run<'a, S> {
     fn start_the_victim(&self) {
         let (node, key) = (self.here.clone(), self.key);
         let load = self.loader(self.cell.victim == Victim::FailingLoad);
-        let by_get = self.cell.victim == Victim::CopyByGet;
+        let (victim, load_many) = (self.cell.victim, self.loader_of_many());
         drop(self.script.spawn(Actor::First, async move {
-            if by_get {
-                drop(node.get(&key).await);
-            } else {
-                // What it gets began before the invalidation: either value will do, or an error.
-                drop(node.get_or_load(&key, load).await);
+            // What it gets began before the invalidation: either value will do, or an error.
+            match victim {
+                Victim::CopyByGet => drop(node.get(&key).await),
+                Victim::BatchCopy => drop(node.get_many(&[other(key), key]).await),
+                Victim::BatchLoad | Victim::BatchOverStale => {
+                    drop(node.get_many_or_load(&[other(key), key], load_many).await);
+                }
+                _ => drop(node.get_or_load(&key, load).await),
             }
         }));
     }
@@ -443,6 +471,13 @@ impl<'a, S: L1> Run<'a, S> {
                 Invalidator::Remove => node.remove(&key).await.unwrap() == Removal::Removed,
                 Invalidator::Expire => node.expire(&key).await.unwrap() == Removal::Removed,
                 Invalidator::Insert => node.insert(key, NEW.to_owned()).await.unwrap() == Inserted::Stored,
+                Invalidator::RemoveMany => {
+                    node.remove_many(&[other(key), key]).await.unwrap()[1] == Removal::Removed
+                }
+                Invalidator::InsertMany => {
+                    let pairs = [other(key), key].map(|key| (key, NEW.to_owned()));
+                    matches!(node.insert_many(pairs).await[1], Ok(Inserted::Stored))
+                }
             }
         })
     }
@@ -457,6 +492,24 @@ impl<'a, S: L1> Run<'a, S> {
                 script.note(format_args!("   the source says {value}"));
                 script.boundary("after reading the source").await;
                 if fails { Err(LoaderError::new("the load fails")) } else { Ok(value) }
+            })
+        }
+    }
+
+    /// As [`loader`](Run::loader) does, for all keys it is asked for.
+    fn loader_of_many(&self) -> impl Fn(LoadMany<u64>) -> LoadManyFuture + Send + Sync + 'static {
+        let (script, source) = (self.script.clone(), self.source.clone());
+        move |load| {
+            let (script, source) = (script.clone(), source.clone());
+            Box::pin(async move {
+                script.boundary("before reading the source").await;
+                let mut values = Vec::new();
+                for key in load.keys() {
+                    values.push((*key, source.fetch(key).await?));
+                }
+                script.note(format_args!("   the source says {values:?}"));
+                script.boundary("after reading the source").await;
+                Ok(values)
             })
         }
     }
@@ -507,11 +560,11 @@ impl<'a, S: L1> Run<'a, S> {
             self.check("the victim's process", &self.here).await?;
         }
         for node in [&self.here, &self.there] {
+            node.shutdown(HOUR).await.map_err(|left| left.to_string())?;
             let stats = node.stats();
             if stats.flights > 0 || stats.pending_invalidations > 0 || stats.task_panics > 0 {
                 return Err(format!("left behind: {stats:?}"));
             }
-            node.shutdown(HOUR).await.map_err(|left| left.to_string())?;
         }
         Ok(())
     }
@@ -564,7 +617,16 @@ const AFTER_READING: usize = 5;
 /// A load that began after the invalidation.
 type Later = JoinHandle<Option<Cached<String>>>;
 
-type LoadFuture = cachalot_core::BoxFuture<'static, Result<String, LoaderError>>;
+type LoadFuture = BoxFuture<'static, Result<String, LoaderError>>;
+
+type LoadManyFuture = BoxFuture<'static, Result<Vec<(u64, String)>, LoaderError>>;
+
+type Builder<S> = CacheBuilder<u64, String, S>;
+
+/// The key that goes with `key` in a batch.
+fn other(key: u64) -> u64 {
+    key | 1 << 40
+}
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,6 +4,8 @@
 //! stand still for longer than any lease, die between two steps and start again with all their counters at
 //! zero, cannot reach the shared tier for a while, and have clocks of their own. The shared tier restarts
 //! empty. What everybody saw meanwhile goes into a history, which says what read broke the promise.
+//!
+//! A world is drawn from its seed alone, and lived through on one thread.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,9 +13,10 @@ use std::time::Duration;
 
 use cachalot::{Cached, Freshness, Inserted, LoaderError, Removal, StaleReason};
 use cachalot_core::{Backend, Clock, Entropy, mutant};
-use cachalot_strategies::Cache;
+use cachalot_strategies::{Cache, LoadMany};
 use cachalot_testkit::history::{Done, History, How, ReadId, Reader, Seen};
-use cachalot_testkit::{ModelBackend, block_on_paused, tokio_clock};
+use cachalot_testkit::{ModelBackend, tokio_clock};
+use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -28,17 +31,15 @@ mod sweep;
 use life::{Act, Life, Weather};
 use log::Log;
 use net::Net;
-use plan::What;
 pub use plan::{Action, Plan};
+use plan::{Habits, What};
 pub use sweep::{Sweep, sweep};
 
 const KEYS: usize = 2;
 const NODES: usize = 3;
 const LEASE_TERM: Duration = millis(300);
-const MEMORY_TTL: Duration = millis(400);
-/// For how long after an invalidation another process may show what it had before: the life of its memory
-/// and more than any answer, load and pause takes together.
-const ELSEWHERE: Duration = MEMORY_TTL.saturating_add(millis(5_000));
+/// Longer than any answer, load and pause takes together.
+const UNDER_WAY: Duration = millis(5_000);
 /// Longer than it takes until all that is late has landed and all that is deferred is replayed.
 const CALM: Duration = millis(20_000);
 const SCHEMA: u32 = 1;
@@ -80,7 +81,9 @@ pub struct Report {
 
 /// Lives through `plan` over the shared tier that `server` makes.
 pub fn live<S: L1>(plan: &Plan, is_traced: bool, server: impl FnOnce(Clock) -> Server) -> Report {
-    block_on_paused(async {
+    // With time alone: a runtime that can wait for sockets costs a world a quarter of its life.
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
         let world = World::<S>::new(plan, is_traced, server);
         world.clone().storm(plan).await;
         let left = world.calm().await;
@@ -90,6 +93,10 @@ pub fn live<S: L1>(plan: &Plan, is_traced: bool, server: impl FnOnce(Clock) -> S
 
 struct World<S> {
     seed: u64,
+    memory_ttl: Duration,
+    habits: Habits,
+    /// For how long after an invalidation another process may show what it had before.
+    elsewhere: Duration,
     clock: Clock,
     log: Log,
     server: Server,
@@ -111,6 +118,8 @@ struct Process<S> {
 impl<S: L1> World<S> {
     fn new(plan: &Plan, is_traced: bool, server: impl FnOnce(Clock) -> Server) -> Arc<Self> {
         let clock = tokio_clock();
+        let memory_ttl = millis(plan.memory_ttl);
+        let elsewhere = memory_ttl + UNDER_WAY;
         let world = Arc::new(Self {
             seed: plan.seed,
             log: Log::new(clock.clone(), is_traced),
@@ -119,10 +128,13 @@ impl<S: L1> World<S> {
             turns: Default::default(),
             nodes: Mutex::default(),
             weather: Weather::default(),
-            history: Mutex::new(History::new(ELSEWHERE)),
+            history: Mutex::new(History::new(elsewhere)),
+            memory_ttl,
+            habits: plan.habits,
+            elsewhere,
             deferred: Mutex::default(),
         });
-        let processes = (0..NODES).map(|id| world.start(id)).collect();
+        let processes = (0..plan.nodes).map(|id| world.start(id)).collect();
         *world.nodes.lock().unwrap() = processes;
         world
     }
@@ -160,6 +172,9 @@ impl<S: L1> World<S> {
                 life.cut_off(false);
             }
             What::Probe { fails } => self.probe(key, fails).await,
+            What::Many { loads, fails } => {
+                life.run(act, self.read_many(process, loads, fails)).await;
+            }
             What::Look | What::Get | What::Load { .. } => {
                 life.run(act, self.read(process, action)).await;
             }
@@ -188,6 +203,37 @@ impl<S: L1> World<S> {
             Some(seen) => self.end_read(read, action.id, seen),
             None => self.note(format_args!("#{} leaves", action.id)),
         }
+    }
+
+    async fn read_many(self: Arc<Self>, process: Arc<Process<S>>, loads: bool, fails: bool) {
+        let keys: [u64; KEYS] = std::array::from_fn(|key| key as u64);
+        let begin = |key| self.history().begin_read(Reader::Process(process.id), key as usize, self.now());
+        let reads = keys.map(begin);
+        let seen: Vec<_> = match loads {
+            false => process.cache.get_many(&keys).await,
+            true => {
+                let world = self.clone();
+                let load = move |load: LoadMany<u64>| world.clone().answer(load, fails);
+                let loaded = process.cache.get_many_or_load(&keys, load).await;
+                loaded.into_iter().map(Result::ok).collect()
+            }
+        };
+        for (read, seen) in reads.into_iter().zip(seen) {
+            self.end_read(read, EXTRA, seen);
+        }
+    }
+
+    /// What the source says of many keys. It takes its time.
+    async fn answer(
+        self: Arc<Self>,
+        load: LoadMany<u64>,
+        fails: bool,
+    ) -> Result<Vec<(u64, String)>, LoaderError> {
+        let version = |key: &u64| (*key, self.history().version(&(*key as usize)).to_string());
+        let versions: Vec<_> = load.keys().iter().map(version).collect();
+        self.note(format_args!("the source says {versions:?}"));
+        sleep(millis(30)).await;
+        if fails { Err(LoaderError::new("the source is down")) } else { Ok(versions) }
     }
 
     /// Reads what the shared tier has, as a process that has just been started, over a good network.
@@ -284,19 +330,17 @@ impl<S: L1> World<S> {
     async fn calm(self: &Arc<Self>) -> Option<String> {
         self.note(format_args!("the weather clears up"));
         self.weather.clear_up();
-        let nodes: Vec<_> = (0..NODES).map(|node| self.process(node)).collect();
+        let count = self.nodes.lock().unwrap().len();
+        let nodes: Vec<_> = (0..count).map(|node| self.process(node)).collect();
         sleep(CALM).await;
         nodes.iter().for_each(|process| self.history().settle(process.id, self.now()));
         for key in 0..KEYS {
             self.probe(key, false).await;
             self.probe(key, true).await;
         }
-        sleep(ELSEWHERE + millis(1)).await;
-        for process in &nodes {
-            for key in 0..KEYS {
-                self.clone().last_reads(process, key).await;
-            }
-        }
+        self.last_reads(&nodes).await;
+        sleep(self.elsewhere + millis(1)).await;
+        self.last_reads(&nodes).await;
         for process in &nodes {
             let stats = process.cache.stats();
             let closed = process.cache.shutdown(CALM).await;
@@ -307,12 +351,14 @@ impl<S: L1> World<S> {
         None
     }
 
-    async fn last_reads(self: Arc<Self>, process: &Arc<Process<S>>, key: usize) {
-        let gets = Action::extra(key, What::Get);
-        let loads = Action::extra(key, What::Load { ttl: HOUR, fails: false, before: 0, after: 0 });
-        for action in [gets, loads] {
-            let act = Act::calm(action);
-            process.life.run(act, self.clone().read(process.clone(), action)).await;
+    /// Everybody reads everything once more.
+    async fn last_reads(self: &Arc<Self>, nodes: &[Arc<Process<S>>]) {
+        let load = What::Load { ttl: HOUR, fails: false, before: 0, after: 0 };
+        for process in nodes {
+            for (key, what) in (0..KEYS).flat_map(|key| [(key, What::Get), (key, load)]) {
+                let action = Action::extra(key, what);
+                process.life.run(Act::calm(action), self.clone().read(process.clone(), action)).await;
+            }
         }
     }
 
@@ -356,10 +402,10 @@ impl<S: L1> World<S> {
     }
 
     fn cache(&self, life: Life, backend: impl Backend, clock: Clock, seed: u64) -> Node<S> {
-        Cache::builder("users")
+        let builder = Cache::builder("users")
             .memory(S::config())
             .backend(backend)
-            .memory_ttl(MEMORY_TTL)
+            .memory_ttl(self.memory_ttl)
             .schema(SCHEMA)
             .clock(clock)
             .entropy(Entropy::seeded(seed))
@@ -368,9 +414,12 @@ impl<S: L1> World<S> {
             .stale_if_error(millis(HOUR))
             .hard_timeout(millis(200))
             .lease_term(LEASE_TERM)
-            .hold_term(millis(150))
-            .build()
-            .unwrap()
+            .hold_term(millis(150));
+        let Habits { soft_timeout, early_refresh, error_backoff } = self.habits;
+        let builder = if soft_timeout { builder.soft_timeout(millis(10)) } else { builder };
+        let builder = if early_refresh { builder.early_refresh(0.3) } else { builder };
+        let builder = if error_backoff { builder.error_backoff(millis(20), millis(100)) } else { builder };
+        builder.build().unwrap()
     }
 
     /// Randomness that nothing else draws from, so that a smaller plan has the same.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::run::{cargo, run};
 use crate::test::{self, Counts};
-use crate::{Ended, features, no_arguments, tidy};
+use crate::{Ended, features, mutants, no_arguments, tidy};
 
 pub(crate) fn main(args: &[String]) -> Ended {
     let mut ci = Ci::default();
@@ -27,6 +27,7 @@ impl Ci {
         self.step("tidy", |_| tidy::check_all())?;
         self.step("clippy", |_| clippy())?;
         self.step("test", Self::test)?;
+        self.step("mutants", |_| mutants::run(true))?;
         self.step("docs", |_| docs())?;
         self.step("features", |_| features::check_each())?;
         self.step("deny", |_| deny())?;

@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod demo;
 mod features;
+mod mutants;
 mod nightly;
 mod run;
 mod servers;
@@ -37,6 +38,7 @@ cargo xtask <command>
   features [--write-table]   each feature of each published crate alone; or rewrite the facade's feature table
   nightly [--minutes N]      the memory engine under the address sanitizer, the fuzz targets for N minutes
                              each (1 unless told), 100,000 simulated worlds
+  mutants [--six]            deliberate mistakes, and what finds each of them out; or six of them
   ci                         all of it, as the continuous integration runs it
 ";
 
@@ -75,6 +77,7 @@ fn dispatch(args: &[String]) -> Ended {
         "bench" => bench::main(args).into(),
         "tidy" => tidy::main(args).into(),
         "features" => features::main(args).into(),
+        "mutants" => mutants::main(args).into(),
         "nightly" => nightly::main(args),
         "ci" => ci::main(args),
         "help" | "--help" | "-h" => usage().into(),

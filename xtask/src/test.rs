@@ -94,7 +94,7 @@ fn schedules(package: &str, test: &str) -> Result<Command> {
 }
 
 /// Builds with `--cfg cachalot_NAME`, in a target directory of its own.
-fn with_cfg(command: &mut Command, name: &str) -> Result<()> {
+pub(crate) fn with_cfg(command: &mut Command, name: &str) -> Result<()> {
     let target = workspace::metadata()?.target_directory.join(name);
     command.env("RUSTFLAGS", format!("--cfg cachalot_{name}")).env("CARGO_TARGET_DIR", target);
     Ok(())

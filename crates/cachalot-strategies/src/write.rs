@@ -127,9 +127,7 @@ where
             }
             Ok(false) => {
                 self.emit(&Event::Fenced { tier: Tier::Backend });
-                if !mutant!(KeepsMemoryAfterAnOverlap) {
-                    self.forget(&key);
-                }
+                self.forget(&key);
                 Ok(Inserted::Dropped)
             }
             Err(PutOver::Refused(error)) => {

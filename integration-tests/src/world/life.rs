@@ -33,6 +33,8 @@ impl Weather {
 pub(super) struct Act {
     pub(super) id: u64,
     pub(super) lots: Entropy,
+    /// Which of three paces its commands have.
+    pub(super) pace: usize,
     weather: Weather,
     is_calm: bool,
     /// The step at which its process dies.
@@ -43,7 +45,8 @@ pub(super) struct Act {
 impl Act {
     pub(super) fn new(lots: Entropy, weather: &Weather, action: Action) -> Arc<Self> {
         let Action { id, is_calm, dies, .. } = action;
-        Arc::new(Self { id, lots, weather: weather.clone(), is_calm, dies, steps: AtomicUsize::new(0) })
+        let (pace, weather) = ((lots.draw_u64() % 3) as usize, weather.clone());
+        Arc::new(Self { id, lots, pace, weather, is_calm, dies, steps: AtomicUsize::new(0) })
     }
 
     /// What the tasks of `action` have in common if nothing goes wrong.

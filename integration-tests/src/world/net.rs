@@ -34,16 +34,16 @@ struct Fate {
 
 /// How long a process waits for an answer.
 const DEADLINE: Duration = Duration::from_millis(60);
-/// The longest way there, and back.
-const WAY: u64 = 25;
+/// The longest way there, and back, of all commands of an action: who is slow is overtaken.
+const WAYS: [u64; 3] = [2, 8, 28];
 /// How late a command may land.
 const LATE: u64 = 1_500;
 
 impl Fate {
-    fn draw(lots: &Entropy) -> Self {
+    fn draw(lots: &Entropy, way: u64) -> Self {
         let draw = |below: u64| lots.draw_u64() % below;
         let fate = draw(100);
-        let (there, back, late) = (draw(WAY), draw(WAY), draw(LATE));
+        let (there, back, late) = (draw(way), draw(way), draw(LATE));
         Self {
             is_refused: fate < 2,
             loses_answer: (2..5).contains(&fate),
@@ -65,7 +65,7 @@ impl Net {
     {
         let act = Act::current();
         self.life.step().await;
-        let fate = if act.is_calm() { Fate::CALM } else { Fate::draw(&act.lots) };
+        let fate = if act.is_calm() { Fate::CALM } else { Fate::draw(&act.lots, WAYS[act.pace]) };
         if fate.is_refused || self.life.is_cut_off() {
             self.log.note(format_args!("#{} {name} is refused", act.id));
             sleep(fate.there.min(DEADLINE)).await;

@@ -13,8 +13,21 @@ use super::{EXTRA, KEYS, NODES};
 pub struct Plan {
     /// Where all randomness comes from.
     pub seed: u64,
+    /// How many processes there are at a time.
+    pub(super) nodes: usize,
+    /// How long memory keeps a copy, in milliseconds.
+    pub(super) memory_ttl: u64,
+    pub(super) habits: Habits,
     /// In no order.
     pub actions: Vec<Action>,
+}
+
+/// Settings of the caches of a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Habits {
+    pub(super) soft_timeout: bool,
+    pub(super) early_refresh: bool,
+    pub(super) error_backoff: bool,
 }
 
 /// One thing that happens at its time, however long the others take.
@@ -42,6 +55,8 @@ pub(super) enum What {
     Get,
     /// Reads, and loads what is missing: the source answers after `before`, the load is done `after` that.
     Load { ttl: u64, fails: bool, before: u64, after: u64 },
+    /// Reads all keys at once, and loads what is missing or not.
+    Many { loads: bool, fails: bool },
     /// A process that has just been started reads, or falls back when its load fails.
     Probe { fails: bool },
     /// The source changes, and the cache is told.
@@ -58,15 +73,45 @@ pub(super) enum What {
     Lose,
 }
 
-/// For how long actions begin.
-const STORM: u64 = 1_200;
 const ACTIONS: u64 = 36;
+/// For how long actions begin: some worlds are busier than others.
+const STORMS: [u64; 3] = [150, 400, 1_200];
+/// How long memory keeps a copy.
+const MEMORY_TTLS: [u64; 2] = [400, 60_000];
+
+/// What may happen, and how often on the whole.
+const KINDS: [(What, u64); 13] = [
+    (What::Look, 10),
+    (What::Get, 14),
+    (What::Load { ttl: 0, fails: false, before: 0, after: 0 }, 28),
+    (What::Many { loads: false, fails: false }, 8),
+    (What::Probe { fails: false }, 8),
+    (What::Change(How::Remove), 8),
+    (What::Change(How::Expire), 7),
+    (What::Change(How::Insert), 9),
+    (What::Remove, 6),
+    (What::Crash, 2),
+    (What::Pause { lasts: 0 }, 4),
+    (What::Outage { lasts: 0 }, 4),
+    (What::Lose, 3),
+];
 
 impl Plan {
-    /// The plan of `seed`.
+    /// The plan of `seed`. Worlds differ in size, pace and in what happens often: one in which everything
+    /// happens now and then hides what needs the same thing three times.
     pub fn draw(seed: u64) -> Self {
         let lots = Entropy::seeded(seed);
-        Self { seed, actions: (0..ACTIONS).map(|id| Action::draw(id, &lots)).collect() }
+        let draw = |below: u64| lots.draw_u64() % below;
+        let nodes = 1 + draw(NODES as u64) as usize;
+        let storm = STORMS[draw(3) as usize];
+        let memory_ttl = MEMORY_TTLS[draw(2) as usize];
+        let flip = || draw(2) == 0;
+        let habits = Habits { soft_timeout: flip(), early_refresh: flip(), error_backoff: flip() };
+        let weights = KINDS.map(|(_, weight)| weight * [0, 1, 1, 3][draw(4) as usize]);
+        let weights =
+            if weights.iter().sum::<u64>() == 0 { KINDS.map(|(_, weight)| weight) } else { weights };
+        let actions = (0..ACTIONS).map(|id| Action::draw(id, &draw, nodes, storm, &weights)).collect();
+        Self { seed, nodes, memory_ttl, habits, actions }
     }
 
     /// The smallest plan that still does what `shows` asks for, as far as leaving out one thing at a time
@@ -114,14 +159,19 @@ impl Plan {
 }
 
 impl Action {
-    fn draw(id: u64, lots: &Entropy) -> Self {
-        let draw = |below: u64| lots.draw_u64() % below;
-        let at = draw(STORM);
-        let node = draw(NODES as u64) as usize;
+    fn draw(
+        id: u64,
+        draw: &impl Fn(u64) -> u64,
+        nodes: usize,
+        storm: u64,
+        weights: &[u64; KINDS.len()],
+    ) -> Self {
+        let at = draw(storm);
+        let node = draw(nodes as u64) as usize;
         // Most go to the same key: they are to meet.
-        let key = if draw(6) == 0 { 1 + draw(KEYS as u64 - 1) as usize } else { 0 };
-        let what = What::draw(&draw);
-        let leaves = (what.may_be_left() && draw(6) == 0).then(|| draw(70));
+        let key = if draw(8) == 0 { 1 + draw(KEYS as u64 - 1) as usize } else { 0 };
+        let what = What::draw(draw, weights);
+        let leaves = (what.may_be_left() && draw(4) == 0).then(|| draw([8, 70][draw(2) as usize]));
         let dies = (draw(40) == 0).then(|| draw(6) as usize);
         Self { id, at, node, key, what, leaves, dies, is_calm: false }
     }
@@ -140,25 +190,26 @@ impl Action {
 }
 
 impl What {
-    fn draw(draw: &impl Fn(u64) -> u64) -> Self {
-        match draw(100) {
-            0..10 => Self::Look,
-            10..24 => Self::Get,
-            24..52 => Self::Load {
+    /// One of the kinds, by their weights in this world.
+    fn draw(draw: &impl Fn(u64) -> u64, weights: &[u64; KINDS.len()]) -> Self {
+        let mut lot = draw(weights.iter().sum());
+        let mut kind = 0;
+        while lot >= weights[kind] {
+            lot -= weights[kind];
+            kind += 1;
+        }
+        match KINDS[kind].0 {
+            Self::Load { .. } => Self::Load {
                 ttl: if draw(10) < 4 { 60 } else { 3_600_000 },
                 fails: draw(10) < 2,
                 before: draw(20),
                 after: draw(60),
             },
-            52..60 => Self::Probe { fails: draw(2) == 0 },
-            60..67 => Self::Change(How::Remove),
-            67..73 => Self::Change(How::Expire),
-            73..81 => Self::Change(How::Insert),
-            81..86 => Self::Remove,
-            86..88 => Self::Crash,
-            88..92 => Self::Pause { lasts: draw(600) },
-            92..97 => Self::Outage { lasts: draw(300) },
-            _ => Self::Lose,
+            Self::Many { .. } => Self::Many { loads: draw(3) > 0, fails: draw(5) == 0 },
+            Self::Probe { .. } => Self::Probe { fails: draw(2) == 0 },
+            Self::Pause { .. } => Self::Pause { lasts: draw(600) },
+            Self::Outage { .. } => Self::Outage { lasts: draw(300) },
+            plain => plain,
         }
     }
 
@@ -182,5 +233,35 @@ impl fmt::Display for Action {
             write!(f, ", the process dies at step {step}")?;
         }
         if self.is_calm { f.write_str(", in calm weather") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_plan_each_time_and_another_another() {
+        assert_eq!(Plan::draw(7), Plan::draw(7));
+        assert_ne!(Plan::draw(7).actions, Plan::draw(8).actions);
+    }
+
+    #[test]
+    fn a_plan_shrinks_to_what_is_needed_in_calm_weather() {
+        let needed =
+            |plan: &Plan| [3, 30].iter().all(|id| plan.actions.iter().any(|action| action.id == *id));
+        let least = Plan::draw(1).shrink(needed);
+        let left: Vec<_> = least.actions.iter().map(|action| (action.id, action.is_calm)).collect();
+        assert_eq!(left, [(3, true), (30, true)]);
+        assert!(least.actions.iter().all(|action| action.leaves.is_none() && action.dies.is_none()));
+    }
+
+    #[test]
+    fn what_is_needed_of_an_action_stays() {
+        let dies = |plan: &Plan| plan.actions.iter().any(|action| action.dies.is_some());
+        let seed = (0..).find(|seed| dies(&Plan::draw(*seed))).unwrap();
+        let least = Plan::draw(seed).shrink(dies);
+        assert_eq!(least.actions.len(), 1);
+        assert!(dies(&least) && least.actions[0].leaves.is_none());
     }
 }

@@ -4,8 +4,9 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use cachalot::{Cache, Load, LoaderError, Memory, MemoryBackend};
+use cachalot::{Cache, Load, LoaderError, ManualClock, Memory, MemoryBackend};
 use cachalot_core::BoxFuture;
 use cachalot_testkit::block_on;
 
@@ -51,6 +52,28 @@ fn a_hit_of_get_or_load_allocates_nothing() {
     });
     assert_eq!(counted, 0);
     assert_eq!(cache.stats().memory_hits, 100);
+}
+
+#[test]
+fn a_hit_of_a_value_that_is_refreshed_early_some_day_allocates_nothing() {
+    // So eager that every read draws, with a chance of exp(-20).
+    let time = ManualClock::new();
+    let builder = Cache::builder("users").memory(Memory::entries(100)).clock(time.clock());
+    let cache: Users = builder.ttl(Duration::from_secs(20)).xfetch(20.0).build().unwrap();
+    let slow = time.clone();
+    let load = |_| async move {
+        slow.advance(Duration::from_millis(50));
+        Ok("Ada".to_owned())
+    };
+    block_on(async { cache.get_or_load(&1, load).await.unwrap() });
+    time.advance(Duration::from_millis(10));
+    let table = Arc::new("Ada".to_owned());
+    let counted = allocations(|| {
+        for _ in 0..100 {
+            assert_eq!(*at_once(cache.get_or_load(&1, loader(&table))).unwrap(), "Ada");
+        }
+    });
+    assert_eq!((counted, cache.stats().early_refreshes), (0, 0));
 }
 
 #[test]

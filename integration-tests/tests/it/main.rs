@@ -2,7 +2,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
 mod hot_path;
-mod interleavings;
+mod matrix;
+mod mutants;
 mod outage;
 mod processes;
 mod rolling_deploy;

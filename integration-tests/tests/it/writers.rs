@@ -218,6 +218,17 @@ fn two_writers_that_met_keep_the_key_uncached_for_the_hold_term_only() {
     });
 }
 
+/// Whether any duel notices `mistake`.
+#[cfg(cachalot_mutants)]
+pub(crate) fn notice(mistake: integration_tests::Mistake) -> bool {
+    mistake.under(|| {
+        block_on_paused(async {
+            let stage = paused(|clock| mistake.spoil(ModelBackend::new(clock)));
+            all_duels::<Engine>(&stage).await.is_err()
+        })
+    })
+}
+
 #[test]
 fn every_tier_that_misleads_writers_is_noticed() {
     let is_noticed = |backend: &dyn Fn(ModelBackend) -> Arc<dyn Backend>| {

@@ -1,0 +1,73 @@
+//! Deliberate mistakes are found out: by a hundredth of the worlds, by a cell of the matrix, or by two writers.
+//!
+//! Those of the engine are compiled in by `cargo xtask mutants`, which prints what found each.
+
+use integration_tests::{Lapse, Mistake, sweep};
+
+/// In how many of the first `worlds` worlds `mistake` is found out, and how many those were: it stops at
+/// `enough`.
+fn found_out(mistake: Mistake, worlds: u64, enough: usize) -> (usize, u64) {
+    let (mut found, mut lived) = (0, 0);
+    while lived < worlds && found < enough {
+        let until = worlds.min(lived + PORTION);
+        found += sweep(lived..until, |plan, is_traced| mistake.live(plan, is_traced)).broken.len();
+        lived = until;
+    }
+    (found, lived)
+}
+
+const PORTION: u64 = 50;
+
+#[test]
+fn a_shared_tier_that_breaks_the_protocol_is_found_out_by_a_hundredth_of_the_worlds() {
+    for mistake in Lapse::ALL.map(Mistake::Tier) {
+        let (found, worlds) = found_out(mistake, 400, 4);
+        assert!(found >= 4, "{mistake} is found out by {found} of {worlds} worlds");
+    }
+}
+
+/// How a run of all mistakes, or of those that stand for them, is told.
+#[cfg(cachalot_mutants)]
+mod every {
+    use cachalot_core::mutants::Mutant;
+    use cachalot_testkit::broken::Defect;
+    use integration_tests::Mistake;
+
+    use super::found_out;
+    use crate::{matrix, writers};
+
+    /// The mistakes that the protocol's counterexamples begin with.
+    const SIX: [Mistake; 6] = [
+        Mistake::Backend(Defect::IgnoresTheToken),
+        Mistake::Backend(Defect::StoresOnAbsent),
+        Mistake::Engine(Mutant::FillsMemoryUnfenced),
+        Mistake::Engine(Mutant::LeavesFlightsOpen),
+        Mistake::Engine(Mutant::FencesACopyLate),
+        Mistake::Engine(Mutant::DropsInsteadOfDetaching),
+    ];
+
+    #[test]
+    fn mutant_is_found_out() {
+        let is_short = std::env::var("CACHALOT_MUTANTS").is_ok_and(|which| which == "six");
+        let (mistakes, most, until) =
+            if is_short { (SIX.to_vec(), 400, 4) } else { (Mistake::all(), 2_000, usize::MAX) };
+        println!("{:<28} found out by", "mutant");
+        let mut missed = Vec::new();
+        for mistake in mistakes {
+            let (found, worlds) = found_out(mistake, most, until);
+            let is_enough = found as u64 * 100 >= most;
+            let cell = if is_enough { String::new() } else { cell(mistake) };
+            println!("{mistake:<28} {found:>5} of {worlds:>5} worlds  {cell}");
+            if !is_enough && cell.is_empty() {
+                missed.push(mistake.to_string());
+            }
+        }
+        assert!(missed.is_empty(), "not found out: {missed:?}");
+    }
+
+    /// What else notices `mistake`.
+    fn cell(mistake: Mistake) -> String {
+        let cell = matrix::cell_that_notices(mistake).map(|(row, column)| format!("{row:?} x {column:?}"));
+        cell.or_else(|| writers::notice(mistake).then(|| "two writers".to_owned())).unwrap_or_default()
+    }
+}

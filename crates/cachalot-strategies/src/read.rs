@@ -202,13 +202,7 @@ where
     }
 
     /// Whether a caller rather takes what is offered than waits.
-    fn is_content(
-        &self,
-        options: &EntryOptions,
-        wanted: Wanted,
-        is_late: bool,
-        offer: &Outcome<V>,
-    ) -> bool {
+    fn is_content(&self, options: &EntryOptions, wanted: Wanted, is_late: bool, offer: &Outcome<V>) -> bool {
         match offer {
             // The hard timeout is over.
             Err(_) => true,
@@ -249,12 +243,7 @@ where
     }
 
     /// Serves `found`, which will do, or else the error.
-    fn give_up(
-        &self,
-        found: Option<Found<V>>,
-        role: Role,
-        error: LoadError,
-    ) -> Answer<V> {
+    fn give_up(&self, found: Option<Found<V>>, role: Role, error: LoadError) -> Answer<V> {
         match found {
             Some(found) if found.freshness == Freshness::Fresh => {
                 self.emit(&role.served_from(found.tier));

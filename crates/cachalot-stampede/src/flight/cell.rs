@@ -56,8 +56,7 @@ impl<O> Cell<O> {
             state.void = true;
             mem::take(&mut state.overtaken)
         };
-        let (landed, mut hanging): (Vec<_>, Vec<_>) =
-            hanging.into_iter().partition(|cell| cell.has_landed());
+        let (landed, mut hanging): (Vec<_>, Vec<_>) = hanging.into_iter().partition(|cell| cell.has_landed());
         hanging.push(old);
         let new = Self::new(opened);
         lock(&new.state).overtaken = hanging;

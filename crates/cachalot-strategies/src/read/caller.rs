@@ -173,10 +173,8 @@ where
     /// Refreshes what was found in memory. It is the answer, unless the caller is to wait for the new one.
     fn refresh(&mut self, found: Found<V>) -> Option<Answer<V>> {
         let (engine, options) = (self.engine, self.options);
-        let follow = self
-            .load
-            .take()
-            .and_then(|load| engine.begin_refresh(self.key, options, A::WANTED, load));
+        let follow =
+            self.load.take().and_then(|load| engine.begin_refresh(self.key, options, A::WANTED, load));
         match follow {
             Some(follow) if engine.refresh.mode == RefreshMode::Inline => {
                 self.stand = Stand::Aside(Box::pin(async move {

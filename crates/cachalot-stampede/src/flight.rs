@@ -10,11 +10,13 @@ use std::time::Duration;
 use cachalot_core::Timestamp;
 use hashbrown::HashTable;
 
-use crate::sync::{Arc, Mutex, Ordering, lock};
-use crate::waits::{FlightId, Reentrant, Wait};
+use crate::sync::{Arc, Mutex, lock};
+use crate::waits::FlightId;
 
 mod cell;
 use cell::Cell;
+mod follow;
+pub use follow::Follow;
 
 /// The loads in progress, by key. Clones share one table.
 ///
@@ -104,7 +106,7 @@ impl<K: Hash + Eq + Clone, O: Clone> Flights<K, O> {
         };
         drop(shard);
         drop(landed);
-        let lead = Lead { table: self.table.clone(), key: key.clone(), hash, cell: follow.cell.clone() };
+        let lead = Lead { table: self.table.clone(), key: key.clone(), hash, cell: follow.cell().clone() };
         Joined::Lead(lead, follow)
     }
 
@@ -163,6 +165,11 @@ impl<K, O> Lead<K, O> {
         self.cell.id
     }
 
+    /// When it was opened, by the clock of whoever [did](Flights::join_at); [`Timestamp::NEVER`] if it has no age.
+    pub fn opened(&self) -> Timestamp {
+        self.cell.opened
+    }
+
     /// The key to load.
     pub fn key(&self) -> &K {
         &self.key
@@ -194,7 +201,7 @@ impl<K, O> Lead<K, O> {
     /// Whether nobody waits for this load: no caller is left, or a flight that
     /// [overtook](Flights::join_at) this one has served them. One may still join.
     pub fn is_deserted(&self) -> bool {
-        self.waiting() == 0 || lock(&self.cell.state).landing.is_some()
+        self.waiting() == 0 || self.cell.has_landed()
     }
 
     /// Waits until the flight [is deserted](Lead::is_deserted), and detaches it in the same step: whoever comes later opens a
@@ -263,72 +270,6 @@ impl<K, O: Clone> Lead<K, O> {
 impl<K, O> Drop for Lead<K, O> {
     fn drop(&mut self) {
         self.end(Landing::Abandoned);
-    }
-}
-
-/// A participant's share in a flight. Dropping it leaves the flight, its waker included; nobody else notices.
-pub struct Follow<O> {
-    cell: Arc<Cell<O>>,
-    waker: Option<usize>,
-    /// Has seen the end, after which nobody counts the participants.
-    landed: bool,
-}
-
-impl<O> Follow<O> {
-    fn new(cell: Arc<Cell<O>>) -> Self {
-        cell.waiting.fetch_add(1, Ordering::SeqCst);
-        Self { cell, waker: None, landed: false }
-    }
-}
-
-impl<O: Clone> Follow<O> {
-    /// Waits for the end of the load.
-    ///
-    /// # Errors
-    /// [`Reentrant`] at once, if the calling loader would wait for itself.
-    ///
-    /// # Dropping the future
-    /// leaves the flight; the load goes on.
-    pub async fn wait(self) -> Result<Landing<O>, Reentrant> {
-        self.wait_or_interim(|_| false).await
-    }
-
-    /// As [`wait`](Follow::wait), but done with what the leader [offers](Lead::offer) meanwhile, if `content`
-    /// says so of it. `content` is called under the flight's lock.
-    ///
-    /// # Errors
-    /// As [`wait`](Follow::wait).
-    pub async fn wait_or_interim(mut self, content: impl Fn(&O) -> bool) -> Result<Landing<O>, Reentrant> {
-        let _edge = Wait::begin(self.cell.id)?;
-        Ok(poll_fn(|cx| self.poll(cx, &content)).await)
-    }
-
-    fn poll(&mut self, cx: &Context<'_>, content: impl Fn(&O) -> bool) -> Poll<Landing<O>> {
-        let mut state = lock(&self.cell.state);
-        if let Some(landing) = &state.landing {
-            self.landed = true;
-            return Poll::Ready(landing.clone());
-        }
-        if let Some(offer) = state.interim.as_ref().filter(|offer| content(offer)) {
-            return Poll::Ready(Landing::Interim(offer.clone()));
-        }
-        self.waker = Some(state.wakers.register(self.waker, cx.waker()));
-        Poll::Pending
-    }
-}
-
-impl<O> Drop for Follow<O> {
-    fn drop(&mut self) {
-        if self.landed {
-            return;
-        }
-        if let Some(at) = self.waker {
-            let waker = lock(&self.cell.state).wakers.remove(at);
-            drop(waker);
-        }
-        if self.cell.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.cell.wake_deserted();
-        }
     }
 }
 

@@ -10,12 +10,14 @@ use std::time::Duration;
 use cachalot_core::{BoxFuture, Error, ErrorKind, LoadError, LoaderError, Timestamp};
 use equivalent::Equivalent;
 
-use crate::{Failure, Failures, Flights, Follow, Joined, Landing, Lead, Reentrant, Remembered};
+use crate::{Failure, Failures, Flights, Follow, Joined, Lead, Remembered};
 
 mod builder;
 mod load;
+mod run;
 use builder::Settings;
 pub use builder::{OnDeserted, SingleFlightBuilder};
+use run::Run;
 
 /// One load per key, whoever asks: concurrent calls of [`run`](SingleFlight::run) for a key share one load and
 /// what it gives. Clones share one table. Nothing is cached: the next call after the load has ended loads again.
@@ -46,6 +48,7 @@ pub struct SingleFlight<K, V> {
 }
 
 type Outcome<V> = Result<V, LoadError>;
+type Share<V> = Follow<Outcome<V>>;
 
 struct Inner<K, V> {
     flights: Flights<K, Outcome<V>>,
@@ -90,7 +93,7 @@ impl<K, V> SingleFlight<K, V> {
 impl<K, V> SingleFlight<K, V>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + 'static,
+    V: Clone + Send + Sync + 'static,
 {
     /// Joins the load of `key`, or begins it with `load`. `load` is not called if somebody else loads; its future
     /// runs in a task of its own.
@@ -112,29 +115,16 @@ where
     /// # Dropping the future
     /// Only this caller leaves. If it was the last, the load goes on or ends, as
     /// [`on_deserted`](SingleFlightBuilder::on_deserted) says.
-    pub async fn run<F, T>(&self, key: &K, load: F) -> Result<V, LoadError>
+    pub fn run<'a, F, T>(
+        &'a self,
+        key: &'a K,
+        load: F,
+    ) -> impl Future<Output = Result<V, LoadError>> + use<'a, K, V, F, T>
     where
         F: FnOnce() -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
-        let Inner { flights, settings, .. } = &*self.inner;
-        loop {
-            let now = settings.clock.now();
-            if let Some(error) = self.inner.remembered(key, now) {
-                return Err(error);
-            }
-            match flights.join_at(key, now, settings.max_flight_age) {
-                Joined::Lead(lead, follow) => {
-                    self.inner.take_off(lead, now, load);
-                    return wait(follow).await?.unwrap_or_else(|| Err(dropped()));
-                }
-                Joined::Follow(follow) => {
-                    if let Some(outcome) = wait(follow).await? {
-                        return outcome;
-                    }
-                }
-            }
-        }
+        Run { inner: &self.inner, key, load: Some(load), follow: None }
     }
 
     /// As [`run`](SingleFlight::run), but waits no longer than `limit`. Who loses patience leaves; the load and
@@ -180,21 +170,45 @@ where
 impl<K, V> Inner<K, V>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + 'static,
+    V: Clone + Send + Sync + 'static,
 {
-    fn remembered(&self, key: &K, now: Timestamp) -> Option<LoadError> {
-        let Remembered { error, retry_at, .. } = self.failures.as_ref()?.get(key, now)?;
+    fn remembered(&self, key: &K) -> Option<LoadError> {
+        let failures = self.failures.as_ref()?;
+        let Remembered { error, retry_at, .. } = failures.get(key, self.settings.clock.now())?;
         Some(error.with_retry_at(retry_at))
     }
 
+    /// Joins the load of `key`, or begins it with `load`, which is taken then.
+    fn join<F, T>(self: &Arc<Self>, key: &K, load: &mut Option<F>) -> Result<Share<V>, LoadError>
+    where
+        F: FnOnce() -> T,
+        T: Future<Output = Result<V, LoaderError>> + Send + 'static,
+    {
+        if let Some(error) = self.remembered(key) {
+            return Err(error);
+        }
+        // A tick more or less says nothing about whether a load hangs.
+        let now = self.settings.clock.coarse();
+        match self.flights.join_at(key, now, self.settings.max_flight_age) {
+            Joined::Lead(lead, follow) => {
+                // Who has begun a load asks no more.
+                if let Some(load) = load.take() {
+                    self.take_off(lead, load);
+                }
+                Ok(follow)
+            }
+            Joined::Follow(follow) => Ok(follow),
+        }
+    }
+
     /// Calls the loader here, and runs what it gives in a task.
-    fn take_off<F, T>(self: &Arc<Self>, lead: Lead<K, Outcome<V>>, now: Timestamp, load: F)
+    fn take_off<F, T>(self: &Arc<Self>, lead: Lead<K, Outcome<V>>, load: F)
     where
         F: FnOnce() -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
         // Another flight may have failed between this caller's look and its join.
-        if let Some(error) = self.remembered(lead.key(), now) {
+        if let Some(error) = self.remembered(lead.key()) {
             return lead.land(Err(error));
         }
         match catch_unwind(AssertUnwindSafe(load)) {
@@ -203,17 +217,6 @@ where
                 self.settings.spawn.spawn(Box::pin(self.clone().load(lead, load)));
             }
             Err(panic) => self.settle(lead, Err(panicked(Failure::from_panic(&*panic)).into())),
-        }
-    }
-}
-
-/// Waits for what a flight gives. `None`: nobody loads any more.
-async fn wait<V: Clone>(follow: Follow<Outcome<V>>) -> Result<Option<Outcome<V>>, LoadError> {
-    match follow.wait_or_interim(Outcome::is_err).await {
-        Ok(Landing::Final(outcome) | Landing::Interim(outcome)) => Ok(Some(outcome)),
-        Ok(Landing::Abandoned) => Ok(None),
-        Err(reentrant @ Reentrant) => {
-            Err(Error::new(ErrorKind::Reentrant, "load").caused_by(reentrant).into())
         }
     }
 }

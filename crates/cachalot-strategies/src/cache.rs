@@ -11,7 +11,9 @@ use equivalent::Equivalent;
 use crate::builder::CacheBuilder;
 use crate::cached::Cached;
 use crate::engine::Engine;
+use crate::flight::LoadFuture;
 use crate::load::Load;
+use crate::read::{Read, value_of};
 use crate::stats::Stats;
 use crate::write::{Inserted, Removal};
 
@@ -93,17 +95,17 @@ where
     ///
     /// # Dropping the future
     /// Only this caller leaves; the load goes on.
-    pub async fn get_or_load<F, T>(&self, key: &K, load: F) -> Result<Cached<V>, LoadError>
+    pub fn get_or_load<'a, F, T>(
+        &'a self,
+        key: &'a K,
+        load: F,
+    ) -> impl Future<Output = Result<Cached<V>, LoadError>> + use<'a, K, V, S, F, T>
     where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
-        let engine = &self.engine;
-        let below = match engine.hit(key) {
-            Some(hit) if !engine.is_due_for_refresh(key, &hit) => return Ok(hit),
-            hit => engine.value_below(key, &engine.options, hit, load),
-        };
-        below.await
+        let load = |handle| value_of(load(handle));
+        Read::new(&self.engine, key, &self.engine.options, load)
     }
 
     /// As [`get_or_load`](Cache::get_or_load) for values that may be absent. Absence is cached only if
@@ -111,17 +113,17 @@ where
     ///
     /// # Errors
     /// As [`get_or_load`](Cache::get_or_load).
-    pub async fn get_or_load_opt<F, T>(&self, key: &K, load: F) -> Result<Option<Cached<V>>, LoadError>
+    pub fn get_or_load_opt<'a, F, T>(
+        &'a self,
+        key: &'a K,
+        load: F,
+    ) -> impl Future<Output = Result<Option<Cached<V>>, LoadError>> + use<'a, K, V, S, F, T>
     where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
     {
-        let engine = &self.engine;
-        let below = match engine.hit(key) {
-            Some(hit) if !engine.is_due_for_refresh(key, &hit) => return Ok(Some(hit)),
-            hit => engine.option_below(key, &engine.options, hit, load),
-        };
-        below.await
+        let load = |handle| Box::pin(load(handle)) as LoadFuture<V>;
+        Read::new(&self.engine, key, &self.engine.options, load)
     }
 
     /// Stores `value` under `key` in every tier, in place of what is there.
@@ -256,7 +258,7 @@ pub struct View<'a, K, V, S> {
     pub(crate) options: EntryOptions,
 }
 
-impl<K, V, S> View<'_, K, V, S>
+impl<'c, K, V, S> View<'c, K, V, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
@@ -266,34 +268,34 @@ where
     ///
     /// # Errors
     /// As there.
-    pub async fn get_or_load<F, T>(&self, key: &K, load: F) -> Result<Cached<V>, LoadError>
+    pub fn get_or_load<'a, F, T>(
+        &'a self,
+        key: &'a K,
+        load: F,
+    ) -> impl Future<Output = Result<Cached<V>, LoadError>> + use<'a, 'c, K, V, S, F, T>
     where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<V, LoaderError>> + Send + 'static,
     {
-        let engine = &self.cache.engine;
-        let below = match engine.hit(key) {
-            Some(hit) if !engine.is_due_for_refresh(key, &hit) => return Ok(hit),
-            hit => engine.value_below(key, &self.options, hit, load),
-        };
-        below.await
+        let load = |handle| value_of(load(handle));
+        Read::new(&self.cache.engine, key, &self.options, load)
     }
 
     /// [`Cache::get_or_load_opt`] with these options.
     ///
     /// # Errors
     /// As there.
-    pub async fn get_or_load_opt<F, T>(&self, key: &K, load: F) -> Result<Option<Cached<V>>, LoadError>
+    pub fn get_or_load_opt<'a, F, T>(
+        &'a self,
+        key: &'a K,
+        load: F,
+    ) -> impl Future<Output = Result<Option<Cached<V>>, LoadError>> + use<'a, 'c, K, V, S, F, T>
     where
         F: FnOnce(Load<K>) -> T,
         T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
     {
-        let engine = &self.cache.engine;
-        let below = match engine.hit(key) {
-            Some(hit) if !engine.is_due_for_refresh(key, &hit) => return Ok(Some(hit)),
-            hit => engine.option_below(key, &self.options, hit, load),
-        };
-        below.await
+        let load = |handle| Box::pin(load(handle)) as LoadFuture<V>;
+        Read::new(&self.cache.engine, key, &self.options, load)
     }
 
     /// [`Cache::insert`] with these options.

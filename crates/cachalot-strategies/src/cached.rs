@@ -46,19 +46,16 @@ impl<V> Cached<V> {
         serve.then_some(Self { entry, at, stale: None, tier: Tier::Memory, freshness })
     }
 
+    /// Whether what was found in memory is served as it is: a value, fresh, and not about to expire.
+    #[inline]
+    pub(crate) fn is_plain(hit: &Hit<V>) -> bool {
+        let Entry { value, meta } = &*hit.entry;
+        hit.freshness == Freshness::Fresh && value.is_some() && !meta.is_early(hit.at)
+    }
+
     /// As [`Cached::new`], for a value served although it is stale.
     pub(crate) fn stale(found: Found<V>, reason: StaleReason) -> Option<Self> {
         Self::new(found).map(|cached| Self { stale: Some(Arc::new(reason)), ..cached })
-    }
-
-    /// Whether a refresh of this value, fresh in memory, is to be considered. One comparison.
-    #[inline]
-    pub(crate) fn is_early(&self) -> bool {
-        self.entry.meta.is_early(self.at)
-    }
-
-    pub(crate) fn at(&self) -> Timestamp {
-        self.at
     }
 
     /// Where it came from.

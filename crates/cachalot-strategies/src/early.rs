@@ -7,10 +7,11 @@ use std::time::Duration;
 use cachalot_core::{Entropy, EntryOptions, Event, Freshness, Meta, Store, Timestamp};
 use cachalot_stampede::{Follow, Joined, RefreshBudget, XFetch, clamp_delta, should_refresh};
 
-use crate::cached::{Cached, Found};
+use crate::cached::Found;
 use crate::engine::Engine;
 use crate::flight::{Flight, LoadFuture, Loader, Outcome, Purpose, Wanted};
 use crate::load::Load;
+use crate::read::Waited;
 
 /// Whether the caller whose read starts an early refresh waits for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,30 +108,17 @@ where
         self.refresh.early.is_due(meta, at, &self.entropy) && self.remembered(key).is_none()
     }
 
-    /// As [`Engine::is_due`], for a hit in memory.
-    #[inline]
-    pub(crate) fn is_due_for_refresh(&self, key: &K, hit: &Cached<V>) -> bool {
-        hit.is_early() && self.is_due(key, &hit.arc().meta, hit.at())
-    }
-
-    /// Refreshes what this read has found fresh and due. What the caller is to be served instead, if it was to
-    /// wait for it.
-    pub(crate) async fn refresh(
-        self: &Arc<Self>,
-        key: &K,
-        options: &EntryOptions,
-        wanted: Wanted,
-        load: impl FnOnce(Load<K>) -> LoadFuture<V>,
-    ) -> Option<Found<V>> {
-        let follow = self.begin_refresh(key, options, wanted, load)?;
-        if self.refresh.mode == RefreshMode::Background {
+    /// What a refresh gave, if that is what the caller who waited for it wants.
+    pub(crate) async fn refreshed(&self, follow: Follow<Outcome<V>>, wanted: Wanted) -> Option<Found<V>> {
+        let Ok(Waited::Landed(_, landed)) = self.wait(follow, |offer| offer.is_err()).await else {
             return None;
-        }
-        let landed = self.wait(follow, |offer| offer.is_err()).await.ok()?.1.ok()?;
-        (landed.freshness == Freshness::Fresh && wanted.accepts(&landed)).then_some(landed)
+        };
+        landed.ok().filter(|found| found.freshness == Freshness::Fresh && wanted.accepts(found))
     }
 
-    fn begin_refresh(
+    /// Refreshes what a read has found fresh and due, or joins whoever does. `None`: the budget is spent, or the
+    /// cache is shut down.
+    pub(crate) fn begin_refresh(
         self: &Arc<Self>,
         key: &K,
         options: &EntryOptions,

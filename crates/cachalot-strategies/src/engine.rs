@@ -101,7 +101,8 @@ where
 
     /// Joins the flight of `key`, or leads it; takes it over from one that hangs.
     pub(crate) fn join(&self, key: &K) -> Joined<K, Outcome<V>> {
-        self.flights.join_at(key, self.clock.now(), self.times.overtaken_after)
+        // A tick more or less says nothing about whether a flight hangs.
+        self.flights.join_at(key, self.clock.coarse(), self.times.overtaken_after)
     }
 
     /// The times of an entry as memory keeps it.
@@ -158,11 +159,17 @@ where
     /// refuse it waits for it.
     pub(crate) fn admit(&self, operation: &'static str) -> Result<Task> {
         let task = self.tasks.begin();
+        self.check_open(operation)?;
+        Ok(task)
+    }
+
+    /// For who begins nothing.
+    pub(crate) fn check_open(&self, operation: &'static str) -> Result<()> {
         if self.tasks.closed.load(Ordering::SeqCst) {
             let detail = format!("cache {} is shut down", self.name);
             return Err(Error::new(ErrorKind::Closed, operation).detail(detail));
         }
-        Ok(task)
+        Ok(())
     }
 
     /// Runs `work` in a task that its caller cannot stop by leaving. Counted until it ends.

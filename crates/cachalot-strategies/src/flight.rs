@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cachalot_core::{
     BoxFuture, EntryOptions, Error, ErrorKind, Event, Fence, Key, LoadError, LoadOutcome, LoaderError, Store,
-    Timestamp, Token, Ttl, mutant,
+    Token, Ttl, mutant,
 };
 use cachalot_stampede::{Failure, Lead, guard, loading};
 use tokio::time::sleep;
@@ -64,7 +64,6 @@ pub(crate) struct Flight<K, V, S> {
     pub(crate) options: EntryOptions,
     pub(crate) wanted: Wanted,
     purpose: Purpose,
-    opened: Timestamp,
     /// In a refresh, the value in memory that is to be replaced. Read when the flight was open: were it removed
     /// since, who comes later would not join.
     current: Option<Found<V>>,
@@ -132,8 +131,7 @@ where
         purpose: Purpose,
     ) -> Self {
         let fence = engine.store.begin(lead.key());
-        let opened = engine.clock.now();
-        Self { engine, lead, fence, options, wanted, purpose, opened, current: None }
+        Self { engine, lead, fence, options, wanted, purpose, current: None }
     }
 
     pub(crate) async fn run(self, loader: Loader<V>) {
@@ -193,7 +191,7 @@ where
 
     /// Whether this flight is so old that another took the key over: it seemed to hang, and now it comes back.
     fn was_overtaken(&self) -> bool {
-        let age = self.engine.clock.now().since(self.opened);
+        let age = self.engine.clock.now().since(self.lead.opened());
         age > self.engine.times.overtaken_after && self.lead.is_void()
     }
 

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use cachalot_core::{
     EntryOptions, Error, ErrorKind, Event, Freshness, LoadError, LoadOutcome, LoaderError, Result, Store,
     Tier, mutant,
 };
-use cachalot_stampede::{Failure, Follow, Joined, Landing, Lead};
+use cachalot_stampede::{Failure, Follow, Landing, Lead, Reentrant};
 use equivalent::Equivalent;
 use tokio::time::timeout;
 
@@ -19,6 +19,9 @@ use crate::cached::{Cached, Found, StaleReason};
 use crate::engine::{Engine, Task};
 use crate::flight::{Considered, Failed, Flight, LoadFuture, Loader, Outcome, Purpose, Wanted, failure};
 use crate::load::Load;
+
+mod caller;
+pub(crate) use caller::Read;
 
 impl<K, V, S> Engine<K, V, S>
 where
@@ -69,101 +72,6 @@ where
         Some(hit)
     }
 
-    /// The rest of the way of a read that nothing in memory has served, or that is to refresh `hit`; in a box, so
-    /// that the caller's future stays small.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn value_below<'a, F, T>(
-        self: &'a Arc<Self>,
-        key: &'a K,
-        options: &'a EntryOptions,
-        hit: Option<Cached<V>>,
-        load: F,
-    ) -> Pin<Box<impl Future<Output = Served<Cached<V>>> + use<'a, K, V, S, F, T>>>
-    where
-        F: FnOnce(Load<K>) -> T,
-        T: Future<Output = Result<V, LoaderError>> + Send + 'static,
-    {
-        Box::pin(async move {
-            let load = |handle| value_of(load(handle));
-            self.go_on(key, options, Wanted::Value, hit, load).await?.ok_or_else(gave_nothing)
-        })
-    }
-
-    /// As [`Engine::value_below`], where the value may be absent.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn option_below<'a, F, T>(
-        self: &'a Arc<Self>,
-        key: &'a K,
-        options: &'a EntryOptions,
-        hit: Option<Cached<V>>,
-        load: F,
-    ) -> Pin<Box<impl Future<Output = Served<Option<Cached<V>>>> + use<'a, K, V, S, F, T>>>
-    where
-        F: FnOnce(Load<K>) -> T,
-        T: Future<Output = Result<Option<V>, LoaderError>> + Send + 'static,
-    {
-        Box::pin(async move {
-            let load = |handle| Box::pin(load(handle)) as LoadFuture<V>;
-            self.go_on(key, options, Wanted::ValueOrAbsence, hit, load).await
-        })
-    }
-
-    async fn go_on(
-        self: &Arc<Self>,
-        key: &K,
-        options: &EntryOptions,
-        wanted: Wanted,
-        hit: Option<Cached<V>>,
-        load: impl FnOnce(Load<K>) -> LoadFuture<V>,
-    ) -> Result<Option<Cached<V>>, LoadError> {
-        let Some(hit) = hit else {
-            return self.load(key, options, wanted, load).await;
-        };
-        match self.refresh(key, options, wanted, load).await {
-            Some(found) => Ok(Cached::new(found)),
-            None => Ok(Some(hit)),
-        }
-    }
-
-    /// Joins the flight of `key` until one lands what is wanted. `None`: absent.
-    async fn load(
-        self: &Arc<Self>,
-        key: &K,
-        options: &EntryOptions,
-        wanted: Wanted,
-        load: impl FnOnce(Load<K>) -> LoadFuture<V>,
-    ) -> Result<Option<Cached<V>>, LoadError> {
-        let mut load = Some(load);
-        loop {
-            let in_memory = self.store.get(key).map(Found::in_memory);
-            if let Some(found) = &in_memory {
-                if found.freshness == Freshness::Fresh && wanted.accepts(found) {
-                    self.emit_memory_hit();
-                    return Ok(Cached::new(found.clone()));
-                }
-            }
-            if let Some(error) = self.remembered(key) {
-                return self.back_off(key, options, wanted, error).await;
-            }
-            let task = self.admit("load")?;
-            let at_hand = in_memory.filter(|found| wanted.accepts(found));
-            let seat = match self.join(key) {
-                Joined::Lead(lead, follow) => {
-                    let load = load.take().ok_or_else(gave_nothing)?;
-                    let purpose = if at_hand.is_some() { Purpose::Renew } else { Purpose::Answer };
-                    self.take_off(task, lead, options, wanted, purpose, load);
-                    Seat { role: Role::Leader, at_hand, follow }
-                }
-                Joined::Follow(follow) => Seat { role: Role::Follower, at_hand, follow },
-            };
-            if let Some(answer) = self.conclude(key, options, wanted, seat).await {
-                return answer;
-            }
-        }
-    }
-
     /// Answers a caller while a failure of its key is remembered.
     pub(crate) async fn back_off(
         &self,
@@ -171,7 +79,7 @@ where
         options: &EntryOptions,
         wanted: Wanted,
         error: LoadError,
-    ) -> Result<Option<Cached<V>>, LoadError> {
+    ) -> Answer<V> {
         let found = self.find_after(key, options, wanted).await;
         if found.as_ref().is_none_or(|found| found.freshness != Freshness::Fresh) {
             self.emit(&Event::BackedOff);
@@ -187,40 +95,57 @@ where
         options: &EntryOptions,
         wanted: Wanted,
         Seat { role, at_hand, follow }: Seat<V>,
-    ) -> Option<Result<Option<Cached<V>>, LoadError>> {
+    ) -> Option<Answer<V>> {
         if let Some(found) = at_hand.filter(|found| may_revalidate(options, found)) {
             return Some(Ok(self.serve_stale(found, StaleReason::Revalidating)));
         }
-        let (is_final, outcome) = match self.wait_for(key, follow, options, wanted).await {
+        let waited = match self.wait_for(key, follow, options, wanted).await {
+            Ok(waited) => waited,
             Err(error) => return Some(Err(error)),
-            Ok(Waited::Landed(is_final, outcome)) => (is_final, outcome),
-            Ok(Waited::Late(found)) => {
-                self.emit(&Event::SoftTimeout);
-                return Some(Ok(self.serve_stale(found, StaleReason::SoftTimeout)));
+        };
+        match self.weigh(key, options, wanted, role, waited) {
+            Weighed::Answer(answer) => Some(answer),
+            Weighed::Refused => None,
+            Weighed::Sent(error) => {
+                let found = self.find_after(key, options, wanted).await;
+                Some(self.give_up(found, role, error))
+            }
+        }
+    }
+
+    /// What a caller makes of what it has waited for.
+    fn weigh(
+        &self,
+        key: &K,
+        options: &EntryOptions,
+        wanted: Wanted,
+        role: Role,
+        waited: Waited<V>,
+    ) -> Weighed<V> {
+        let answer = match waited {
+            Waited::Late(found) => self.serve_late(found),
+            Waited::Landed(_, Ok(found)) if !wanted.accepts(&found) => return Weighed::Refused,
+            Waited::Landed(_, Ok(found)) if found.freshness == Freshness::Fresh => {
+                self.emit(&role.served_from(found.tier));
+                Cached::new(found)
+            }
+            Waited::Landed(_, Ok(found)) if may_revalidate(options, &found) => {
+                self.serve_stale(found, StaleReason::Revalidating)
+            }
+            Waited::Landed(false, Ok(found)) => self.serve_late(found),
+            // The flight was content with a stale value; this caller is not.
+            Waited::Landed(true, Ok(_)) => return Weighed::Refused,
+            Waited::Landed(false, Err(failed)) => return Weighed::Sent(failed.error),
+            Waited::Landed(true, Err(failed)) => {
+                return Weighed::Answer(self.fall_back(key, options, wanted, role, failed));
             }
         };
-        match outcome {
-            Ok(found) if !wanted.accepts(&found) => {}
-            Ok(found) if found.freshness == Freshness::Fresh => {
-                self.emit(&role.served_from(found.tier));
-                return Some(Ok(Cached::new(found)));
-            }
-            Ok(found) if may_revalidate(options, &found) => {
-                return Some(Ok(self.serve_stale(found, StaleReason::Revalidating)));
-            }
-            Ok(found) if !is_final => {
-                self.emit(&Event::SoftTimeout);
-                return Some(Ok(self.serve_stale(found, StaleReason::SoftTimeout)));
-            }
-            // The flight was content with a stale value; this caller is not.
-            Ok(_) => {}
-            Err(failed) if !is_final => {
-                let found = self.find_after(key, options, wanted).await;
-                return Some(self.give_up(found, role, failed.error));
-            }
-            Err(failed) => return Some(self.fall_back(key, options, wanted, role, failed)),
-        }
-        None
+        Weighed::Answer(Ok(answer))
+    }
+
+    fn serve_late(&self, found: Found<V>) -> Option<Cached<V>> {
+        self.emit(&Event::SoftTimeout);
+        self.serve_stale(found, StaleReason::SoftTimeout)
     }
 
     /// Starts the flight in a task of its own. The loader's closure is called here, its future runs there.
@@ -259,20 +184,12 @@ where
         wanted: Wanted,
     ) -> Result<Waited<V>, LoadError> {
         let is_late = AtomicBool::new(false);
-        let content = |offer: &Outcome<V>| match offer {
-            // The hard timeout is over.
-            Err(_) => true,
-            Ok(found) if !wanted.accepts(found) => false,
-            Ok(found) if found.freshness == Freshness::Fresh => self.is_still_fresh(found),
-            Ok(found) => {
-                let is_late = is_late.load(Ordering::Relaxed);
-                may_revalidate(options, found) || is_late && may_serve_late(options, found)
-            }
-        };
+        let content =
+            |offer: &Outcome<V>| self.is_content(options, wanted, is_late.load(Ordering::Relaxed), offer);
         let mut waiting = pin!(self.wait(follow, content));
         if options.soft_timeout < Duration::MAX {
             if let Ok(landed) = timeout(options.soft_timeout, waiting.as_mut()).await {
-                return landed.map(|(is_final, outcome)| Waited::Landed(is_final, outcome));
+                return landed;
             }
             is_late.store(true, Ordering::Relaxed);
             // Asked again: what was there before may have been invalidated meanwhile.
@@ -281,7 +198,18 @@ where
                 return Ok(Waited::Late(found));
             }
         }
-        waiting.await.map(|(is_final, outcome)| Waited::Landed(is_final, outcome))
+        waiting.await
+    }
+
+    /// Whether a caller rather takes what is offered than waits.
+    fn is_content(&self, options: &EntryOptions, wanted: Wanted, is_late: bool, offer: &Outcome<V>) -> bool {
+        match offer {
+            // The hard timeout is over.
+            Err(_) => true,
+            Ok(found) if !wanted.accepts(found) => false,
+            Ok(found) if found.freshness == Freshness::Fresh => self.is_still_fresh(found),
+            Ok(found) => may_revalidate(options, found) || is_late && may_serve_late(options, found),
+        }
     }
 
     /// Whether a value that was found fresh and offered still is.
@@ -290,21 +218,13 @@ where
         self.refresh.early.expiry(meta).is_some_and(|expiry| self.clock.now() < expiry)
     }
 
-    /// What the flight lands (`true`), or offers and `content` takes (`false`).
+    /// What the flight lands, or offers and `content` takes.
     pub(crate) async fn wait(
         &self,
         follow: Follow<Outcome<V>>,
         content: impl Fn(&Outcome<V>) -> bool,
-    ) -> Result<(bool, Outcome<V>), LoadError> {
-        match follow.wait_or_interim(content).await {
-            Ok(Landing::Final(outcome)) => Ok((true, outcome)),
-            Ok(Landing::Interim(outcome)) => Ok((false, outcome)),
-            Ok(Landing::Abandoned) => {
-                let detail = "the task that loaded it panicked or was dropped";
-                Err(Error::new(ErrorKind::Panicked, "load").detail(detail).into())
-            }
-            Err(reentrant) => Err(Error::new(ErrorKind::Reentrant, "load").caused_by(reentrant).into()),
-        }
+    ) -> Result<Waited<V>, LoadError> {
+        landed(follow.wait_or_interim(content).await)
     }
 
     /// After a failed load: the old value, if the caller's options allow, else the error. Memory is asked
@@ -316,19 +236,14 @@ where
         wanted: Wanted,
         role: Role,
         failed: Failed<V>,
-    ) -> Result<Option<Cached<V>>, LoadError> {
+    ) -> Answer<V> {
         let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
         let found = in_memory.or(failed.stale).filter(|found| will_do(options, found));
         self.give_up(found, role, failed.error)
     }
 
     /// Serves `found`, which will do, or else the error.
-    fn give_up(
-        &self,
-        found: Option<Found<V>>,
-        role: Role,
-        error: LoadError,
-    ) -> Result<Option<Cached<V>>, LoadError> {
+    fn give_up(&self, found: Option<Found<V>>, role: Role, error: LoadError) -> Answer<V> {
         match found {
             Some(found) if found.freshness == Freshness::Fresh => {
                 self.emit(&role.served_from(found.tier));
@@ -376,15 +291,37 @@ fn may_fall_back<V>(options: &EntryOptions, found: &Found<V>) -> bool {
     }
 }
 
-/// What a read gives.
-pub(crate) type Served<T> = Result<T, LoadError>;
+/// What a caller gets. `None`: absent.
+pub(crate) type Answer<V> = Result<Option<Cached<V>>, LoadError>;
 
 /// What a caller has waited for.
-enum Waited<V> {
+pub(crate) enum Waited<V> {
     /// What the flight landed (`true`) or offered.
     Landed(bool, Outcome<V>),
     /// The soft timeout, with a value at hand.
     Late(Found<V>),
+}
+
+/// What a caller makes of what it has waited for.
+enum Weighed<V> {
+    Answer(Answer<V>),
+    /// It does not take that, and is to ask again.
+    Refused,
+    /// Sent away with this error by the hard timeout; there may be something in a lower tier.
+    Sent(LoadError),
+}
+
+/// What a share in a flight gave.
+fn landed<V>(landing: Result<Landing<Outcome<V>>, Reentrant>) -> Result<Waited<V>, LoadError> {
+    match landing {
+        Ok(Landing::Final(outcome)) => Ok(Waited::Landed(true, outcome)),
+        Ok(Landing::Interim(outcome)) => Ok(Waited::Landed(false, outcome)),
+        Ok(Landing::Abandoned) => {
+            let detail = "the task that loaded it panicked or was dropped";
+            Err(Error::new(ErrorKind::Panicked, "load").detail(detail).into())
+        }
+        Err(reentrant) => Err(Error::new(ErrorKind::Reentrant, "load").caused_by(reentrant).into()),
+    }
 }
 
 /// A caller's share in a flight, with what memory had when it was taken.

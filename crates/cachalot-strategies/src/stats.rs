@@ -1,9 +1,11 @@
 //! Figures of a cache.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cachalot_core::{Event, LoadOutcome, StoreStats, Tier};
+
+mod striped;
+use striped::Striped;
 
 /// Figures of a cache since it was built. Counters only grow; they may lag by the operations in progress.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -144,58 +146,9 @@ impl Counters {
     }
 }
 
-const LANES: usize = 16;
-
-/// A counter that many threads increment without sharing a cache line.
-#[derive(Default)]
-struct Striped {
-    lanes: [Lane; LANES],
-}
-
-#[derive(Default)]
-#[repr(align(128))]
-struct Lane(AtomicU64);
-
-thread_local! {
-    /// The lane of this thread; without one yet, the largest number.
-    static LANE: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-/// The threads take the lanes in turn.
-#[cold]
-fn take_lane() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let lane = NEXT.fetch_add(1, Ordering::Relaxed) % LANES;
-    LANE.set(lane);
-    lane
-}
-
-impl Striped {
-    #[inline]
-    fn increment(&self) {
-        let lane = self.lanes.get(LANE.get()).unwrap_or_else(|| &self.lanes[take_lane()]);
-        lane.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn sum(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.0.load(Ordering::Relaxed)).sum()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn threads_lose_no_count() {
-        let striped = Striped::default();
-        std::thread::scope(|scope| {
-            for _ in 0..20 {
-                scope.spawn(|| (0..1000).for_each(|_| striped.increment()));
-            }
-        });
-        assert_eq!(striped.sum(), 20_000);
-    }
 
     #[test]
     fn the_hit_ratio_counts_reads_served_without_the_loader() {

@@ -107,3 +107,17 @@ fn the_future_of_get_or_load_with_a_one_pointer_loader_is_at_most_64_bytes() {
     let future = cache.get_or_load(&1, load);
     assert!(size_of_val(&future) <= 64, "{} bytes", size_of_val(&future));
 }
+
+#[test]
+fn who_joins_a_load_and_waits_for_it_allocates_nothing() {
+    let cache: Users = Cache::builder("users").memory(Memory::entries(100)).build().unwrap();
+    let call = || cache.get_or_load(&1, |_| std::future::pending());
+    block_on(async {
+        let (mut leader, mut follower, mut another) = (pin!(call()), pin!(call()), pin!(call()));
+        let mut context = Context::from_waker(Waker::noop());
+        // By then the list of those to be woken has room for a few.
+        assert!(leader.as_mut().poll(&mut context).is_pending());
+        assert!(follower.as_mut().poll(&mut context).is_pending());
+        assert_eq!(allocations(|| assert!(another.as_mut().poll(&mut context).is_pending())), 0);
+    });
+}

@@ -6,7 +6,7 @@ use std::task::Waker;
 use cachalot_core::Timestamp;
 
 use super::Landing;
-use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicUsize, Mutex, OnceLock, Ordering, lock};
 use crate::waits::FlightId;
 
 /// What participants share; without the key, so that a follower's type does not name it.
@@ -15,11 +15,12 @@ pub(super) struct Cell<O> {
     pub(super) opened: Timestamp,
     /// How many shares there are. Grows only under the shard's lock.
     pub(super) waiting: AtomicUsize,
+    /// Set under the lock, and then read without it: by all who are woken at once.
+    pub(super) landing: OnceLock<Landing<O>>,
     pub(super) state: Mutex<State<O>>,
 }
 
 pub(super) struct State<O> {
-    pub(super) landing: Option<Landing<O>>,
     pub(super) interim: Option<O>,
     pub(super) void: bool,
     pub(super) wakers: Wakers,
@@ -32,14 +33,19 @@ pub(super) struct State<O> {
 impl<O> Cell<O> {
     pub(super) fn new(opened: Timestamp) -> Self {
         let state = State {
-            landing: None,
             interim: None,
             void: false,
             wakers: Wakers::default(),
             deserted: None,
             overtaken: Vec::new(),
         };
-        Self { id: FlightId::next(), opened, waiting: AtomicUsize::new(0), state: Mutex::new(state) }
+        Self {
+            id: FlightId::next(),
+            opened,
+            waiting: AtomicUsize::new(0),
+            landing: OnceLock::new(),
+            state: Mutex::new(state),
+        }
     }
 
     /// A flight that takes the place of `old`, which it voids; and flights that no longer matter, to be
@@ -50,12 +56,15 @@ impl<O> Cell<O> {
             state.void = true;
             mem::take(&mut state.overtaken)
         };
-        let (landed, mut hanging): (Vec<_>, Vec<_>) =
-            hanging.into_iter().partition(|cell| lock(&cell.state).landing.is_some());
+        let (landed, mut hanging): (Vec<_>, Vec<_>) = hanging.into_iter().partition(|cell| cell.has_landed());
         hanging.push(old);
         let new = Self::new(opened);
         lock(&new.state).overtaken = hanging;
         (Arc::new(new), landed)
+    }
+
+    pub(super) fn has_landed(&self) -> bool {
+        self.landing.get().is_some()
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -71,10 +80,11 @@ impl<O> Cell<O> {
     /// Lands, unless it has landed already: whom to wake, and which flights it has overtaken.
     pub(super) fn end(&self, landing: Landing<O>) -> Option<(Wakers, Vec<Arc<Self>>)> {
         let mut state = lock(&self.state);
-        if state.landing.is_some() {
+        if let Err(landing) = self.landing.set(landing) {
+            drop(state);
+            drop(landing);
             return None;
         }
-        state.landing = Some(landing);
         Some((mem::take(&mut state.wakers), mem::take(&mut state.overtaken)))
     }
 }
@@ -84,24 +94,24 @@ impl<O> Cell<O> {
 #[derive(Clone, Default)]
 pub(super) struct Wakers {
     pub(super) places: Vec<Option<Waker>>,
-    free: Vec<usize>,
+    free: Vec<u32>,
 }
 
 impl Wakers {
-    pub(super) fn register(&mut self, place: Option<usize>, waker: &Waker) -> usize {
-        let at = place.or_else(|| self.free.pop()).unwrap_or_else(|| {
-            self.places.push(None);
-            self.places.len() - 1
-        });
-        match &mut self.places[at] {
+    pub(super) fn register(&mut self, place: Option<u32>, waker: &Waker) -> u32 {
+        let Some(at) = place.or_else(|| self.free.pop()) else {
+            self.places.push(Some(waker.clone()));
+            return self.places.len() as u32 - 1;
+        };
+        match &mut self.places[at as usize] {
             Some(held) => held.clone_from(waker),
             empty => *empty = Some(waker.clone()),
         }
         at
     }
 
-    pub(super) fn remove(&mut self, at: usize) -> Option<Waker> {
-        let waker = self.places.get_mut(at)?.take();
+    pub(super) fn remove(&mut self, at: u32) -> Option<Waker> {
+        let waker = self.places.get_mut(at as usize)?.take();
         if waker.is_some() {
             self.free.push(at);
         }

@@ -1,8 +1,8 @@
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use super::*;
-use crate::loading;
+use crate::{Reentrant, loading};
 
 type Loads = Flights<&'static str, u32>;
 
@@ -142,7 +142,7 @@ fn places_of_followers_that_left_are_used_again() {
         let mut passer_by = follow(&flights, "k");
         assert!(passer_by.poll(&Context::from_waker(&waker), |_| false).is_pending());
     }
-    let cell = &follow(&flights, "k").cell;
+    let cell = follow(&flights, "k").cell().clone();
     assert_eq!(lock(&cell.state).wakers.places.len(), 1);
 }
 

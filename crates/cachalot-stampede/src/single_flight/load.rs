@@ -17,7 +17,7 @@ type Loader<V> = BoxFuture<'static, Result<V, LoaderError>>;
 impl<K, V> Inner<K, V>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + 'static,
+    V: Clone + Send + Sync + 'static,
 {
     pub(super) async fn load(self: Arc<Self>, lead: Lead<K, Outcome<V>>, load: Loader<V>) {
         // Nobody is left to be told of a load that was given up.

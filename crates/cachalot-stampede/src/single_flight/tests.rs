@@ -554,3 +554,11 @@ async fn a_storm_over_few_keys_leaves_nothing_behind() {
         tokio::task::yield_now().await;
     }
 }
+
+#[test]
+fn a_call_whose_loader_captures_a_pointer_is_at_most_64_bytes() {
+    let loads = Loads::new();
+    let number = Arc::new(7);
+    let call = loads.run(&"k", move || async move { Ok(*number) });
+    assert!(size_of_val(&call) <= 64, "{} bytes", size_of_val(&call));
+}

@@ -17,11 +17,8 @@ use super::pipeline::pipelined;
 use crate::cached::{Cached, Found};
 use crate::engine::{Engine, Task};
 use crate::flight::{Considered, Flight, Purpose, Wanted};
-use crate::read::{Role, Seat, gave_nothing};
+use crate::read::{Answer, Role, Seat, gave_nothing};
 use crate::shared::Shared;
-
-/// What a caller gets for one key. `None`: absent.
-type Answer<V> = Result<Option<Cached<V>>, LoadError>;
 
 /// Where a caller stands with one key before anything is awaited.
 enum Taken<V> {

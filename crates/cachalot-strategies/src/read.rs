@@ -193,7 +193,9 @@ where
         }
         let (is_final, outcome) = match self.wait_for(key, follow, options, wanted).await {
             Err(error) => return Some(Err(error)),
-            Ok(Waited::Landed(is_final, outcome)) => (is_final, outcome),
+            Ok(Waited::Landed(true, outcome)) => (true, outcome),
+            // Offered a while ago, perhaps.
+            Ok(Waited::Landed(false, outcome)) => (false, outcome.map(|found| found.later(self.clock.now()))),
             Ok(Waited::Late(found)) => {
                 self.emit(&Event::SoftTimeout);
                 return Some(Ok(self.serve_stale(found, StaleReason::SoftTimeout)));
@@ -223,7 +225,8 @@ where
         None
     }
 
-    /// Starts the flight in a task of its own. The loader's closure is called here, its future runs there.
+    /// Starts the flight in a task of its own. The loader's closure is called here, its future runs there. The
+    /// fence is taken before: what a closure reads by itself is then not older than it.
     pub(crate) fn take_off(
         self: &Arc<Self>,
         task: Task,
@@ -235,12 +238,11 @@ where
     ) {
         let handle = Load::new(lead.key().clone());
         let wishes = handle.wishes();
+        let flight = Flight::new(self.clone(), lead, options.clone(), wanted, purpose);
         match catch_unwind(AssertUnwindSafe(|| load(handle))) {
-            Ok(load) => {
-                let flight = Flight::new(self.clone(), lead, options.clone(), wanted, purpose);
-                self.detach(task, flight.run(Loader { load, wishes }));
-            }
+            Ok(load) => self.detach(task, flight.run(Loader { load, wishes })),
             Err(panic) => {
+                let lead = flight.lead;
                 self.emit(&Event::Load { outcome: LoadOutcome::Panicked, took: Duration::ZERO });
                 let error = failure(Failure::from_panic(&*panic), self.times.hard_timeout);
                 let error = self.remember_failure(&lead, error);
@@ -265,8 +267,9 @@ where
             Ok(found) if !wanted.accepts(found) => false,
             Ok(found) if found.freshness == Freshness::Fresh => self.is_still_fresh(found),
             Ok(found) => {
+                let found = found.clone().later(self.clock.now());
                 let is_late = is_late.load(Ordering::Relaxed);
-                may_revalidate(options, found) || is_late && may_serve_late(options, found)
+                may_revalidate(options, &found) || is_late && may_serve_late(options, &found)
             }
         };
         let mut waiting = pin!(self.wait(follow, content));
@@ -318,7 +321,8 @@ where
         failed: Failed<V>,
     ) -> Result<Option<Cached<V>>, LoadError> {
         let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
-        let found = in_memory.or(failed.stale).filter(|found| will_do(options, found));
+        let below = failed.stale.map(|found| found.later(self.clock.now()));
+        let found = in_memory.or(below).filter(|found| will_do(options, found));
         self.give_up(found, role, failed.error)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cachalot_core::{Entropy, EntryOptions, Event, Freshness, Meta, Store, Timestamp};
 use cachalot_stampede::{Follow, Joined, RefreshBudget, XFetch, clamp_delta, should_refresh};
+use tokio::time::timeout;
 
 use crate::cached::{Cached, Found};
 use crate::engine::Engine;
@@ -18,8 +19,8 @@ pub enum RefreshMode {
     /// It does not: it gets the value that is there, and the refresh runs behind.
     #[default]
     Background,
-    /// It does, and gets the new value; the one that is there if the refresh fails or somebody else is at it.
-    /// Nobody else waits.
+    /// It does, at most for its [`soft_timeout`](crate::CacheBuilder::soft_timeout), and gets the new value; the
+    /// one that is there if that takes longer, the refresh fails, or somebody else is at it. Nobody else waits.
     Inline,
 }
 
@@ -126,7 +127,8 @@ where
         if self.refresh.mode == RefreshMode::Background {
             return None;
         }
-        let landed = self.wait(follow, |offer| offer.is_err()).await.ok()?.1.ok()?;
+        let waited = timeout(options.soft_timeout, self.wait(follow, |offer| offer.is_err())).await.ok()?;
+        let landed = waited.ok()?.1.ok()?;
         (landed.freshness == Freshness::Fresh && wanted.accepts(&landed)).then_some(landed)
     }
 
@@ -140,7 +142,7 @@ where
         let task = self.admit("refresh").ok()?;
         let (lead, follow) = match self.join(key) {
             Joined::Lead(lead, follow) => (lead, follow),
-            Joined::Follow(follow) => return Some(follow),
+            Joined::Follow(_) => return None,
         };
         let mut purpose = Purpose::Refresh;
         if !self.may_refresh() {

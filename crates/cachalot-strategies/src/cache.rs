@@ -80,7 +80,8 @@ where
     ///
     /// `load` is called only if memory has no fresh value and nobody else is loading, or to refresh one that is
     /// about to expire ([`xfetch`](CacheBuilder::xfetch)); the future it gives is run only if no tier has the
-    /// value either. It runs in a task of its own.
+    /// value either. It runs in a task of its own. Read the source in the future, not in the closure: over a shared
+    /// tier the right to store is granted in between, and what was read before it may be older than a removal.
     ///
     /// A caller that joins a load gets the value with the life that the load gave it. It is not served from it
     /// what its own options would not take from a tier: an absence where it asked for a value, or a stale value
@@ -132,12 +133,13 @@ where
     /// to a shared tier.
     ///
     /// # Errors
-    /// [`Encode`](cachalot_core::ErrorKind::Encode): the value has no bytes; nothing has changed.
+    /// [`Encode`](cachalot_core::ErrorKind::Encode): the value has no bytes, or its codec panicked; nothing has
+    /// changed.
     /// [`Config`](cachalot_core::ErrorKind::Config): the shared tier can never hold it; the old value is
     /// gone.
     /// [`Unsupported`](cachalot_core::ErrorKind::Unsupported): the shared tier has no leases; nothing has
     /// changed. [`Closed`](cachalot_core::ErrorKind::Closed), and
-    /// [`Panicked`](cachalot_core::ErrorKind::Panicked) if a `Drop` or codec of yours did.
+    /// [`Panicked`](cachalot_core::ErrorKind::Panicked) if a `Drop` of yours did.
     pub async fn insert(&self, key: K, value: V) -> Result<Inserted> {
         let options = self.engine.options.clone();
         self.insert_with(key, value, options).await

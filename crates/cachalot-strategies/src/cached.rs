@@ -162,6 +162,15 @@ impl<V> Found<V> {
         Self { entry, tier: Tier::Memory, freshness, stale_for, at }
     }
 
+    /// The same at `now`, some time after it was found: staler by that much.
+    pub(crate) fn later(self, now: Timestamp) -> Self {
+        let passed = match self.freshness {
+            Freshness::Fresh => Duration::ZERO,
+            _ => now.since(self.at),
+        };
+        Self { stale_for: self.stale_for.saturating_add(passed), at: now.max(self.at), ..self }
+    }
+
     pub(crate) fn is_negative(&self) -> bool {
         self.entry.value.is_none()
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cachalot_core::{Entropy, EntryOptions, Event, Freshness, Meta, Store, Timestamp};
 use cachalot_stampede::{Follow, Joined, RefreshBudget, XFetch, clamp_delta, should_refresh};
+use tokio::time::timeout;
 
 use crate::cached::Found;
 use crate::engine::Engine;
@@ -19,8 +20,8 @@ pub enum RefreshMode {
     /// It does not: it gets the value that is there, and the refresh runs behind.
     #[default]
     Background,
-    /// It does, and gets the new value; the one that is there if the refresh fails or somebody else is at it.
-    /// Nobody else waits.
+    /// It does, at most for its [`soft_timeout`](crate::CacheBuilder::soft_timeout), and gets the new value; the
+    /// one that is there if that takes longer, the refresh fails, or somebody else is at it. Nobody else waits.
     Inline,
 }
 
@@ -108,9 +109,15 @@ where
         self.refresh.early.is_due(meta, at, &self.entropy) && self.remembered(key).is_none()
     }
 
-    /// What a refresh gave, if that is what the caller who waited for it wants.
-    pub(crate) async fn refreshed(&self, follow: Follow<Outcome<V>>, wanted: Wanted) -> Option<Found<V>> {
-        let Ok(Waited::Landed(_, landed)) = self.wait(follow, |offer| offer.is_err()).await else {
+    /// What a refresh gave, if that is what the caller wants who waited for it, for its soft timeout at most.
+    pub(crate) async fn refreshed(
+        &self,
+        follow: Follow<Outcome<V>>,
+        options: &EntryOptions,
+        wanted: Wanted,
+    ) -> Option<Found<V>> {
+        let wait = timeout(options.soft_timeout, self.wait(follow, |offer| offer.is_err()));
+        let Ok(Ok(Waited::Landed(_, landed))) = wait.await else {
             return None;
         };
         landed.ok().filter(|found| found.freshness == Freshness::Fresh && wanted.accepts(found))
@@ -128,7 +135,7 @@ where
         let task = self.admit("refresh").ok()?;
         let (lead, follow) = match self.join(key) {
             Joined::Lead(lead, follow) => (lead, follow),
-            Joined::Follow(follow) => return Some(follow),
+            Joined::Follow(_) => return None,
         };
         let mut purpose = Purpose::Refresh;
         if !self.may_refresh() {

@@ -122,6 +122,11 @@ where
         role: Role,
         waited: Waited<V>,
     ) -> Weighed<V> {
+        let waited = match waited {
+            // Offered a while ago, perhaps.
+            Waited::Landed(false, Ok(found)) => Waited::Landed(false, Ok(found.later(self.clock.now()))),
+            waited => waited,
+        };
         let answer = match waited {
             Waited::Late(found) => self.serve_late(found),
             Waited::Landed(_, Ok(found)) if !wanted.accepts(&found) => return Weighed::Refused,
@@ -148,7 +153,8 @@ where
         self.serve_stale(found, StaleReason::SoftTimeout)
     }
 
-    /// Starts the flight in a task of its own. The loader's closure is called here, its future runs there.
+    /// Starts the flight in a task of its own. The loader's closure is called here, its future runs there. The
+    /// fence is taken before: what a closure reads by itself is then not older than it.
     pub(crate) fn take_off(
         self: &Arc<Self>,
         task: Task,
@@ -160,12 +166,11 @@ where
     ) {
         let handle = Load::new(lead.key().clone());
         let wishes = handle.wishes();
+        let flight = Flight::new(self.clone(), lead, options.clone(), wanted, purpose);
         match catch_unwind(AssertUnwindSafe(|| load(handle))) {
-            Ok(load) => {
-                let flight = Flight::new(self.clone(), lead, options.clone(), wanted, purpose);
-                self.detach(task, flight.run(Loader { load, wishes }));
-            }
+            Ok(load) => self.detach(task, flight.run(Loader { load, wishes })),
             Err(panic) => {
+                let lead = flight.lead;
                 self.emit(&Event::Load { outcome: LoadOutcome::Panicked, took: Duration::ZERO });
                 let error = failure(Failure::from_panic(&*panic), self.times.hard_timeout);
                 let error = self.remember_failure(&lead, error);
@@ -208,7 +213,10 @@ where
             Err(_) => true,
             Ok(found) if !wanted.accepts(found) => false,
             Ok(found) if found.freshness == Freshness::Fresh => self.is_still_fresh(found),
-            Ok(found) => may_revalidate(options, found) || is_late && may_serve_late(options, found),
+            Ok(found) => {
+                let found = found.clone().later(self.clock.now());
+                may_revalidate(options, &found) || is_late && may_serve_late(options, &found)
+            }
         }
     }
 
@@ -238,7 +246,8 @@ where
         failed: Failed<V>,
     ) -> Answer<V> {
         let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
-        let found = in_memory.or(failed.stale).filter(|found| will_do(options, found));
+        let below = failed.stale.map(|found| found.later(self.clock.now()));
+        let found = in_memory.or(below).filter(|found| will_do(options, found));
         self.give_up(found, role, failed.error)
     }
 

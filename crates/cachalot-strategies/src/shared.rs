@@ -1,5 +1,6 @@
 //! The shared tier as the engine sees it: typed keys and values over a backend of bytes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
             kept_for: meta.kept_for(),
             compute_time: meta.compute_time(),
         };
-        envelope::encode(key, header, value, &*self.codec)
+        caught(ErrorKind::Encode, || envelope::encode(key, header, value, &*self.codec))
     }
 
     /// The times of an entry as memory keeps it.
@@ -98,6 +99,14 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
         if header.codec != self.codec.id() {
             return Err(Error::new(ErrorKind::Decode, "envelope").detail("another codec"));
         }
-        if header.negative { Ok(None) } else { self.codec.decode(bytes).map(Some) }
+        if header.negative {
+            return Ok(None);
+        }
+        caught(ErrorKind::Decode, || self.codec.decode(bytes).map(Some))
     }
+}
+
+/// A codec that panics over a value has failed to read or write it: no lease is lost, and no key is closed.
+fn caught<T>(kind: ErrorKind, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Error::new(kind, "codec").detail("it panicked")))
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{EntryOptions, Event, Key, LeaseBackend, Nonce, Record, Result, Store, Token};
-use cachalot_stampede::{Failure, guard};
+use cachalot_stampede::{Failure, Joined, guard};
 use tokio::sync::Semaphore;
 
 use super::AT_ONCE;
@@ -19,7 +19,7 @@ use super::load::ManyLoader;
 use super::pipeline::pipelined;
 use crate::cached::Found;
 use crate::engine::{Engine, Task};
-use crate::flight::{Asked, Flight, Patience, REFUSALS, Right, Tried, Wanted, until_free};
+use crate::flight::{Asked, Flight, Patience, Purpose, REFUSALS, Right, Tried, Wanted, until_free};
 use crate::shared::Shared;
 
 /// One call that loads many keys.
@@ -136,11 +136,49 @@ where
         record: Option<Record>,
     ) -> Next<K, V, S> {
         let mut stale = None;
+        let nonce = record.as_ref().map(|record| record.nonce);
         let refuse = match record.map(|record| flight.first_answer(shared, &key, &record, &mut stale)) {
+            Some(Ok(Asked::Found(found))) => return self.found(shared, flight, key, nonce, found),
             Some(Ok(answer)) => return self.next(flight, answer, stale),
             Some(Err(nonce)) => Some(nonce),
             None => None,
         };
+        self.ask_for(shared, flight, key, refuse, stale)
+    }
+
+    /// Lands what was found; if it is near its end, its refresh is what is left to do.
+    fn found(
+        &self,
+        shared: &Shared<K, V>,
+        flight: Flight<K, V, S>,
+        key: Key,
+        nonce: Option<Nonce>,
+        found: Found<V>,
+    ) -> Next<K, V, S> {
+        let engine = &self.engine;
+        let typed = flight.lead.key().clone();
+        let landed = self.next(flight, Asked::Found(found.clone()), None);
+        if !engine.is_due(&typed, &found.entry.meta, found.at) || !engine.may_refresh() {
+            return landed;
+        }
+        let Joined::Lead(lead, _) = engine.join(&typed) else { return landed };
+        let refresh =
+            Flight::new(engine.clone(), lead, self.options.clone(), self.wanted, Purpose::Refresh);
+        match refresh.land_from_memory() {
+            Some(refresh) => self.ask_for(shared, refresh, key, nonce, None),
+            None => landed,
+        }
+    }
+
+    /// A key whose value, but for the one to `refuse`, or lease is to be had.
+    fn ask_for(
+        &self,
+        shared: &Shared<K, V>,
+        flight: Flight<K, V, S>,
+        key: Key,
+        refuse: Option<Nonce>,
+        stale: Option<Found<V>>,
+    ) -> Next<K, V, S> {
         if shared.backend.leases().is_none() {
             return Next::Load(Ready { flight, right: Right::Memory { ghost: None }, stale });
         }
@@ -171,7 +209,10 @@ where
             // Before the leases: none runs out while its load waits for its turn.
             let Ok(permit) = self.permits.clone().acquire_owned().await else { return };
             let round = self.contend(open, &patience).await;
-            if !round.ready.is_empty() {
+            if round.ready.is_empty() {
+                // Others have their turn while this one waits.
+                drop(permit);
+            } else {
                 self.engine.detach(self.engine.tasks.begin(), self.clone().call_loader(round.ready, permit));
             }
             if round.busy.is_empty() {

@@ -54,7 +54,7 @@ where
         guard(insert, Duration::MAX).await.unwrap_or_else(|failure| {
             self.emit(&Event::TaskPanicked);
             let detail = match failure {
-                Failure::Panicked(message) => format!("a `Drop` or codec panicked: {message}"),
+                Failure::Panicked(message) => format!("a `Drop` panicked: {message}"),
                 Failure::Timeout => "it did not end".to_owned(),
             };
             Err(Error::new(ErrorKind::Panicked, "insert").detail(detail))

@@ -184,7 +184,10 @@ where
     ) -> std::result::Result<Asked<V>, Nonce> {
         match self.engine.consider(shared, key, record, self.wanted) {
             Considered::Usable(found) => Ok(Asked::Found(found)),
-            Considered::Newer => Ok(Asked::MayLoad(Right::Memory { ghost: None })),
+            Considered::Newer => {
+                *stale = None;
+                Ok(Asked::MayLoad(Right::Memory { ghost: None }))
+            }
             Considered::Unfit(candidate) => {
                 *stale = candidate;
                 Err(record.nonce)
@@ -206,12 +209,11 @@ where
         }
     }
 
-    /// What `record` is worth as a stale candidate.
+    /// What `record` is worth as a stale candidate. One that cannot be read was counted when it was refused.
     fn stale(&self, shared: &Shared<K, V>, key: &Key, record: &Record) -> Option<Found<V>> {
-        match self.engine.consider(shared, key, record, self.wanted) {
-            Considered::Usable(found) => Some(found),
-            Considered::Unfit(candidate) => candidate,
-            Considered::Newer => None,
+        match shared.judge(key, record, self.engine.clock.now()) {
+            Judged::Fresh(found) | Judged::Stale(found) => Some(found).filter(|found| self.wanted.accepts(found)),
+            Judged::Newer | Judged::Unusable(_) => None,
         }
     }
 }

@@ -178,7 +178,7 @@ where
         match follow {
             Some(follow) if engine.refresh.mode == RefreshMode::Inline => {
                 self.stand = Stand::Aside(Box::pin(async move {
-                    let landed = engine.refreshed(follow, A::WANTED).await;
+                    let landed = engine.refreshed(follow, options, A::WANTED).await;
                     Some(Ok(Cached::new(landed.unwrap_or(found))))
                 }));
                 None

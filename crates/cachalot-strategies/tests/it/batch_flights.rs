@@ -407,3 +407,22 @@ async fn threads_whose_batches_overlap_load_each_key_once_and_all_end() {
     }
     caches.iter().for_each(assert_nothing_runs);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_for_a_lease_does_not_hold_up_the_next_one() {
+    let world = world();
+    let one = world.node();
+    let two = world.builder().ttl(secs(60)).backend(world.shared.clone());
+    let two = two.batch_size(1).batch_concurrency(1).build().unwrap();
+    let gate = world.source.stop_after_reading();
+    let slow = world.spawn_load(&one, 5);
+    gate.reached(1).await;
+    let began = world.clock.now();
+    let batch = spawn_load(&world, &two, [5, 6]);
+    gate.reached(2).await;
+    assert_eq!(world.clock.now(), began, "6 is being loaded");
+    gate.open();
+    assert_rows(&batch.await.unwrap(), &[5, 6]);
+    slow.await.unwrap().unwrap();
+    assert_eq!(world.source.loads_of(&5), 1);
+}

@@ -416,10 +416,13 @@ async fn a_codec_that_panics_over_one_value_costs_no_other_key() {
     load(&world, &world.node(), &[1, 2]).await;
     let cache = world.builder().backend(world.shared.clone()).codec(Fragile).build().unwrap();
     let answers = load(&world, &cache, &[1, 2, 3, 4]).await;
-    let kinds: Vec<_> =
-        answers.iter().map(|answer| answer.as_ref().err().map(LoadError::cache_kind)).collect();
-    let panicked = Some(Some(ErrorKind::Panicked));
-    assert_eq!(kinds, [None, panicked, panicked, None]);
-    assert_eq!((cache.stats().flights, cache.stats().task_panics), (0, 2));
+    assert_rows(&answers, &[1, 2, 3, 4]);
+    let stats = cache.stats();
+    assert_eq!((stats.flights, stats.task_panics), (0, 0));
+    assert_eq!((stats.undecodable, stats.unstorable), (1, 1));
     assert_eq!(world.in_shared(4).await.unwrap(), "v4");
+    let began = world.clock.now();
+    assert_rows(&load(&world, &world.node(), &[3]).await, &[3]);
+    assert_eq!(world.clock.now(), began, "its lease was given back");
+    assert_eq!(cache.insert(5, "v3".to_owned()).await.unwrap_err().kind(), ErrorKind::Encode);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cachalot_core::units::millis;
 use cachalot_core::{ErrorKind, Freshness};
-use cachalot_strategies::RefreshMode;
+use cachalot_strategies::{LoadMany, RefreshMode};
 
 use crate::world::{Users, UsersBuilder, World, on_both, pass, secs, settle};
 
@@ -272,4 +272,51 @@ async fn what_makes_no_sense_is_refused() {
     assert_eq!(kind(world.builder().error_backoff(secs(2), secs(1))), ErrorKind::Config);
     assert_eq!(kind(world.builder().max_flight_age(secs(1))), ErrorKind::Config, "below the hard timeout");
     assert_eq!(kind(world.builder().backend_timeout(secs(1))), ErrorKind::Config, "there is no backend");
+}
+
+#[tokio::test(start_paused = true)]
+async fn inline_a_caller_waits_no_longer_than_its_soft_timeout_and_nobody_else_waits() {
+    let world = World::new();
+    let builder = world.builder().ttl(secs(60)).early_refresh(0.9).refresh_mode(RefreshMode::Inline);
+    let cache = builder.soft_timeout(millis(100)).build().unwrap();
+    world.load(&cache, 1).await.unwrap();
+    pass(secs(55)).await;
+    let began = world.clock.now();
+    let gate = world.source.stop_after_reading();
+    let first = world.spawn_load(&cache, 1);
+    settle().await;
+    assert_eq!(world.source.loads(), 2);
+    assert_eq!(*world.load(&cache, 1).await.unwrap(), "Ada");
+    assert_eq!(world.clock.now(), began, "somebody else is at it");
+    assert_eq!(first.await.unwrap().unwrap().freshness(), Freshness::Fresh);
+    assert_eq!(world.clock.now().since(began), millis(100));
+    gate.open();
+    settle().await;
+    assert_eq!(world.source.loads(), 2);
+    assert_eq!(cache.get_local(&1).unwrap().age(), Duration::ZERO, "the refresh went on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_batch_finds_near_its_end_in_the_shared_tier_is_refreshed_too() {
+    for memory_ttl in [secs(10), Duration::ZERO] {
+        let world = World::new();
+        let build = || {
+            let builder = world.builder().backend(world.shared.clone()).memory_ttl(memory_ttl);
+            builder.ttl(secs(60)).early_refresh(0.9).build().unwrap()
+        };
+        let (one, two) = (build(), build());
+        world.load(&one, 1).await.unwrap();
+        world.source.set(1, "Augusta".into());
+        pass(secs(55)).await;
+        let source = world.source.clone();
+        let load = move |load: LoadMany<u64>| {
+            let source = source.clone();
+            async move { Ok([(1, source.fetch(&load.keys()[0]).await?)]) }
+        };
+        let served = two.get_many_or_load(&[1], load).await.remove(0).unwrap();
+        assert_eq!((&**served, served.freshness()), ("Ada", Freshness::Fresh));
+        settle().await;
+        assert_eq!((world.source.loads(), two.stats().early_refreshes, two.stats().flights), (2, 1, 0));
+        assert_eq!(world.in_shared(1).await.unwrap(), "Augusta");
+    }
 }

@@ -273,3 +273,46 @@ async fn a_read_is_counted_once_whatever_came_of_it() {
     assert_eq!((reads, stats.misses, stats.coalesced, stats.stale_served), (32, 11, 0, 20));
     assert!((stats.hit_ratio() - 21.0 / 32.0).abs() < 1e-9);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_value_grows_older_while_it_is_on_offer() {
+    let world = World::new();
+    let build = || {
+        let builder = world.builder().backend(world.shared.clone()).memory_ttl(secs(1));
+        builder.ttl(secs(60)).stale_while_revalidate(secs(300)).build().unwrap()
+    };
+    let (writer, reader) = (build(), build());
+    world.load(&writer, 1).await.unwrap();
+    world.source.set(1, "Augusta".into());
+    pass(secs(70)).await;
+    let gate = world.source.stop_after_reading();
+    assert_eq!(*world.load(&reader, 1).await.unwrap(), "Ada", "stale for 10 s");
+    pass(secs(20)).await;
+    let (source, cache) = (world.source.clone(), reader.clone());
+    let strict = tokio::spawn(async move {
+        let strict = cache.with(|options| options.max_stale(secs(15)));
+        strict.get_or_load(&1, |load| async move { Ok(source.fetch(load.key()).await?) }).await
+    });
+    settle().await;
+    let lax = world.load(&reader, 1).await.unwrap();
+    assert_eq!((&**lax, lax.age()), ("Ada", secs(90)), "as old as when it was served");
+    gate.open();
+    assert_eq!(*strict.await.unwrap().unwrap(), "Augusta", "stale for 30 s by then");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_fails_late_leaves_no_value_beyond_max_stale() {
+    for (bound, is_served) in [(secs(29), false), (secs(30), true)] {
+        let world = World::new();
+        let build = || {
+            let builder = world.builder().backend(world.shared.clone()).memory_ttl(secs(1));
+            builder.ttl(secs(60)).stale_if_error(secs(3600)).max_stale(bound).build().unwrap()
+        };
+        let (writer, reader) = (build(), build());
+        world.load(&writer, 1).await.unwrap();
+        pass(secs(70)).await;
+        let _slow = world.source.clone().taking(secs(20));
+        world.source.fail_next(1);
+        assert_eq!(world.load(&reader, 1).await.is_ok(), is_served, "stale for 10 s at first, then for 30");
+    }
+}

@@ -137,3 +137,17 @@ async fn a_removal_is_by_borrowed_key_too() {
     names.remove("ada").await.unwrap();
     assert!(names.get_local("ada").is_none());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_during_a_closure_that_reads_by_itself_is_not_undone() {
+    let cache = World::new().alone();
+    let (remover, runtime) = (cache.clone(), tokio::runtime::Handle::current());
+    let load = |_| {
+        let old = "Ada".to_owned();
+        let removal = move || runtime.block_on(remover.remove(&1)).unwrap();
+        std::thread::spawn(removal).join().unwrap();
+        async move { Ok(old) }
+    };
+    assert_eq!(*cache.get_or_load(&1, load).await.unwrap(), "Ada", "it came before the removal");
+    assert!(cache.get_local(&1).is_none());
+}

@@ -151,6 +151,11 @@ where
             let at_hand = in_memory.filter(|found| wanted.accepts(found));
             let seat = match self.join(key) {
                 Joined::Lead(lead, follow) => {
+                    // Another flight may have failed between this caller's look and its join.
+                    if let Some(error) = self.remembered(key) {
+                        lead.land(Err(Failed { error: error.clone(), stale: None }));
+                        return self.back_off(key, options, wanted, error).await;
+                    }
                     let load = load.take().ok_or_else(gave_nothing)?;
                     let purpose = if at_hand.is_some() { Purpose::Renew } else { Purpose::Answer };
                     self.take_off(task, lead, options, wanted, purpose, load);

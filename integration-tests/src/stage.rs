@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cachalot::{Cached, Freshness, Inserted, LoadError, LoaderError, Memory, Removal, Store};
-use cachalot_core::{Backend, BoxFuture, Clock, Entropy, Entry};
+use cachalot_core::{Backend, BoxFuture, Clock, Entropy, Entry, mutant};
 use cachalot_strategies::{Cache, CacheBuilder, Load, LoadMany};
 use cachalot_testkit::CountingSource;
 use tokio::task::JoinHandle;
@@ -259,7 +259,7 @@ impl Stage {
         let builder = Cache::builder("users")
             .memory(S::config())
             .clock(self.clock.clone())
-            .entropy(Entropy::seeded(self.next_run()))
+            .entropy(Entropy::seeded(if mutant!(CountsTokens) { 0 } else { self.next_run() }))
             .spawn(ActorSpawn(script.clone()))
             .ttl(HOUR)
             .hold_term(HOLD_TERM)
@@ -269,7 +269,8 @@ impl Stage {
             None => builder,
             Some(backend) => {
                 let stepped = Stepped::new(backend.clone(), script.clone());
-                builder.backend(stepped).memory_ttl(memory_ttl).schema(schema)
+                // Who stands at a boundary is not an outage.
+                builder.backend(stepped).backend_timeout(HOUR).memory_ttl(memory_ttl).schema(schema)
             }
         };
         builder.build().unwrap()

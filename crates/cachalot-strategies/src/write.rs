@@ -117,7 +117,7 @@ where
             Ok(true) => {
                 let fence = if mutant!(FencesAnInsertLate) { self.store.begin(&key) } else { fence };
                 let kept = self.commit_write(fence, &key, entry);
-                if kept == Commit::Revoked && !mutant!(KeepsARivalsValue) {
+                if kept == Commit::Revoked {
                     // Another writer here came in between, and either value may be the last one below. Its
                     // right to store in memory ends too, lest memory keeps the other one.
                     self.forget(&key);
@@ -127,9 +127,7 @@ where
             }
             Ok(false) => {
                 self.emit(&Event::Fenced { tier: Tier::Backend });
-                if !mutant!(KeepsMemoryAfterAnOverlap) {
-                    self.forget(&key);
-                }
+                self.forget(&key);
                 Ok(Inserted::Dropped)
             }
             Err(PutOver::Refused(error)) => {

@@ -92,7 +92,7 @@ const KINDS: [(What, u64); 13] = [
     (What::Remove, 6),
     (What::Crash, 2),
     (What::Pause { lasts: 0 }, 4),
-    (What::Outage { lasts: 0 }, 4),
+    (What::Outage { lasts: 0 }, 8),
     (What::Lose, 3),
 ];
 
@@ -233,5 +233,35 @@ impl fmt::Display for Action {
             write!(f, ", the process dies at step {step}")?;
         }
         if self.is_calm { f.write_str(", in calm weather") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_plan_each_time_and_another_another() {
+        assert_eq!(Plan::draw(7), Plan::draw(7));
+        assert_ne!(Plan::draw(7).actions, Plan::draw(8).actions);
+    }
+
+    #[test]
+    fn a_plan_shrinks_to_what_is_needed_in_calm_weather() {
+        let needed =
+            |plan: &Plan| [3, 30].iter().all(|id| plan.actions.iter().any(|action| action.id == *id));
+        let least = Plan::draw(1).shrink(needed);
+        let left: Vec<_> = least.actions.iter().map(|action| (action.id, action.is_calm)).collect();
+        assert_eq!(left, [(3, true), (30, true)]);
+        assert!(least.actions.iter().all(|action| action.leaves.is_none() && action.dies.is_none()));
+    }
+
+    #[test]
+    fn what_is_needed_of_an_action_stays() {
+        let dies = |plan: &Plan| plan.actions.iter().any(|action| action.dies.is_some());
+        let seed = (0..).find(|seed| dies(&Plan::draw(*seed))).unwrap();
+        let least = Plan::draw(seed).shrink(dies);
+        assert_eq!(least.actions.len(), 1);
+        assert!(dies(&least) && least.actions[0].leaves.is_none());
     }
 }

@@ -47,10 +47,6 @@ mutants! {
     InsertsAsAReader,
     /// An insert leaves the flight open that an older load runs in.
     InsertsBesideAFlight,
-    /// An insert that met another writer leaves memory as it is.
-    KeepsMemoryAfterAnOverlap,
-    /// An insert that lost its right in memory leaves there what the other writer stored.
-    KeepsARivalsValue,
     /// Memory keeps copies for as long as the shared tier does.
     KeepsCopiesTooLong,
     /// The tokens of each process are the same ones in the same order, as if they were counters.

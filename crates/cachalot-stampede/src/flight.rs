@@ -216,11 +216,19 @@ impl<K, O> Lead<K, O> {
         poll_fn(|cx| self.poll_deserted(cx)).await;
     }
 
-    fn poll_deserted(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Whether the flight [is deserted](Lead::is_deserted); if not, the task of `cx` is woken when it is. Detaches
+    /// nothing: for a load of several keys, which is given up when nobody waits for any of them.
+    ///
+    /// As for [`deserted`](Lead::deserted), one task at a time.
+    pub fn watch_deserted(&self, cx: &Context<'_>) -> bool {
         // Registered before anything is read: who leaves after that finds the waker.
         let old = lock(&self.cell.state).deserted.replace(cx.waker().clone());
         drop(old);
-        if !self.is_deserted() {
+        self.is_deserted()
+    }
+
+    fn poll_deserted(&self, cx: &Context<'_>) -> Poll<()> {
+        if !self.watch_deserted(cx) {
             return Poll::Pending;
         }
         let mut shard = lock(self.table.shard(self.hash));

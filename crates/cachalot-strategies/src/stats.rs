@@ -15,7 +15,7 @@ pub struct Stats {
     pub memory_hits: u64,
     /// Reads served fresh from the shared tier.
     pub backend_hits: u64,
-    /// Reads that found nothing in any tier; those that may load began one.
+    /// Reads that found nothing in any tier; those that may load began one, unless a failure was remembered.
     pub misses: u64,
     /// Reads answered by a load that another caller had begun.
     pub coalesced: u64,

@@ -372,3 +372,17 @@ fn a_caller_that_joins_just_in_time_keeps_the_load_alive() {
     drop(deserted);
     assert!(!leader.is_void());
 }
+
+#[test]
+fn who_watches_whether_a_flight_is_deserted_is_woken_and_detaches_nothing() {
+    let flights = Loads::new();
+    let (leader, first) = lead(&flights, "k");
+    let (wakes, waker) = counting_waker();
+    assert!(!leader.watch_deserted(&Context::from_waker(&waker)));
+    drop(first);
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    assert!(leader.watch_deserted(&Context::from_waker(&waker)));
+    assert!(!leader.is_void());
+    let _joined = follow(&flights, "k");
+    assert!(!leader.watch_deserted(&Context::from_waker(&waker)));
+}

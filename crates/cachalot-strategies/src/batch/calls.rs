@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cachalot_core::{Event, Key, LoadError, LoadOutcome, LoaderError, Result, Store, Token};
@@ -71,13 +71,7 @@ where
         let mut run = pin!(loading_all(flights, guard(load, times.max_flight_age)));
         let replaces = ready.iter().any(|ready| ready.stale.is_some() || !ready.flight.answers_callers());
         let give_up = times.on_deserted == OnDeserted::Cancel && !replaces;
-        let mut deserted = give_up.then(|| {
-            Box::pin(async {
-                for ready in ready {
-                    ready.flight.lead.deserted().await;
-                }
-            })
-        });
+        let mut deserted = give_up.then(|| Box::pin(all_deserted(ready)));
         let mut overdue =
             (times.hard_timeout < times.max_flight_age).then(|| Box::pin(sleep(times.hard_timeout)));
         poll_fn(|cx| {
@@ -110,6 +104,16 @@ where
             self.engine.release(shared, &key, token).await;
         });
         pipelined(AT_ONCE, released).await;
+    }
+}
+
+/// Waits until nobody waits for any of `ready`, then detaches them. Not one by one: a key that was given up while
+/// others are waited for would be loaded a second time beside this call.
+async fn all_deserted<K, V, S>(ready: &[Ready<K, V, S>]) {
+    let is_deserted = |cx: &mut Context<'_>| ready.iter().all(|ready| ready.flight.lead.watch_deserted(cx));
+    poll_fn(|cx| if is_deserted(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
+    for ready in ready {
+        ready.flight.lead.deserted().await;
     }
 }
 

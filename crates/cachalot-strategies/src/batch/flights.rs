@@ -162,8 +162,7 @@ where
             return landed;
         }
         let Joined::Lead(lead, _) = engine.join(&typed) else { return landed };
-        let refresh =
-            Flight::new(engine.clone(), lead, self.options.clone(), self.wanted, Purpose::Refresh);
+        let refresh = Flight::new(engine.clone(), lead, self.options.clone(), self.wanted, Purpose::Refresh);
         match refresh.land_from_memory() {
             Some(refresh) => self.ask_for(shared, refresh, key, nonce, None),
             None => landed,

@@ -16,7 +16,7 @@ use super::load::{self, IntoLoaded, LoadMany, ManyLoader};
 use super::pipeline::pipelined;
 use crate::cached::{Cached, Found};
 use crate::engine::{Engine, Task};
-use crate::flight::{Considered, Flight, Purpose, Wanted};
+use crate::flight::{Considered, Failed, Flight, Purpose, Wanted};
 use crate::read::{Answer, Role, Seat, gave_nothing};
 use crate::shared::Shared;
 
@@ -211,6 +211,11 @@ where
         let purpose = if in_memory.is_some() { Purpose::Renew } else { Purpose::Answer };
         let (role, follow) = match self.join(key) {
             Joined::Lead(lead, follow) => {
+                // Another flight may have failed between the look and the join.
+                if let Some(error) = self.remembered(key) {
+                    lead.land(Err(Failed { error: error.clone(), stale: None }));
+                    return Taken::BackedOff(error);
+                }
                 let options = batch.options.clone();
                 flights.push(Flight::new(self.clone(), lead, options, batch.wanted, purpose));
                 (Role::Leader, follow)

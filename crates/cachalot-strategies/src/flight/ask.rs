@@ -212,7 +212,9 @@ where
     /// What `record` is worth as a stale candidate. One that cannot be read was counted when it was refused.
     fn stale(&self, shared: &Shared<K, V>, key: &Key, record: &Record) -> Option<Found<V>> {
         match shared.judge(key, record, self.engine.clock.now()) {
-            Judged::Fresh(found) | Judged::Stale(found) => Some(found).filter(|found| self.wanted.accepts(found)),
+            Judged::Fresh(found) | Judged::Stale(found) => {
+                Some(found).filter(|found| self.wanted.accepts(found))
+            }
             Judged::Newer | Judged::Unusable(_) => None,
         }
     }

@@ -67,6 +67,13 @@ enum Stand<'a, V> {
     Aside(Aside<'a, V>),
 }
 
+/// Why a caller gets no share in a flight.
+enum TurnedAway {
+    Now(LoadError),
+    /// A failure that is remembered.
+    ForAWhile(LoadError),
+}
+
 /// A way that few callers go. `None`: to ask again.
 type Aside<'a, V> = Pin<Box<dyn Future<Output = Option<Answer<V>>> + Send + 'a>>;
 
@@ -196,8 +203,7 @@ where
             return Some(Ok(Cached::new(found.clone())));
         }
         if let Some(error) = engine.remembered(key) {
-            let back_off = async move { Some(engine.back_off(key, options, A::WANTED, error).await) };
-            self.stand = Stand::Aside(Box::pin(back_off));
+            self.back_off(error);
             return None;
         }
         if let Err(closed) = engine.check_open("load") {
@@ -206,7 +212,11 @@ where
         let purpose = if at_hand.is_some() { Purpose::Renew } else { Purpose::Answer };
         let (follow, role) = match self.take_share(purpose) {
             Ok(share) => share,
-            Err(error) => return Some(Err(error)),
+            Err(TurnedAway::Now(error)) => return Some(Err(error)),
+            Err(TurnedAway::ForAWhile(error)) => {
+                self.back_off(error);
+                return None;
+            }
         };
         if let Some(found) = at_hand.filter(|found| may_revalidate(options, found)) {
             return Some(Ok(engine.serve_stale(found, StaleReason::Revalidating)));
@@ -221,11 +231,22 @@ where
         None
     }
 
-    fn take_share(&mut self, purpose: Purpose) -> Result<(Follow<Outcome<V>>, Role), LoadError> {
+    fn back_off(&mut self, error: LoadError) {
+        let (engine, key, options) = (self.engine, self.key, self.options);
+        let back_off = async move { Some(engine.back_off(key, options, A::WANTED, error).await) };
+        self.stand = Stand::Aside(Box::pin(back_off));
+    }
+
+    fn take_share(&mut self, purpose: Purpose) -> Result<(Follow<Outcome<V>>, Role), TurnedAway> {
         let engine = self.engine;
         match engine.join(self.key) {
             Joined::Lead(lead, follow) => {
-                let load = self.load.take().ok_or_else(gave_nothing)?;
+                // Another flight may have failed between this caller's look and its join.
+                if let Some(error) = engine.remembered(self.key) {
+                    lead.land(Err(Failed { error: error.clone(), stale: None }));
+                    return Err(TurnedAway::ForAWhile(error));
+                }
+                let load = self.load.take().ok_or_else(gave_nothing).map_err(TurnedAway::Now)?;
                 match engine.admit("load") {
                     Ok(task) => engine.take_off(task, lead, self.options, A::WANTED, purpose, load),
                     Err(closed) => lead.land(Err(Failed { error: closed.into(), stale: None })),

@@ -1,8 +1,14 @@
 //! After a failed load: what callers get until the next try.
 
-use cachalot_core::{Freshness, LoadError};
-use cachalot_strategies::StaleReason;
-use cachalot_testkit::SourceError;
+use std::cell::RefCell;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
+
+use cachalot_core::{BoxFuture, Entry, Freshness, LoadError, LoaderError, Spawn};
+use cachalot_memory_backend::Memory;
+use cachalot_strategies::{Cache, StaleReason};
+use cachalot_testkit::{SourceError, tokio_clock};
 
 use crate::world::{UsersBuilder, World, on_both, pass, secs, settle};
 
@@ -166,4 +172,68 @@ async fn a_panic_and_a_timeout_are_remembered_as_well() {
         assert!(again.retry_at().is_some());
     }
     assert_eq!(world.source.loads(), 0);
+}
+
+/// A key that lets a test act between two steps of a call.
+#[derive(Clone, PartialEq, Eq)]
+struct Traced;
+
+thread_local! {
+    /// What is to happen when a key is hashed, and how many times before that.
+    static AT_HASH: RefCell<Option<(usize, BoxFuture<'static, ()>)>> = const { RefCell::new(None) };
+}
+
+impl Hash for Traced {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        7.hash(state);
+        match AT_HASH.take() {
+            Some((0, mut act)) => {
+                assert!(act.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+            }
+            Some((left, act)) => AT_HASH.set(Some((left - 1, act))),
+            None => {}
+        }
+    }
+}
+
+/// Keeps the tasks for the test to run.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<BoxFuture<'static, ()>>>>);
+
+impl Spawn for Kept {
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.0.lock().unwrap().push(task);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_between_any_two_steps_of_a_callers_way_to_its_join_costs_no_second_load() {
+    for (hashes, is_batch) in [(0, false), (1, false), (2, false), (0, true), (1, true), (2, true)] {
+        let kept = Kept::default();
+        let cache: Cache<Traced, u64, Memory<Traced, Arc<Entry<u64>>>> = Cache::builder("traced")
+            .memory(Memory::entries(10))
+            .error_backoff(secs(1), secs(4))
+            .clock(tokio_clock())
+            .spawn(kept.clone())
+            .build()
+            .unwrap();
+        let first = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.get_or_load(&Traced, |_| async { Err(LoaderError::new("down")) }).await }
+        });
+        settle().await;
+        let fails = kept.0.lock().unwrap().pop().unwrap();
+        AT_HASH.set(Some((hashes, fails)));
+        let second = async {
+            if !is_batch {
+                return cache.get_or_load(&Traced, |_| async { Ok(1) }).await;
+            }
+            cache.get_many_or_load(&[Traced], |_| async { Ok([(Traced, 1)]) }).await.remove(0)
+        };
+        // A second load would never run.
+        let second = tokio::time::timeout(secs(1), second).await.unwrap().unwrap_err();
+        assert!(AT_HASH.take().is_none(), "it failed meanwhile");
+        assert_eq!(second.to_string(), first.await.unwrap().unwrap_err().to_string());
+        assert_eq!((cache.stats().flights, kept.0.lock().unwrap().len()), (0, 0));
+    }
 }

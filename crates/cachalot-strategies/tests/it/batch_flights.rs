@@ -426,3 +426,23 @@ async fn a_call_that_waits_for_a_lease_does_not_hold_up_the_next_one() {
     slow.await.unwrap().unwrap();
     assert_eq!(world.source.loads_of(&5), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn with_on_deserted_cancel_a_key_of_a_batch_that_goes_on_is_not_loaded_twice() {
+    let world = world();
+    let cache = world.builder().on_deserted(cachalot_strategies::OnDeserted::Cancel).build().unwrap();
+    let gate = world.source.stop_after_reading();
+    let batch = spawn_load(&world, &cache, [1, 2]);
+    gate.reached(1).await;
+    let other = world.spawn_load(&cache, 2);
+    settle().await;
+    batch.abort();
+    settle().await;
+    let again = world.spawn_load(&cache, 1);
+    settle().await;
+    gate.open();
+    assert_eq!(*again.await.unwrap().unwrap(), "v1");
+    assert_eq!(*other.await.unwrap().unwrap(), "v2");
+    assert_eq!((world.source.loads(), world.source.calls()), (2, 1));
+    assert_nothing_runs(&cache);
+}

@@ -25,7 +25,7 @@ fn main() {
 
 /// Every other read goes round 80,000 articles; the rest are spread over a million, most of them at the front.
 fn key(read: u64) -> u64 {
-    if read % 2 == 0 {
+    if read.is_multiple_of(2) {
         return read / 2 % 80_000;
     }
     let uniform = (read.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 11) as f64 / (1_u64 << 53) as f64;

@@ -61,9 +61,5 @@ mod table;
 mod tuner;
 mod write;
 
-#[cfg(all(test, not(cachalot_loom)))]
-mod stress;
-
-#[cfg(all(test, cachalot_loom))]
-#[allow(unsafe_code, reason = "what is tracked is shared between threads")]
-mod interleavings;
+#[cfg(test)]
+mod tests;

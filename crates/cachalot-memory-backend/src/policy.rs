@@ -267,7 +267,7 @@ impl Policy {
 
     fn advance(&mut self, sets: &mut impl Sets) {
         self.misses += 1;
-        if self.misses % AGING == 0 {
+        if self.misses.is_multiple_of(AGING) {
             self.age_hand = (self.age_hand + 1) % sets.count();
             let now = self.now;
             sets.with(self.age_hand, |ways| ways.cap_ages(now));
@@ -397,7 +397,7 @@ impl Config {
     }
 
     fn drains(self, misses: u64) -> bool {
-        self.drain > 0 && mix(misses) % self.drain == 0
+        self.drain > 0 && mix(misses).is_multiple_of(self.drain)
     }
 }
 

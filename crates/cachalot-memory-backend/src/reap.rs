@@ -92,7 +92,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
 
 /// Whether a write to this shard is one that pays.
 pub(crate) fn is_due<K, T>(shard: &mut Writing<'_, K, T>) -> bool {
-    shard.counts().inserts % PAY_EVERY == 0
+    shard.counts().inserts.is_multiple_of(PAY_EVERY)
 }
 
 /// Every so many writes one look at so many cells: sixteen a write, so all cells are seen while a fourteenth

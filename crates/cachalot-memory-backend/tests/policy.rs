@@ -140,7 +140,7 @@ fn pairs(first: u64, reads: usize) -> Vec<u64> {
             continue;
         }
         keys[at] = Some(next);
-        if next % 2 == 0 {
+        if next.is_multiple_of(2) {
             let again = at + 100 + (mix(next) % 300) as usize;
             let free = keys[again..].iter().position(Option::is_none);
             if let Some(free) = free {

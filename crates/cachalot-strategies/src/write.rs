@@ -77,11 +77,11 @@ where
         if keep.is_zero() {
             return self.remove(key).await;
         }
-        if let Some((shared, shared_key)) = self.shared_key(&key) {
-            if let Err(error) = shared.backend.expire(&shared_key, keep).await {
-                self.defer(shared_key, key, &error);
-                return Removal::Deferred;
-            }
+        if let Some((shared, shared_key)) = self.shared_key(&key)
+            && let Err(error) = shared.backend.expire(&shared_key, keep).await
+        {
+            self.defer(shared_key, key, &error);
+            return Removal::Deferred;
         }
         if !mutant!(ExpiresBelowOnly) {
             self.store.expire(&key, keep);

@@ -216,10 +216,11 @@ impl LeaseBackend for ModelBackend {
         Ok(self.step(key, |slot, now| {
             let value = slot.as_ref().and_then(|slot| slot.value.as_ref());
             let record = value.map(|value| value.record(now));
-            if let Some(record) = &record {
-                if !record.invalidated && Some(record.nonce) != refuse {
-                    return LeaseReply::Hit(record.clone());
-                }
+            if let Some(record) = &record
+                && !record.invalidated
+                && Some(record.nonce) != refuse
+            {
+                return LeaseReply::Hit(record.clone());
             }
             if let Some(right) = slot.as_ref().and_then(|slot| slot.live(now)) {
                 return LeaseReply::Busy {

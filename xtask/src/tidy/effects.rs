@@ -156,7 +156,8 @@ fn is_cfg_test(attribute: &TokenTree) -> bool {
     let TokenTree::Group(group) = attribute else {
         return false;
     };
-    group.stream().to_string().replace(' ', "") == "cfg(test)"
+    let condition = group.stream().to_string().replace(' ', "");
+    condition == "cfg(test)" || condition.starts_with("cfg(all(test,")
 }
 
 fn ends_item(token: &TokenTree) -> bool {
@@ -205,6 +206,13 @@ mod tests {
     fn test_modules_may_use_anything() {
         let source = "#[cfg(test)]\nmod tests { fn f() { tokio::spawn(g()); } }\n#[cfg(test)] use rand::Rng;\nfn h() {}";
         assert_eq!(found(source), []);
+    }
+
+    #[test]
+    fn a_test_module_may_have_more_conditions() {
+        let source = "#[cfg(all(test, not(loom)))]\nmod tests { fn f() { tokio::spawn(g()); } }";
+        assert_eq!(found(source), []);
+        assert_ne!(found(&source.replace("test", "unix")), []);
     }
 
     #[test]

@@ -101,10 +101,10 @@ mod tests {
     fn a_feature_that_needs_a_newer_rust_says_so() {
         let metadata = workspace::metadata().unwrap();
         let facade = package(&metadata, "cachalot");
-        assert_eq!(unnamed(&metadata, facade, &Version::new(1, 85, 0)).unwrap(), [] as [&str; 0]);
+        assert_eq!(unnamed(&metadata, facade, &Version::new(1, 88, 0)).unwrap(), [] as [&str; 0]);
         let ancient = unnamed(&metadata, facade, &Version::new(1, 0, 0)).unwrap();
         assert!(
-            ancient.contains(&"cachalot: the comment of feature memory must name Rust 1.85".into()),
+            ancient.contains(&"cachalot: the comment of feature memory must name Rust 1.88".into()),
             "{ancient:?}"
         );
     }

@@ -88,7 +88,7 @@ impl Stack {
         self.at[time] = key;
         self.live[time / 64] |= 1 << (time % 64);
         self.next += 1;
-        if self.next % 64 == 0 {
+        if self.next.is_multiple_of(64) {
             self.add(time / 64, self.live[time / 64].count_ones() as u16);
         }
         place

@@ -61,7 +61,7 @@ impl Chooser {
             *score += f32::from(u8::from(shadow.access(hash)));
         }
         self.sampled += 1;
-        if self.sampled % self.round != 0 {
+        if !self.sampled.is_multiple_of(self.round) {
             return None;
         }
         let before = self.chosen;
@@ -200,7 +200,7 @@ mod tests {
         let mut chooser = Chooser::new(capacity, START);
         for step in 0..1_000_000 {
             let hash = mix(next(step));
-            if hash % rate == 0 {
+            if hash.is_multiple_of(rate) {
                 chosen = chooser.observe(hash).unwrap_or(chosen);
             }
         }

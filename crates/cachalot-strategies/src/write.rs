@@ -169,9 +169,7 @@ where
             true => self.store.commit(fence, key.clone(), entry),
             false => self.store.commit_write(fence, key.clone(), entry),
         };
-        if !mutant!(InsertsBesideAFlight) {
-            self.flights.void(key);
-        }
+        self.flights.void(key);
         self.forget_failure(key);
         kept
     }

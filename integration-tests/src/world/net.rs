@@ -45,9 +45,9 @@ impl Fate {
         let fate = draw(100);
         let (there, back, late) = (draw(way), draw(way), draw(LATE));
         Self {
-            is_refused: fate < 2,
-            loses_answer: (2..5).contains(&fate),
-            there: Duration::from_millis(if (5..9).contains(&fate) { there + late } else { there }),
+            is_refused: fate < 6,
+            loses_answer: (6..9).contains(&fate),
+            there: Duration::from_millis(if (9..13).contains(&fate) { there + late } else { there }),
             back: Duration::from_millis(back),
         }
     }

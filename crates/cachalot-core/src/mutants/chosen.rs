@@ -45,8 +45,6 @@ mutants! {
     ExpiresBelowOnly,
     /// An insert lets older loads commit after it.
     InsertsAsAReader,
-    /// An insert leaves the flight open that an older load runs in.
-    InsertsBesideAFlight,
     /// Memory keeps copies for as long as the shared tier does.
     KeepsCopiesTooLong,
     /// The tokens of each process are the same ones in the same order, as if they were counters.

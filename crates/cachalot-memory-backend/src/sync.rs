@@ -115,6 +115,13 @@ pub(crate) enum Locked {
     Retired,
 }
 
+#[cfg(all(test, cachalot_loom))]
+impl Default for SetLock {
+    fn default() -> Self {
+        Self { state: AtomicU8::new(FREE) }
+    }
+}
+
 impl SetLock {
     #[inline]
     pub(crate) fn lock(&self) -> Locked {

@@ -27,13 +27,13 @@ pub trait L1: Store<u64, String> {
 
 impl L1 for Engine {
     fn config() -> Self::Config {
-        Memory::entries(16)
+        Memory::entries(16).hash_seed(1)
     }
 }
 
 impl L1 for Unfenced<Engine> {
     fn config() -> Self::Config {
-        Memory::entries(16)
+        Memory::entries(16).hash_seed(1)
     }
 }
 

@@ -460,8 +460,9 @@ pub(crate) struct Fences {
     stripes: Box<[u64]>,
 }
 
-/// No shard has more stripes.
+/// No shard has more stripes, nor fewer: 4 KiB.
 pub(crate) const STRIPES_MAX: usize = 1 << 12;
+const STRIPES_MIN: usize = 1 << 9;
 
 impl Fences {
     /// For a shard that is to hold so many entries: a stripe for every sixteen, half a byte an entry.
@@ -501,12 +502,9 @@ impl Fences {
 }
 
 fn stripes_for(entries: Option<usize>) -> usize {
-    let stripes = entries.map_or(USUAL_STRIPES, |entries| entries / 16);
-    stripes.next_power_of_two().clamp(64, STRIPES_MAX)
+    let stripes = entries.map_or(STRIPES_MIN, |entries| entries / 16);
+    stripes.next_power_of_two().clamp(STRIPES_MIN, STRIPES_MAX)
 }
-
-/// Where nobody knows how many entries there will be.
-const USUAL_STRIPES: usize = 256;
 
 #[cfg(test)]
 mod tests {

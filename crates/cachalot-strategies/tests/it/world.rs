@@ -35,7 +35,7 @@ impl World {
 
     pub(crate) fn builder(&self) -> UsersBuilder {
         Cache::builder("users")
-            .memory(Memory::entries(1000))
+            .memory(Memory::entries(1000).hash_seed(1))
             .clock(self.clock.clone())
             .entropy(Entropy::seeded(self.nodes.fetch_add(1, Ordering::Relaxed)))
     }

@@ -157,6 +157,12 @@ pub fn open<'a>(key: &Key, bytes: &'a [u8]) -> Result<Opened<'a>> {
     Ok(Opened { header, tags, value })
 }
 
+/// Whether `bytes` say that they have tags, not verified: whether [`open`] is worth it for them. One byte is
+/// looked at.
+pub fn is_tagged(bytes: &[u8]) -> bool {
+    bytes.get(FLAGS).is_some_and(|flags| flags & TAGGED != 0)
+}
+
 /// The bytes of `header`, its checksum zero. By whole words: they are read again at once, by words.
 fn head(header: &Header) -> [u8; HEADER] {
     let kind = u64::from(VERSION)

@@ -112,3 +112,18 @@ pub enum BusGap {
     /// Something came that is no message: damaged, foreign, or of a release that knows more.
     Undecodable,
 }
+
+#[async_trait]
+impl<B: Bus + ?Sized> Bus for std::sync::Arc<B> {
+    fn info(&self) -> BusInfo {
+        (**self).info()
+    }
+
+    async fn publish(&self, message: &Message) -> Result<()> {
+        (**self).publish(message).await
+    }
+
+    async fn subscribe(&self) -> Result<Box<dyn Subscription>> {
+        (**self).subscribe().await
+    }
+}

@@ -81,6 +81,7 @@ impl Bus for LocalBus {
     }
 
     async fn publish(&self, message: &Message) -> Result<()> {
+        message.check()?;
         let state = self.shared.lock();
         if state.is_closed {
             return Err(closed("local bus publish"));

@@ -33,25 +33,47 @@ impl Message {
     /// The most names in one message: 4,096.
     pub const MAX_NAMES: usize = 4096;
 
+    /// Whether it can be sent, without encoding it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if it names nothing where it must, more than [`Message::MAX_NAMES`], has the
+    /// number 0, or takes more than [`Message::MAX_BYTES`].
+    pub fn check(&self) -> Result<()> {
+        let names = match &self.body {
+            Body::Invalidations { sequence: 0, .. } => return Err(refused("numbers start at 1")),
+            Body::Invalidations { subjects, .. } => subjects.len(),
+            Body::LeasesEnded { keys } => keys.len(),
+            _ => 1,
+        };
+        if !(1..=Self::MAX_NAMES).contains(&names) {
+            return Err(refused("it must hold 1 to 4,096 names"));
+        }
+        if self.size() > Self::MAX_BYTES {
+            return Err(refused("it would take more than 1 MiB"));
+        }
+        Ok(())
+    }
+
+    fn size(&self) -> usize {
+        HEADER + 1 + self.namespace.as_str().len() + body_size(&self.body)
+    }
+
     /// Its byte form.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it names nothing where it must, more than [`Message::MAX_NAMES`], or takes more
-    /// than [`Message::MAX_BYTES`].
+    /// As [`check`](Message::check).
     pub fn encode(&self) -> Result<Bytes> {
+        self.check()?;
         let namespace = self.namespace.as_str().as_bytes();
-        let mut out = Vec::with_capacity(HEADER + 1 + namespace.len() + body_size(&self.body));
+        let mut out = Vec::with_capacity(self.size());
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[VERSION, kind(&self.body)]);
         out.extend_from_slice(&[0; 8]);
         out.extend_from_slice(self.publisher.as_bytes());
-        // A namespace has at most 64 bytes.
+        // A namespace has at most 64 bytes; what is checked has few and short names.
         out.push(namespace.len() as u8);
         out.extend_from_slice(namespace);
-        write_body(&self.body, &mut out)?;
-        if out.len() > Self::MAX_BYTES {
-            return Err(refused("it would take more than 1 MiB"));
-        }
+        write_body(&self.body, &mut out);
         let sum = checksum(&out).to_le_bytes();
         out[4..12].copy_from_slice(&sum);
         Ok(out.into())
@@ -110,25 +132,24 @@ fn kind(body: &Body) -> u8 {
 fn body_size(body: &Body) -> usize {
     match body {
         Body::Invalidations { subjects, .. } => {
-            11 + subjects.iter().map(|one| 5 + one.name().len()).sum::<usize>()
+            11 + subjects.iter().map(|subject| 5 + subject.name().len()).sum::<usize>()
         }
+        Body::Heartbeat { .. } => 13,
+        Body::Goodbye { .. } => 8,
+        Body::Ack { .. } => 24,
         Body::LeasesEnded { keys } => 2 + keys.iter().map(|key| 4 + key.as_bytes().len()).sum::<usize>(),
-        _ => 24,
     }
 }
 
-fn write_body(body: &Body, out: &mut Vec<u8>) -> Result<()> {
+fn write_body(body: &Body, out: &mut Vec<u8>) {
     match body {
         Body::Invalidations { sequence, confirm, subjects } => {
-            if *sequence == 0 {
-                return Err(refused("numbers start at 1"));
-            }
             out.extend_from_slice(&sequence.to_le_bytes());
             out.push(u8::from(*confirm) * CONFIRM);
-            out.extend_from_slice(&count(subjects.len())?);
+            out.extend_from_slice(&(subjects.len() as u16).to_le_bytes());
             for subject in subjects {
                 out.push(subject_kind(subject));
-                write_name(subject.name(), out)?;
+                write_name(subject.name(), out);
             }
         }
         Body::Heartbeat { last, every, confirm } => {
@@ -143,27 +164,15 @@ fn write_body(body: &Body, out: &mut Vec<u8>) -> Result<()> {
             out.extend_from_slice(&up_to.to_le_bytes());
         }
         Body::LeasesEnded { keys } => {
-            out.extend_from_slice(&count(keys.len())?);
-            for key in keys {
-                write_name(key.as_bytes(), out)?;
-            }
+            out.extend_from_slice(&(keys.len() as u16).to_le_bytes());
+            keys.iter().for_each(|key| write_name(key.as_bytes(), out));
         }
     }
-    Ok(())
 }
 
-fn count(names: usize) -> Result<[u8; 2]> {
-    if !(1..=Message::MAX_NAMES).contains(&names) {
-        return Err(refused("it must hold 1 to 4,096 names"));
-    }
-    Ok((names as u16).to_le_bytes())
-}
-
-fn write_name(name: &[u8], out: &mut Vec<u8>) -> Result<()> {
-    let length = u32::try_from(name.len()).map_err(|_| refused("a name is longer than 4 GiB"))?;
-    out.extend_from_slice(&length.to_le_bytes());
+fn write_name(name: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(name.len() as u32).to_le_bytes());
     out.extend_from_slice(name);
-    Ok(())
 }
 
 fn subject_kind(subject: &Subject) -> u8 {

@@ -68,7 +68,9 @@ proptest! {
     ) {
         let namespace = Namespace::new(&namespace).unwrap();
         let sent = Message { publisher: PublisherId::from_bytes(publisher), namespace, body };
-        prop_assert_eq!(Message::decode(sent.encode().unwrap()).unwrap(), sent);
+        let bytes = sent.encode().unwrap();
+        prop_assert_eq!(bytes.len(), sent.size());
+        prop_assert_eq!(Message::decode(bytes).unwrap(), sent);
     }
 
     #[test]

@@ -65,3 +65,5 @@ mod hearing;
 pub use hearing::{Deed, GapCause, Heard, Hearing, HearingSettings};
 mod local_bus;
 pub use local_bus::LocalBus;
+mod seen;
+pub use seen::{Seen, Standing};

@@ -6,12 +6,14 @@ mod leases;
 mod life;
 mod reading;
 mod robustness;
+mod sweeping;
 pub use holds::*;
 pub use invalidation::*;
 pub use leases::*;
 pub use life::*;
 pub use reading::*;
 pub use robustness::*;
+pub use sweeping::*;
 
 /// The sentences that hold for a backend without leases too.
 pub const WITHOUT_LEASES: [&str; 3] =

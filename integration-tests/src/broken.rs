@@ -10,7 +10,7 @@ use cachalot::Store;
 use cachalot_core::{
     Backend, BackendInfo, Clock, Commit, Entry, Expired, Fence, Held, Hit, Key, KeyPattern, LeaseBackend,
     LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, StoreCursor, StoreStats, SweepCursor, Swept,
-    Token,
+    TagBackend, Token,
 };
 use equivalent::Equivalent;
 
@@ -119,6 +119,10 @@ impl<B: Backend> Backend for Lapsed<B> {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         Some(self)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        self.inner.tags()
     }
 }
 

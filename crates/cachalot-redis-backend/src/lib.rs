@@ -67,3 +67,4 @@ mod reply;
 mod script;
 mod server_time;
 mod sweep;
+mod tags;

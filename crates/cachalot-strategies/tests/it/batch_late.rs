@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, Entropy, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
-    SweepCursor, Swept,
+    SweepCursor, Swept, TagBackend,
 };
 use cachalot_testkit::Gate;
 
@@ -76,6 +76,10 @@ impl<B: Backend> Backend for Late<B> {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         self.inner.leases()
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        self.inner.tags()
     }
 }
 

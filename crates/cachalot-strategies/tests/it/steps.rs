@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
-    SweepCursor, Swept, Tier,
+    SweepCursor, Swept, TagBackend, Tier,
 };
 use cachalot_memory_backend::MemoryBackend;
 use cachalot_strategies::{Inserted, Removal};
@@ -125,6 +125,10 @@ impl Backend for NoLeases {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         None
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        self.0.tags()
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, Entropy, Held, Key, KeyPattern, LeaseBackend, LeaseReply, ManualClock, Namespace, Nonce, Put,
-    PutReply, Record, SweepCursor, Token,
+    Backend, Depth, Entropy, Held, Key, KeyPattern, LeaseBackend, LeaseReply, ManualClock, Namespace, Nonce,
+    Put, PutReply, Record, SweepCursor, TagBackend, TagToken, Token,
 };
 
 use futures_util::future::join_all;
@@ -161,6 +161,31 @@ impl BackendSubject {
     pub(super) async fn store_again(&self, key: &Key, text: &str) {
         self.backend.remove(key).await.expect("remove");
         self.store(key, text).await;
+    }
+
+    pub(super) fn tags(&self) -> &dyn TagBackend {
+        self.backend.tags().expect("tags")
+    }
+
+    pub(super) fn tag_token(&self) -> TagToken {
+        TagToken::draw(&self.entropy)
+    }
+
+    pub(super) async fn tag_tokens(&self, names: &[Key]) -> Vec<Option<TagToken>> {
+        self.tags().tag_tokens(names).await.expect("tag_tokens")
+    }
+
+    /// Pins with tokens of its own.
+    pub(super) async fn pin(&self, names: &[Key], ttl: Duration) -> Vec<TagToken> {
+        let fresh: Vec<_> = names.iter().map(|_| self.tag_token()).collect();
+        self.tags().pin_tags(names, &fresh, ttl).await.expect("pin_tags")
+    }
+
+    /// The tokens that it rotates to.
+    pub(super) async fn rotate(&self, names: &[Key], depth: Depth) -> Vec<TagToken> {
+        let fresh: Vec<_> = names.iter().map(|_| self.tag_token()).collect();
+        self.tags().rotate_tags(names, &fresh, depth, LONG).await.expect("rotate_tags");
+        fresh
     }
 
     pub(super) fn token(&self) -> Token {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, ManualClock, Nonce, Record, Removed,
-    Result, SweepCursor, Swept,
+    Result, SweepCursor, Swept, TagBackend,
 };
 
 use super::*;
@@ -35,6 +35,7 @@ fn every_sentence_is_in_the_list() {
         include_str!("cases/invalidation.rs"),
         include_str!("cases/sweeping.rs"),
         include_str!("cases/holds.rs"),
+        include_str!("cases/tags.rs"),
         include_str!("cases/robustness.rs"),
     ];
     let name_in = |line: &'static str| line.strip_prefix("pub async fn ")?.split('(').next();
@@ -93,6 +94,10 @@ impl Backend for ReadOnly {
     }
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
+        None
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
         None
     }
 }

@@ -10,14 +10,13 @@ use std::time::Duration;
 use cachalot_core::{Event, Key, LoadError, LoadOutcome, LoaderError, Result, Store, Token};
 use cachalot_stampede::{Failure, guard, loading_all};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::sleep;
 
 use super::AT_ONCE;
 use super::flights::{Batch, Ready};
 use super::load::{Answers, LoadMany, ManyFuture, Unanswered};
 use super::pipeline::pipelined;
 use crate::engine::OnDeserted;
-use crate::flight::{Failed, Loaded, failure};
+use crate::flight::{Failed, Loaded};
 
 /// What came of running a loader. `None`: it was dropped because nobody waits any more.
 type Ran<K, V> = Option<Result<Result<Answers<K, V>, LoaderError>, Failure>>;
@@ -68,29 +67,16 @@ where
     async fn run_loader(&self, load: ManyFuture<K, V>, ready: &[Ready<K, V, S>]) -> Ran<K, V> {
         let times = &self.engine.times;
         let flights = ready.iter().map(|ready| ready.flight.lead.id());
-        let mut run = pin!(loading_all(flights, guard(load, times.max_flight_age)));
+        let run = pin!(loading_all(flights, guard(load, times.max_flight_age)));
         let replaces = ready.iter().any(|ready| ready.stale.is_some() || !ready.flight.answers_callers());
         let give_up = times.on_deserted == OnDeserted::Cancel && !replaces;
-        let mut deserted = give_up.then(|| Box::pin(all_deserted(ready)));
-        let mut overdue =
-            (times.hard_timeout < times.max_flight_age).then(|| Box::pin(sleep(times.hard_timeout)));
-        poll_fn(|cx| {
-            if deserted.as_mut().is_some_and(|deserted| deserted.as_mut().poll(cx).is_ready()) {
-                return Poll::Ready(None);
+        let deserted = give_up.then(|| Box::pin(all_deserted(ready)));
+        let send_away = |error: LoadError| {
+            for ready in ready {
+                ready.flight.lead.offer(Err(Failed { error: error.clone(), stale: None }));
             }
-            if let Poll::Ready(ran) = run.as_mut().poll(cx) {
-                return Poll::Ready(Some(ran));
-            }
-            if overdue.as_mut().is_some_and(|overdue| overdue.as_mut().poll(cx).is_ready()) {
-                overdue = None;
-                let error = failure(Failure::Timeout, times.hard_timeout);
-                for ready in ready {
-                    ready.flight.lead.offer(Err(Failed { error: error.clone(), stale: None }));
-                }
-            }
-            Poll::Pending
-        })
-        .await
+        };
+        times.watch(run, deserted, send_away).await
     }
 
     /// Abandons flights that nobody waits for, and gives their leases back.

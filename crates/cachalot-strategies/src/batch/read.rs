@@ -15,6 +15,7 @@ use super::flights::Batch;
 use super::load::{self, IntoLoaded, LoadMany, ManyLoader};
 use super::pipeline::pipelined;
 use crate::cached::{Cached, Found};
+use crate::early::Turn;
 use crate::engine::{Engine, Task};
 use crate::flight::{Considered, Failed, Flight, Purpose, Wanted};
 use crate::read::{Answer, Role, Seat, gave_nothing};
@@ -222,7 +223,7 @@ where
             }
             Joined::Follow(follow) => (Role::Follower, follow),
         };
-        Taken::Seat(Seat { role, at_hand: in_memory, follow })
+        Taken::Seat(Seat { role, at_hand: in_memory, follow, may_load: true })
     }
 
     /// Adds an early refresh to `flights`, unless somebody loads the key already or the budget is spent.
@@ -236,15 +237,7 @@ where
         if self.admit_once(task).is_err() {
             return;
         }
-        let Joined::Lead(lead, _) = self.join(key) else { return };
-        let mut purpose = Purpose::Refresh;
-        if !self.may_refresh() {
-            // Who has joined in between finds what is there now. What this caller has found may be gone.
-            match self.fresh_in_memory(key).filter(|found| batch.wanted.accepts(found)) {
-                Some(found) => return lead.land(Ok(found)),
-                None => purpose = Purpose::Answer,
-            }
-        }
+        let Some(Turn { lead, purpose, .. }) = self.lead_refresh(key, batch.wanted) else { return };
         flights.push(Flight::new(self.clone(), lead, batch.options.clone(), batch.wanted, purpose));
     }
 

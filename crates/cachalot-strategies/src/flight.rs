@@ -192,7 +192,8 @@ where
     /// Whether this flight is so old that another took the key over: it seemed to hang, and now it comes back.
     fn was_overtaken(&self) -> bool {
         let age = self.engine.clock.now().since(self.lead.opened());
-        age > self.engine.times.overtaken_after && self.lead.is_void()
+        let is_old = age > self.engine.times.overtaken_after && !mutant!(StoresWhatWasOvertaken);
+        is_old && self.lead.is_void()
     }
 
     /// Runs the loader, stores what it gives as far as `right` reaches, and lands.
@@ -213,7 +214,9 @@ where
         let Some(result) = ran else {
             engine.emit(&Event::Load { outcome: LoadOutcome::Cancelled, took });
             drop(self);
-            if let (Some(token), Some((shared, key))) = (right.token(), &shared) {
+            if let (Some(token), Some((shared, key))) = (right.token(), &shared)
+                && !mutant!(KeepsTheLeaseOfTheDeserted)
+            {
                 engine.release(shared, key, token).await;
             }
             return;

@@ -7,6 +7,7 @@ mod mutants;
 mod outage;
 mod processes;
 mod rolling_deploy;
+mod scenes;
 mod stampede;
 mod world;
 mod writers;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cachalot_core::{Event, Key, LoadError, LoadOutcome, LoaderError, Result, Store, Token};
+use cachalot_core::{Event, Key, LoadError, LoadOutcome, LoaderError, Result, Store, Token, mutant};
 use cachalot_stampede::{Failure, guard, loading_all};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -16,7 +16,7 @@ use super::flights::{Batch, Ready};
 use super::load::{Answers, LoadMany, ManyFuture, Unanswered};
 use super::pipeline::pipelined;
 use crate::engine::OnDeserted;
-use crate::flight::{Failed, Loaded};
+use crate::flight::{Failed, Loaded, Right};
 
 /// What came of running a loader. `None`: it was dropped because nobody waits any more.
 type Ran<K, V> = Option<Result<Result<Answers<K, V>, LoaderError>, Failure>>;
@@ -47,7 +47,9 @@ where
             return self.give_back(ready).await;
         };
         let mut answers = engine.loaded(result, took);
+        let keeps_leases = answers.is_err() && mutant!(KeepsTheLeasesOfAFailedBatch);
         let settled = ready.into_iter().map(|Ready { flight, right, stale }| {
+            let right = if keeps_leases { Right::Nothing } else { right };
             let key = flight.lead.key();
             let result = answer_for(&mut answers, key);
             let loaded = Loaded { result, ttl: wishes.ttl(key), took };
@@ -82,6 +84,9 @@ where
     /// Abandons flights that nobody waits for, and gives their leases back.
     async fn give_back(&self, ready: Vec<Ready<K, V, S>>) {
         let Some(shared) = &self.engine.shared else { return };
+        if mutant!(KeepsTheLeasesOfADesertedBatch) {
+            return;
+        }
         let token = |Ready { flight, right, .. }: Ready<K, V, S>| {
             Some((shared.key(flight.lead.key()), right.token()?))
         };
@@ -111,6 +116,7 @@ fn answer_for<K: Hash + Eq, V>(
     match answers {
         Ok(answers) => match answers.remove(key) {
             Some(answer) => answer.map_err(LoadError::Loader),
+            None if mutant!(TakesTheUnansweredForAbsent) => Ok(None),
             None => Err(LoadError::Loader(Unanswered.into())),
         },
         Err(error) => Err(error.clone()),

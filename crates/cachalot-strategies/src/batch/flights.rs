@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cachalot_core::{EntryOptions, Event, Key, LeaseBackend, Nonce, Record, Result, Store, Token};
+use cachalot_core::{EntryOptions, Event, Key, LeaseBackend, Nonce, Record, Result, Store, Token, mutant};
 use cachalot_stampede::{Failure, guard};
 use tokio::sync::Semaphore;
 
@@ -191,7 +191,8 @@ where
     fn next(&self, flight: Flight<K, V, S>, answer: Asked<V>, stale: Option<Found<V>>) -> Next<K, V, S> {
         match answer {
             Asked::Found(found) => {
-                self.engine.fill_memory(flight.fence, flight.lead.key().clone(), &found);
+                let late = mutant!(FencesABatchLate).then(|| self.engine.store.begin(flight.lead.key()));
+                self.engine.fill_memory(late.unwrap_or(flight.fence), flight.lead.key().clone(), &found);
                 flight.lead.land(Ok(found));
                 Next::Done
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{
-    EntryOptions, Event, Fence, Freshness, Key, LoadError, LoaderError, Record, Result, Store, Tier,
+    EntryOptions, Event, Fence, Freshness, Key, LoadError, LoaderError, Record, Result, Store, Tier, mutant,
 };
 use cachalot_stampede::Joined;
 
@@ -72,6 +72,7 @@ where
         let copy = |(asked, key): (Option<(Fence, Key)>, &&K)| {
             let (fence, shared_key) = asked?;
             let found = self.usable(shared, &shared_key, records.next()?)?;
+            let fence = if mutant!(FencesCopiesLate) { self.store.begin(key) } else { fence };
             self.fill_memory(fence, (*key).clone(), &found);
             Some(found)
         };

@@ -224,7 +224,7 @@ impl Action {
         let what = What::draw(draw, weights);
         let leaves = (what.may_be_left() && draw(4) == 0).then(|| draw([8, 70][draw(2) as usize]));
         let dies = (draw(40) == 0).then(|| draw(6) as usize);
-        let lets_in = draw(2) == 0;
+        let lets_in = draw(8) > 0;
         Self { id, at, node, key, what, leaves, lets_in, dies, is_calm: false }
     }
 

@@ -6,6 +6,7 @@ mod matrix;
 mod mutants;
 mod outage;
 mod processes;
+mod residue;
 mod rolling_deploy;
 mod scenes;
 mod stampede;

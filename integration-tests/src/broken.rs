@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use cachalot::Store;
 use cachalot_core::{
     Backend, BackendInfo, Clock, Commit, Entry, Expired, Fence, Held, Hit, Key, LeaseBackend, LeaseReply,
-    Nonce, Put, PutReply, Record, Removed, Result, StoreStats, Token,
+    Nonce, Put, PutReply, Record, Removed, Result, StoreStats, TagBackend, Token,
 };
 use equivalent::Equivalent;
 
@@ -111,6 +111,10 @@ impl<B: Backend> Backend for Lapsed<B> {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         Some(self)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        self.inner.tags()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Key, LeaseBackend, Nonce, Result};
+use crate::{Key, LeaseBackend, Nonce, Result, TagBackend};
 
 /// A shared tier as the cache sees it. Its writes are in [`LeaseBackend`]: nothing is ever stored without a
 /// right that was granted before and can be revoked.
@@ -57,6 +57,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// The leases of this tier. `None`: it can be read and invalidated, but the cache never fills it.
     fn leases(&self) -> Option<&dyn LeaseBackend>;
+
+    /// The tags of this tier. `None`: an entry with tags is kept in memory only.
+    fn tags(&self) -> Option<&dyn TagBackend>;
 }
 
 /// What a backend says of itself.
@@ -146,5 +149,9 @@ impl<B: Backend + ?Sized> Backend for std::sync::Arc<B> {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         (**self).leases()
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        (**self).tags()
     }
 }

@@ -32,11 +32,15 @@
 mod key;
 pub use key::CacheKey;
 mod entry;
-pub use entry::{Entry, Freshness, Meta};
+pub use entry::{Entry, Freshness, Meta, Stamp};
 mod ttl;
 pub use ttl::Ttl;
 mod options;
 pub use options::EntryOptions;
+mod tag;
+#[cfg(feature = "bytes")]
+pub use tag::{Depth, TagBackend, TagToken};
+pub use tag::{Tag, Tags};
 mod store;
 pub use store::{Commit, Fence, Hit, Store, StoreStats};
 mod error;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Entropy, Meta, Timestamp, Ttl};
+use crate::{Entropy, Meta, Tags, Timestamp, Ttl};
 
 /// How an entry is written and how stale it may be read. A cache holds a default; a call may derive its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct EntryOptions {
     /// How long a caller waits for a load while a value is at hand that could be served if the load failed;
     /// then it is served that value, and the load goes on. Default: none, it waits for the load's end.
     pub soft_timeout: Duration,
+    /// The tags of what is stored. Default: none. A loader adds those that the value decides.
+    pub tags: Tags,
 }
 
 impl EntryOptions {
@@ -66,6 +68,13 @@ impl EntryOptions {
     #[must_use]
     pub fn soft_timeout(mut self, timeout: Duration) -> Self {
         self.soft_timeout = timeout;
+        self
+    }
+
+    /// Sets [`EntryOptions::tags`].
+    #[must_use]
+    pub fn tags(mut self, tags: Tags) -> Self {
+        self.tags = tags;
         self
     }
 
@@ -115,6 +124,7 @@ impl Default for EntryOptions {
             stale_if_error: Duration::ZERO,
             max_stale: Duration::MAX,
             soft_timeout: Duration::MAX,
+            tags: Tags::NONE,
         }
     }
 }

@@ -23,3 +23,5 @@ mod backoff;
 pub use backoff::Backoff;
 mod deferred;
 pub use deferred::{Deferred, Item};
+mod seen;
+pub use seen::{Seen, Standing};

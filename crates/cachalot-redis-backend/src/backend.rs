@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, Error, ErrorKind, Expired, Key, LeaseBackend, Nonce, Record, Removed, Result,
+    TagBackend,
 };
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::timeout;
@@ -74,7 +75,23 @@ impl RedisBackend {
         self.reads.iter().find(|reads| reads.has_room()).unwrap_or_else(in_turn)
     }
 
-    fn name<'a>(&self, key: &'a Key) -> std::borrow::Cow<'a, [u8]> {
+    pub(crate) fn link_for_reads(&self) -> &Link {
+        self.reads().link()
+    }
+
+    pub(crate) fn link_aside(&self) -> &Link {
+        &self.aside
+    }
+
+    pub(crate) fn key_prefix(&self) -> &[u8] {
+        &self.limits.key_prefix
+    }
+
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub(crate) fn name<'a>(&self, key: &'a Key) -> std::borrow::Cow<'a, [u8]> {
         name(&self.limits.key_prefix, key)
     }
 
@@ -257,6 +274,10 @@ impl Backend for RedisBackend {
     }
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
+        Some(self)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
     }
 }

@@ -55,3 +55,4 @@ mod record;
 mod reply;
 mod script;
 mod server_time;
+mod tags;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Error, ErrorKind, Expired, Held, Key, LeaseBackend, LeaseReply, Nonce, Put,
-    PutReply, Record, Removed, Result, Token,
+    Backend, BackendInfo, Depth, Error, ErrorKind, Expired, Held, Key, LeaseBackend, LeaseReply, Nonce, Put,
+    PutReply, Record, Removed, Result, TagBackend, TagToken, Token,
 };
 use tokio::time::timeout;
 
@@ -57,6 +57,26 @@ impl Bounded {
         if info.node.is_empty() { error } else { error.node(info.node) }
     }
 
+    /// One bound for all tags, and one error.
+    async fn tags_within<T>(
+        &self,
+        operation: &'static str,
+        names: &[Key],
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match (timeout(self.limit, work).await, names.first()) {
+            (Ok(result), _) => result,
+            (Err(_), Some(name)) => Err(self.late(operation, name)),
+            (Err(_), None) => Err(Error::new(ErrorKind::Timeout, operation)),
+        }
+    }
+
+    /// The tags of the backend inside, which has some, or [`Backend::tags`] would have given none.
+    fn inner_tags(&self) -> Result<&dyn TagBackend> {
+        let none = || Error::new(ErrorKind::Unsupported, "tags").detail("the shared tier has no tags");
+        self.inner.tags().ok_or_else(none)
+    }
+
     /// The leases of the backend inside, which has some, or [`Backend::leases`] would have given none.
     fn inner_leases(&self) -> Result<&dyn LeaseBackend> {
         let none = || Error::new(ErrorKind::Unsupported, "lease").detail("the shared tier has no leases");
@@ -96,6 +116,32 @@ impl Backend for Bounded {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         self.inner.leases().map(|_| self as &dyn LeaseBackend)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        self.inner.tags().map(|_| self as &dyn TagBackend)
+    }
+}
+
+#[async_trait]
+impl TagBackend for Bounded {
+    async fn tag_tokens(&self, names: &[Key]) -> Result<Vec<Option<TagToken>>> {
+        self.tags_within("tag_tokens", names, self.inner_tags()?.tag_tokens(names)).await
+    }
+
+    async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
+        self.tags_within("pin_tags", names, self.inner_tags()?.pin_tags(names, fresh, ttl)).await
+    }
+
+    async fn rotate_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        depth: Depth,
+        ttl: Duration,
+    ) -> Result<()> {
+        let rotate = self.inner_tags()?.rotate_tags(names, fresh, depth, ttl);
+        self.tags_within("rotate_tags", names, rotate).await
     }
 }
 

@@ -52,7 +52,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
             kept_for: meta.kept_for(),
             compute_time: meta.compute_time(),
         };
-        caught(ErrorKind::Encode, || envelope::encode(key, header, value, &*self.codec))
+        caught(ErrorKind::Encode, || envelope::encode(key, header, &[], value, &*self.codec))
     }
 
     /// The times of an entry as memory keeps it.
@@ -64,7 +64,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
     /// Decodes `record` and places it in time: its age by the server's clock, its life from the envelope.
     pub(crate) fn judge(&self, key: &Key, record: &Record, now: Timestamp) -> Judged<V> {
         let (header, bytes) = match envelope::open(key, &record.payload) {
-            Ok(opened) => opened,
+            Ok(opened) => (opened.header, opened.value),
             Err(error) => return Judged::Unusable(Some(error)),
         };
         if header.schema > self.schema {
@@ -80,7 +80,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
         let created_at = now.back(record.age);
         let meta = Meta::new(created_at, header.fresh_for, header.kept_for, header.compute_time);
         let found = |freshness, stale_for| {
-            let entry = Arc::new(Entry { value, meta: self.in_memory(meta, now) });
+            let entry = Arc::new(Entry::new(value, self.in_memory(meta, now)));
             Found { entry, tier: Tier::Backend, freshness, stale_for, at: now }
         };
         if now >= meta.hard_expiry() && meta.hard_expiry() != Timestamp::NEVER {

@@ -109,7 +109,7 @@ where
         };
         // Before anything is touched: a value that cannot be encoded changes nothing.
         let put = self.put(shared, &shared_key, Some(&value), &meta)?;
-        let entry = Arc::new(Entry { value: Some(value), meta: shared.in_memory(meta, now) });
+        let entry = Arc::new(Entry::new(Some(value), shared.in_memory(meta, now)));
 
         self.forget(&key);
         let fence = self.store.begin(&key);
@@ -157,7 +157,7 @@ where
     fn insert_in_memory(&self, key: K, value: V, meta: Meta) -> Inserted {
         self.forget(&key);
         let fence = self.store.begin(&key);
-        let entry = Arc::new(Entry { value: Some(value), meta });
+        let entry = Arc::new(Entry::new(Some(value), meta));
         let kept = self.commit_write(fence, &key, entry);
         self.inserted(kept)
     }

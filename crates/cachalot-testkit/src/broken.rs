@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cachalot_core::{
     Backend, BackendInfo, Expired, Holder, Key, LeaseBackend, Nonce, Put, PutReply, Record, Removed, Result,
-    Token,
+    TagBackend, Token,
 };
 
 use crate::ModelBackend;
@@ -16,6 +16,7 @@ use crate::model_backend::Slot;
 
 mod defect;
 mod leases;
+mod tags;
 #[cfg(test)]
 mod tests;
 pub use defect::Defect;
@@ -236,6 +237,10 @@ impl Backend for BrokenBackend {
     }
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
+        Some(self)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
     }
 }

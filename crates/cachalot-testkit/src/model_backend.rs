@@ -1,14 +1,14 @@
 //! A backend written to be read, not to be fast: what `Backend` and `LeaseBackend` mean.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, BackendInfo, Clock, Expired, Held, Holder, Key, LeaseBackend, LeaseReply, Nonce, Put, PutReply,
-    Record, Removed, Result, Timestamp, Token,
+    Backend, BackendInfo, Clock, Depth, Expired, Held, Holder, Key, LeaseBackend, LeaseReply, Nonce, Put,
+    PutReply, Record, Removed, Result, TagBackend, TagToken, Timestamp, Token,
 };
 
 /// A [`Backend`] with leases, without bound, in one map under one lock. A clone is the same backend, as two
@@ -20,7 +20,11 @@ use cachalot_core::{
 pub struct ModelBackend {
     clock: Clock,
     slots: Arc<Mutex<HashMap<Key, Slot>>>,
+    tags: Arc<Mutex<Marks>>,
 }
+
+/// The tags' tokens, and when they end.
+type Marks = HashMap<Key, (TagToken, Timestamp)>;
 
 /// What is under one key. A slot that holds neither a value nor a right does not exist.
 #[derive(Clone, Debug)]
@@ -50,12 +54,31 @@ pub(crate) struct Right {
 impl ModelBackend {
     /// An empty one over `clock`.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, slots: Arc::default() }
+        Self { clock, slots: Arc::default(), tags: Arc::default() }
     }
 
     /// Loses everything, as a server that restarts empty, or evicts what was there.
     pub fn lose_everything(&self) {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lose_tags();
+    }
+
+    /// Loses what it knows of tags, as a server that evicts it.
+    pub fn lose_tags(&self) {
+        self.marks().0.clear();
+    }
+
+    pub(crate) fn forget_tags(&self, names: &[Key]) {
+        let (mut marks, _) = self.marks();
+        marks.retain(|name, _| !names.contains(name));
+    }
+
+    /// The tokens that have not ended.
+    fn marks(&self) -> (MutexGuard<'_, Marks>, Timestamp) {
+        let mut marks = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        marks.retain(|_, (_, ends)| !reached(*ends, now));
+        (marks, now)
     }
 
     /// Runs one atomic step on the slot of `key`, as a server runs a script.
@@ -201,6 +224,46 @@ impl Backend for ModelBackend {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         Some(self)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl TagBackend for ModelBackend {
+    async fn tag_tokens(&self, names: &[Key]) -> Result<Vec<Option<TagToken>>> {
+        let (marks, _) = self.marks();
+        Ok(names.iter().map(|name| marks.get(name).map(|(token, _)| *token)).collect())
+    }
+
+    async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
+        let (mut marks, now) = self.marks();
+        let mut pin = |(name, fresh): (&Key, &TagToken)| {
+            let (token, ends) = marks.entry(name.clone()).or_insert((*fresh, now + ttl));
+            *ends = (*ends).max(now + ttl);
+            *token
+        };
+        Ok(names.iter().zip(fresh).map(&mut pin).collect())
+    }
+
+    async fn rotate_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        depth: Depth,
+        ttl: Duration,
+    ) -> Result<()> {
+        let (mut marks, now) = self.marks();
+        for (name, fresh) in names.iter().zip(fresh) {
+            let (token, _) = marks.entry(name.clone()).or_insert((*fresh, now + ttl));
+            match depth {
+                Depth::Remove => *token = *fresh,
+                Depth::Expire => token.expired = fresh.expired,
+            }
+        }
+        Ok(())
     }
 }
 

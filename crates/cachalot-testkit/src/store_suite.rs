@@ -158,10 +158,8 @@ impl<S: Store<String, u64>> StoreSubject<S> {
     }
 
     fn entry_for(&self, value: u64, fresh_for: Duration, kept_for: Duration) -> Arc<Entry<u64>> {
-        Arc::new(Entry {
-            value: Some(value),
-            meta: Meta::new(self.time.now(), fresh_for, kept_for, Duration::ZERO),
-        })
+        let meta = Meta::new(self.time.now(), fresh_for, kept_for, Duration::ZERO);
+        Arc::new(Entry::new(Some(value), meta))
     }
 
     /// The value under `key`, in whatever state.

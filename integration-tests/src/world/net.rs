@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, BoxFuture, Entropy, Error, ErrorKind, Expired, Held, Key, LeaseBackend, LeaseReply,
-    Nonce, Put, PutReply, Record, Removed, Result, Token,
+    Backend, BackendInfo, BoxFuture, Depth, Entropy, Error, ErrorKind, Expired, Held, Key, LeaseBackend,
+    LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, TagBackend, TagToken, Token,
 };
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -163,6 +163,48 @@ impl Backend for Net {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         Some(self)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+}
+
+/// The tags of a server that has some.
+fn tags(server: &Arc<dyn Backend>) -> &dyn TagBackend {
+    server.tags().expect("a server with tags")
+}
+
+#[async_trait]
+impl TagBackend for Net {
+    async fn tag_tokens(&self, names: &[Key]) -> Result<Vec<Option<TagToken>>> {
+        let names = names.to_vec();
+        let work = |server: Arc<dyn Backend>| -> Work<Vec<Option<TagToken>>> {
+            Box::pin(async move { tags(&server).tag_tokens(&names).await })
+        };
+        self.call("tag_tokens", work).await
+    }
+
+    async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
+        let (names, fresh) = (names.to_vec(), fresh.to_vec());
+        let work = |server: Arc<dyn Backend>| -> Work<Vec<TagToken>> {
+            Box::pin(async move { tags(&server).pin_tags(&names, &fresh, ttl).await })
+        };
+        self.call("pin_tags", work).await
+    }
+
+    async fn rotate_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        depth: Depth,
+        ttl: Duration,
+    ) -> Result<()> {
+        let (names, fresh) = (names.to_vec(), fresh.to_vec());
+        let work = |server: Arc<dyn Backend>| -> Work<()> {
+            Box::pin(async move { tags(&server).rotate_tags(&names, &fresh, depth, ttl).await })
+        };
+        self.call("rotate_tags", work).await
     }
 }
 

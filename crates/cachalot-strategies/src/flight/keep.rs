@@ -88,7 +88,7 @@ where
         };
         let shown = meta.unwrap_or(Meta::new(now, Duration::ZERO, Duration::ZERO, took));
         let shown = self.in_memory(shown, now);
-        let entry = Arc::new(Entry { value, meta: shown });
+        let entry = Arc::new(Entry::new(value, shown));
         let found = Found {
             entry,
             tier: Tier::Loader,

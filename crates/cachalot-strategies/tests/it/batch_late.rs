@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Entropy, Expired, Key, LeaseBackend, Nonce, Record, Removed, Result,
+    Backend, BackendInfo, Entropy, Expired, Key, LeaseBackend, Nonce, Record, Removed, Result, TagBackend,
 };
 use cachalot_testkit::Gate;
 
@@ -71,6 +71,10 @@ impl<B: Backend> Backend for Late<B> {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         self.inner.leases()
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        self.inner.tags()
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, ErrorKind, Expired, Key, LeaseBackend, Nonce, Record, Removed, Result, Tier,
+    Backend, BackendInfo, ErrorKind, Expired, Key, LeaseBackend, Nonce, Record, Removed, Result, TagBackend,
+    Tier,
 };
 use cachalot_memory_backend::MemoryBackend;
 use cachalot_strategies::{Inserted, Removal};
@@ -120,6 +121,10 @@ impl Backend for NoLeases {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         None
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        self.0.tags()
     }
 }
 

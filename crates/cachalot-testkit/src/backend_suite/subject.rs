@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, Entropy, Held, Key, LeaseBackend, LeaseReply, ManualClock, Nonce, Put, PutReply, Record, Token,
+    Backend, Depth, Entropy, Held, Key, LeaseBackend, LeaseReply, ManualClock, Nonce, Put, PutReply, Record,
+    TagBackend, TagToken, Token,
 };
 
 use super::{LONG, MS};
@@ -120,6 +121,31 @@ impl BackendSubject {
     /// A key of this subject alone.
     pub(super) fn key(&self, name: &str) -> Key {
         Key::new(format!("{}{name}", self.keys))
+    }
+
+    pub(super) fn tags(&self) -> &dyn TagBackend {
+        self.backend.tags().expect("tags")
+    }
+
+    pub(super) fn tag_token(&self) -> TagToken {
+        TagToken::draw(&self.entropy)
+    }
+
+    pub(super) async fn tag_tokens(&self, names: &[Key]) -> Vec<Option<TagToken>> {
+        self.tags().tag_tokens(names).await.expect("tag_tokens")
+    }
+
+    /// Pins with tokens of its own.
+    pub(super) async fn pin(&self, names: &[Key], ttl: Duration) -> Vec<TagToken> {
+        let fresh: Vec<_> = names.iter().map(|_| self.tag_token()).collect();
+        self.tags().pin_tags(names, &fresh, ttl).await.expect("pin_tags")
+    }
+
+    /// The tokens that it rotates to.
+    pub(super) async fn rotate(&self, names: &[Key], depth: Depth) -> Vec<TagToken> {
+        let fresh: Vec<_> = names.iter().map(|_| self.tag_token()).collect();
+        self.tags().rotate_tags(names, &fresh, depth, LONG).await.expect("rotate_tags");
+        fresh
     }
 
     pub(super) fn token(&self) -> Token {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Expired, Key, LeaseBackend, ManualClock, Nonce, Record, Removed, Result,
+    Backend, BackendInfo, Expired, Key, LeaseBackend, ManualClock, Nonce, Record, Removed, Result, TagBackend,
 };
 
 use super::*;
@@ -33,6 +33,7 @@ fn every_sentence_is_in_the_list() {
         include_str!("cases/life.rs"),
         include_str!("cases/invalidation.rs"),
         include_str!("cases/holds.rs"),
+        include_str!("cases/tags.rs"),
         include_str!("cases/robustness.rs"),
     ];
     let name_in = |line: &'static str| line.strip_prefix("pub async fn ")?.split('(').next();
@@ -87,6 +88,10 @@ impl Backend for ReadOnly {
     }
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
+        None
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
         None
     }
 }

@@ -139,4 +139,24 @@ defects! {
     StoresAfterTheHold,
     /// Leaves the record as it is when a writer comes too late.
     SparesTheRecordOfALateWriter,
+    /// Answers tags in another order.
+    ReordersTags,
+    /// Answers with a token of its own where a tag has none.
+    InventsATag,
+    /// Puts a new token where a tag has one.
+    PinsOverAToken,
+    /// Keeps tags for ever.
+    PinsForEver,
+    /// Acknowledges the removal of a tag and changes nothing.
+    RotatesNothing,
+    /// Leaves a tag without a token when it is to be rotated.
+    RotatesOnlyWhatIsThere,
+    /// Counts the life of a tag in 31 bits; what is longer ends at once.
+    PinsForTwentyFourDays,
+    /// Gives an expired tag the life of a new one.
+    ShortensAnExpiredTag,
+    /// Changes both halves of an expired tag.
+    ExpiresATagAsARemoval,
+    /// Changes one half of a removed tag.
+    RemovesATagAsAnExpiry,
 }

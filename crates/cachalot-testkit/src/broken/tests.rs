@@ -390,6 +390,46 @@ const CAUGHT_BY: &[(Defect, &[&str])] = &[
             "a_foreign_held_put_is_refused_and_poisons_the_hold",
         ],
     ),
+    (
+        Defect::ReordersTags,
+        &[
+            "a_pinned_tag_keeps_its_token",
+            "tags_are_answered_in_their_order",
+            "a_removed_tag_has_another_token",
+            "a_tag_lives_for_as_long_as_asked",
+        ],
+    ),
+    (
+        Defect::InventsATag,
+        &[
+            "a_tag_that_nobody_pinned_has_no_token",
+            "tags_are_answered_in_their_order",
+            "a_tag_lives_for_as_long_as_asked",
+        ],
+    ),
+    (
+        Defect::PinsOverAToken,
+        &[
+            "a_pinned_tag_keeps_its_token",
+            "tags_are_answered_in_their_order",
+            "a_removed_tag_has_another_token",
+            "a_tag_lives_for_as_long_as_asked",
+        ],
+    ),
+    (Defect::PinsForEver, &["a_tag_lives_for_as_long_as_asked"]),
+    (
+        Defect::RotatesNothing,
+        &[
+            "a_removed_tag_has_another_token",
+            "an_expired_tag_keeps_its_first_half",
+            "an_expired_tag_lives_on",
+        ],
+    ),
+    (Defect::RotatesOnlyWhatIsThere, &["rotating_a_tag_that_nobody_pinned_makes_its_token"]),
+    (Defect::PinsForTwentyFourDays, &["a_tag_beyond_all_bounds_of_time_is_kept"]),
+    (Defect::ShortensAnExpiredTag, &["an_expired_tag_lives_on"]),
+    (Defect::ExpiresATagAsARemoval, &["an_expired_tag_keeps_its_first_half"]),
+    (Defect::RemovesATagAsAnExpiry, &["a_removed_tag_has_another_token"]),
 ];
 
 #[test]

@@ -53,7 +53,7 @@ pub fn keys_do_not_meet<S: Tested>(it: &StoreSubject<S>) {
 
 pub fn a_negative_entry_is_held<S: Tested>(it: &StoreSubject<S>) {
     let meta = Meta::new(it.time.now(), seconds(10), seconds(30), Duration::ZERO);
-    it.put_entry("k", Arc::new(Entry { value: None, meta }));
+    it.put_entry("k", Arc::new(Entry::new(None, meta)));
     let hit = it.store.get("k").expect("a hit");
     assert_eq!((hit.entry.value, hit.freshness), (None, Freshness::Fresh));
 }

@@ -167,14 +167,14 @@ impl Broken {
         let (fresh_for, kept_for) =
             (meta.soft_expiry().since(meta.created_at()), meta.hard_expiry().since(meta.created_at()));
         let meta = Meta::new(meta.created_at(), fresh_for, kept_for + MS, meta.compute_time());
-        Arc::new(Entry { value: entry.value, meta })
+        Arc::new(Entry { value: entry.value, meta, stamp: entry.stamp.clone() })
     }
 }
 
 fn invented() -> Hit<u64> {
     let at = Timestamp::from_millis(0);
     let meta = Meta::new(at, seconds(10), seconds(30), Duration::ZERO);
-    let entry = Arc::new(Entry { value: Some(u64::MAX), meta });
+    let entry = Arc::new(Entry::new(Some(u64::MAX), meta));
     Hit { entry, freshness: Freshness::Fresh, stale_for: Duration::ZERO, at }
 }
 

@@ -100,7 +100,9 @@ where
             self.flights.void(key);
         }
         // After the flights: one that fails from now on sees that it is void.
-        self.forget_failure(key);
+        if !mutant!(RemembersFailuresOfTheRemoved) {
+            self.forget_failure(key);
+        }
     }
 
     /// Joins the flight of `key`, or leads it; takes it over from one that hangs.

@@ -1,5 +1,6 @@
 //! The way of a caller that memory could not serve at once.
 
+use std::future::poll_fn;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -96,21 +97,24 @@ where
         key: &K,
         options: &EntryOptions,
         wanted: Wanted,
-        Seat { role, at_hand, follow }: Seat<V>,
+        Seat { role, at_hand, mut follow, may_load }: Seat<V>,
     ) -> Option<Answer<V>> {
         if let Some(found) = at_hand.filter(|found| may_revalidate(options, found)) {
             return Some(Ok(self.serve_stale(found, StaleReason::Revalidating)));
         }
-        let waited = match self.wait_for(key, follow, options, wanted).await {
-            Ok(waited) => waited,
-            Err(error) => return Some(Err(error)),
-        };
-        match self.weigh(key, options, wanted, role, waited) {
-            Weighed::Answer(answer) => Some(answer),
-            Weighed::Refused => None,
-            Weighed::Sent(error) => {
-                let found = self.find_after(key, options, wanted).await;
-                Some(self.give_up(found, role, error))
+        loop {
+            let waited = match self.wait_for(key, &mut follow, options, wanted).await {
+                Ok(waited) => waited,
+                Err(error) => return Some(Err(error)),
+            };
+            match self.weigh(key, options, wanted, role, waited) {
+                Weighed::Answer(answer) => return Some(answer),
+                Weighed::Refused if may_load || !follow.insist() => return None,
+                Weighed::Refused => {}
+                Weighed::Sent(error) => {
+                    let found = self.find_after(key, options, wanted).await;
+                    return Some(self.give_up(found, role, error));
+                }
             }
         }
     }
@@ -195,7 +199,7 @@ where
     async fn wait_for(
         &self,
         key: &K,
-        follow: Follow<Outcome<V>>,
+        follow: &mut Follow<Outcome<V>>,
         options: &EntryOptions,
         wanted: Wanted,
     ) -> Result<Waited<V>, LoadError> {
@@ -240,10 +244,10 @@ where
     /// What the flight lands, or offers and `content` takes.
     pub(crate) async fn wait(
         &self,
-        follow: Follow<Outcome<V>>,
+        follow: &mut Follow<Outcome<V>>,
         content: impl Fn(&Outcome<V>) -> bool,
     ) -> Result<Waited<V>, LoadError> {
-        landed(follow.wait_or_interim(content).await)
+        landed(poll_fn(|cx| follow.poll_wait(cx, &content)).await)
     }
 
     /// After a failed load: the old value, if the caller's options allow, else the error. Memory is asked
@@ -350,6 +354,8 @@ pub(crate) struct Seat<V> {
     pub(crate) role: Role,
     pub(crate) at_hand: Option<Found<V>>,
     pub(crate) follow: Follow<Outcome<V>>,
+    /// Whether this caller still has its loader. One that has given it to its flight cannot lead another.
+    pub(crate) may_load: bool,
 }
 
 /// A caller's part in a flight: each read is counted once, by what came of it.

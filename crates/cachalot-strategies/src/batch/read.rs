@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{
-    EntryOptions, Event, Fence, Freshness, Key, LoadError, LoaderError, Result, Store, Tier,
+    EntryOptions, Event, Fence, Freshness, Key, LoadError, LoaderError, Result, Store, Tier, mutant,
 };
 use cachalot_stampede::Joined;
 
@@ -15,6 +15,7 @@ use super::flights::Batch;
 use super::load::{self, IntoLoaded, LoadMany, ManyLoader};
 use super::pipeline::pipelined;
 use crate::cached::{Cached, Found};
+use crate::early::Turn;
 use crate::engine::{Engine, Task};
 use crate::flight::{Considered, Failed, Flight, Purpose, Wanted};
 use crate::read::{Answer, Role, Seat, gave_nothing};
@@ -74,6 +75,7 @@ where
         let copy = |(asked, key): (Option<(Fence, Key)>, &&K)| {
             let (fence, shared_key) = asked?;
             let found = self.usable(shared, &shared_key, records.next()?, began)?;
+            let fence = if mutant!(FencesCopiesLate) { self.store.begin(key) } else { fence };
             self.fill_memory(fence, (*key).clone(), &found);
             Some(found)
         };
@@ -225,7 +227,7 @@ where
             }
             Joined::Follow(follow) => (Role::Follower, follow),
         };
-        Taken::Seat(Seat { role, at_hand: in_memory, follow })
+        Taken::Seat(Seat { role, at_hand: in_memory, follow, may_load: true })
     }
 
     /// Adds an early refresh to `flights`, unless somebody loads the key already or the budget is spent.
@@ -239,15 +241,7 @@ where
         if self.admit_once(task).is_err() {
             return;
         }
-        let Joined::Lead(lead, _) = self.join(key) else { return };
-        let mut purpose = Purpose::Refresh;
-        if !self.may_refresh() {
-            // Who has joined in between finds what is there now. What this caller has found may be gone.
-            match self.fresh_in_memory(key).filter(|found| batch.wanted.accepts(found)) {
-                Some(found) => return lead.land(Ok(found)),
-                None => purpose = Purpose::Answer,
-            }
-        }
+        let Some(Turn { lead, purpose, .. }) = self.lead_refresh(key, batch.wanted) else { return };
         flights.push(Flight::new(self.clone(), lead, batch.options.clone(), batch.wanted, purpose));
     }
 

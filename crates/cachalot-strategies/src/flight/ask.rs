@@ -3,7 +3,9 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use cachalot_core::{Event, Freshness, Holder, Key, LeaseBackend, LeaseReply, Nonce, Record, Store, Token};
+use cachalot_core::{
+    Event, Freshness, Holder, Key, LeaseBackend, LeaseReply, Nonce, Record, Store, Token, mutant,
+};
 use cachalot_invalidation::Backoff;
 
 use super::{Flight, Purpose, Right, Wanted};
@@ -204,7 +206,8 @@ where
     /// Whether `found`, fresh, is what a refresh is about: a value that is near its expiry.
     pub(super) fn is_to_be_replaced(&self, found: &Found<V>) -> bool {
         let meta = &found.entry.meta;
-        self.purpose == Purpose::Refresh && meta.is_early(found.at) && meta.early_from() < meta.soft_expiry()
+        let is_refresh = self.purpose == Purpose::Refresh && !mutant!(RefreshesByWhatIsThere);
+        is_refresh && meta.is_early(found.at) && meta.early_from() < meta.soft_expiry()
     }
 
     /// Offers what was found to participants who would rather have it now than wait; each decides by its own

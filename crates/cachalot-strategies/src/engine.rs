@@ -141,9 +141,11 @@ where
     /// Whether the shared tier may still hold what an invalidation of this name was about, here or elsewhere.
     pub(crate) fn is_pending(&self, name: &Key) -> bool {
         let now = self.clock.coarse();
-        let own = self.deferred.contains(name) || self.unswept.contains(name, now);
-        own && !mutant!(TrustsWhatIsPending)
-            || self.pending.contains(name, now) && !mutant!(TrustsWhatOthersHavePending)
+        let is_own = self.deferred.contains(name) || self.unswept.contains(name, now);
+        if is_own && !mutant!(TrustsWhatIsPending) {
+            return true;
+        }
+        self.pending.contains(name, now) && !mutant!(TrustsWhatOthersHavePending)
     }
 
     /// Tells other processes that `subject` is no longer good.

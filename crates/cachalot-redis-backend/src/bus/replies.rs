@@ -85,19 +85,22 @@ mod tests {
         Value::Array(vec![entry("1-0", "m", "hello"), entry("2-0", "a", ""), entry("3-0", "x", "y")])
     }
 
-    fn seen(entries: &[Entry]) -> Vec<(&[u8], Option<&[u8]>, bool)> {
-        entries.iter().map(|entry| (&*entry.id, entry.message.as_deref(), entry.is_mark)).collect()
+    fn expected() -> Vec<Entry> {
+        let entry = |id: &str, message: Option<&'static str>, is_mark| Entry {
+            id: id.into(),
+            message: message.map(Bytes::from),
+            is_mark,
+        };
+        vec![entry("1-0", Some("hello"), false), entry("2-0", None, true), entry("3-0", None, false)]
     }
 
     #[test]
     fn both_protocols_are_read() {
-        let expected: [(&[u8], Option<&[u8]>, bool); 3] =
-            [(b"1-0", Some(b"hello"), false), (b"2-0", None, true), (b"3-0", None, false)];
         let resp2 = Value::Array(vec![Value::Array(vec![bulk("bus"), list()])]);
         let resp3 = Value::Map(vec![(bulk("bus"), list())]);
-        assert_eq!(seen(&read(resp2).unwrap()), expected);
-        assert_eq!(seen(&read(resp3).unwrap()), expected);
-        assert_eq!(seen(&entries(list()).unwrap()), expected);
+        assert_eq!(read(resp2).unwrap(), expected());
+        assert_eq!(read(resp3).unwrap(), expected());
+        assert_eq!(entries(list()).unwrap(), expected());
         assert_eq!(read(Value::Nil).unwrap(), []);
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, BoxFuture, Depth, Entropy, Error, ErrorKind, Expired, Held, Key, LeaseBackend,
-    LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, TagBackend, TagToken, Token,
+    Backend, BackendInfo, BoxFuture, Depth, Entropy, Error, ErrorKind, Expired, Held, Key, KeyPattern,
+    LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend,
+    TagToken, Token,
 };
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -151,6 +152,11 @@ impl Backend for Net {
         self.call_many("remove_many", keys.len(), work).await
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let (pattern, from) = (pattern.clone(), from.clone());
+        self.call("sweep", |server| Box::pin(async move { server.sweep(&pattern, &from).await })).await
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         let key = key.clone();
         self.call("expire", |server| Box::pin(async move { server.expire(&key, keep).await })).await
@@ -241,9 +247,13 @@ impl LeaseBackend for Net {
     }
 
     async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
-        let key = key.clone();
+        let (key, act) = (key.clone(), Act::current());
         let work = |server: Arc<dyn Backend>| -> Work<Held> {
-            Box::pin(async move { leases(&server).hold(&key, token, term).await })
+            Box::pin(async move {
+                let held = leases(&server).hold(&key, token, term).await;
+                act.has_held();
+                held
+            })
         };
         self.call("hold", work).await
     }

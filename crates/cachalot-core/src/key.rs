@@ -85,7 +85,7 @@ macro_rules! key_by_bytes {
     )*};
 }
 
-key_by_bytes!(str [u8]);
+key_by_bytes!(str[u8]);
 
 macro_rules! key_by_owned_bytes {
     ($($type:ty, $read:expr;)*) => {$(

@@ -50,6 +50,7 @@ pub struct Announcer {
     confirm: bool,
     leaving: Leaving,
     dropped: u64,
+    failures: u32,
 }
 
 /// Bounds of an [`Announcer`].
@@ -162,6 +163,7 @@ impl Announcer {
             confirm: false,
             leaving: Leaving::No,
             dropped: 0,
+            failures: 0,
         }
     }
 
@@ -238,11 +240,13 @@ impl Announcer {
     /// The message has been sent.
     pub fn sent(&mut self, now: Timestamp) {
         self.backoff.reset();
+        self.failures = 0;
         self.settle(now);
     }
 
     /// The message could not be sent, or may not have been.
     pub fn failed(&mut self, error: &Error, now: Timestamp) {
+        self.failures = self.failures.saturating_add(1);
         self.not_before = now + self.backoff.next(&self.entropy);
         if error.kind() == ErrorKind::Closed {
             self.settle(now);
@@ -295,6 +299,12 @@ impl Announcer {
     /// How many messages were given up: their numbers are missing for all others.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// How many attempts to send have failed since the last that succeeded: as long as it grows, others hear
+    /// nothing of this publisher.
+    pub fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// What is to be sent now.

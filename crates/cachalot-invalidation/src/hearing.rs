@@ -184,8 +184,15 @@ impl Hearing {
         self.publishers.len()
     }
 
-    /// What `event`, taken from the subscription at `now`, asks for.
+    /// What `event`, taken from the subscription at `now`, asks for. Looks who has been silent, too: one who
+    /// falls silent is noticed also while others talk.
     pub fn on_event(&mut self, event: BusEvent, now: Timestamp) -> Heard {
+        let heard = self.hear(event, now);
+        let gap = heard.gap.or(self.on_time(now).gap);
+        Heard { gap, ..heard }
+    }
+
+    fn hear(&mut self, event: BusEvent, now: Timestamp) -> Heard {
         match event {
             BusEvent::Confirmed => self.subscribed(now),
             BusEvent::Resumed => {
@@ -204,8 +211,8 @@ impl Hearing {
         }
     }
 
-    /// Looks who has been silent for too long. To be called at [`next_look`](Hearing::next_look), after what
-    /// the subscription holds has been read; more often does no harm.
+    /// Looks who has been silent for too long. To be called at [`next_look`](Hearing::next_look), if nothing
+    /// was heard until then; more often does no harm.
     pub fn on_time(&mut self, now: Timestamp) -> Heard {
         if self.look_at.is_none_or(|at| now < at) {
             return Heard::default();

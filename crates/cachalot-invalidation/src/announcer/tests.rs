@@ -186,11 +186,13 @@ fn a_failed_message_is_sent_again_under_its_number() {
         it.fail(ErrorKind::Unavailable);
         pauses.push(it.wait());
     }
+    assert_eq!(it.announcer.failures(), 10);
     assert!(pauses.iter().all(|pause| *pause >= MS && *pause <= LONGEST_PAUSE), "{pauses:?}");
     assert!(pauses[5..].iter().max() > pauses[..2].iter().max(), "{pauses:?}");
     assert_eq!(it.key(2), 2);
     it.wait();
     assert_eq!(it.send(), Some(invalidations(1, [key(1, false)])));
+    assert_eq!(it.announcer.failures(), 0);
     it.clock.advance(PAUSE);
     it.wait();
     let rest = it.send_all();

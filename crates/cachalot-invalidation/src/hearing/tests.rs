@@ -174,6 +174,18 @@ fn any_numbered_word_ends_a_silence() {
 }
 
 #[test]
+fn a_silence_is_noticed_while_others_talk() {
+    let mut it = Case::new();
+    assert_eq!((it.heartbeat(A, 0), it.heartbeat(B, 0)), (None, None));
+    let mut gaps = Vec::new();
+    for _ in 0..20 {
+        it.clock.advance(EVERY / 2);
+        gaps.extend(it.heartbeat(B, 0));
+    }
+    assert_eq!(gaps, [GapCause::Silent { publisher: A }]);
+}
+
+#[test]
 fn a_publisher_says_itself_how_often_it_is_heard_of() {
     let mut it = Case::new();
     let slow = Body::Heartbeat { last: 0, every: EVERY * 10, confirm: false };

@@ -147,7 +147,7 @@ impl<S: L1> World<S> {
     }
 
     pub(super) fn is_absent(&self, version: u64) -> bool {
-        self.habits.has_absences && version % 3 == 0
+        self.habits.has_absences && version.is_multiple_of(3)
     }
 
     fn end_read(&self, read: ReadId, key: usize, id: u64, sight: Sight) {

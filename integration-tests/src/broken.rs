@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot::Store;
 use cachalot_core::{
-    Backend, BackendInfo, Clock, Commit, Entry, Expired, Fence, Held, Hit, Key, LeaseBackend, LeaseReply,
-    Nonce, Put, PutReply, Record, Removed, Result, StoreStats, TagBackend, Token,
+    Backend, BackendInfo, Clock, Commit, Entry, Expired, Fence, Held, Hit, Key, KeyPattern, LeaseBackend,
+    LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, StoreCursor, StoreStats, SweepCursor, Swept,
+    TagBackend, Token,
 };
 use equivalent::Equivalent;
 
@@ -96,6 +97,13 @@ impl<B: Backend> Backend for Lapsed<B> {
 
     async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
         self.inner.remove_many(keys).await
+    }
+
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        match self.lapse {
+            Lapse::LosesRemovals => Ok(Swept { removed: 0, next: None }),
+            _ => self.inner.sweep(pattern, from).await,
+        }
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
@@ -200,6 +208,14 @@ impl<K, V, S: Store<K, V>> Store<K, V> for Unfenced<S> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         self.0.expire(key, keep)
+    }
+
+    fn invalidate_if(
+        &self,
+        from: StoreCursor,
+        test: impl FnMut(&K, &Entry<V>) -> bool,
+    ) -> Option<StoreCursor> {
+        self.0.invalidate_if(from, test)
     }
 
     fn void_all(&self) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Depth, Expired, Held, Key, LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record,
-    Removed, Result, TagBackend, TagToken, Token,
+    Backend, BackendInfo, Depth, Expired, Held, Key, KeyPattern, LeaseBackend, LeaseReply, Nonce, Put,
+    PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Token,
 };
 
 /// What happens between the steps of a [`Stepped`].
@@ -72,6 +72,10 @@ impl<B: Backend, P: Steps> Backend for Stepped<B, P> {
 
     async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
         step!(self, "before remove_many", "after remove_many", self.inner.remove_many(keys))
+    }
+
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        step!(self, "before sweep", "after sweep", self.inner.sweep(pattern, from))
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {

@@ -7,12 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::units::MIB;
 use cachalot_core::{
-    Backend, BackendInfo, Clock, Depth, Error, ErrorKind, Expired, Held, Key, LeaseBackend, LeaseReply,
-    Nonce, Put, PutReply, Record, Removed, Result, TagBackend, TagToken, Timestamp, Token,
+    Backend, BackendInfo, Clock, Depth, Error, ErrorKind, Expired, Held, Key, KeyPattern, LeaseBackend,
+    LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken,
+    Timestamp, Token,
 };
 
 use crate::write::Change;
-use crate::{Memory, Stats};
+use crate::{Cursor, Memory, Stats};
 
 mod record;
 use record::{Right, Stored};
@@ -126,6 +127,17 @@ impl MemoryBackend {
         })
     }
 
+    /// Some keys that match, and where to go on. Removed one by one afterwards, as a hold must stay.
+    fn matching(&self, pattern: &KeyPattern, from: Cursor) -> (Vec<Key>, Option<Cursor>) {
+        let mut keys = Vec::new();
+        let next = self.memory.see(from, SLOTS_PER_PART, |key, _| {
+            if pattern.matches(key.as_bytes()) {
+                keys.push(key.clone());
+            }
+        });
+        (keys, next)
+    }
+
     /// The payload, if it can be held at all.
     fn acceptable(&self, operation: &'static str, key: &Key, put: &Put) -> Result<()> {
         if weight(key, &put.payload) <= self.memory.capacity() {
@@ -133,6 +145,27 @@ impl MemoryBackend {
         }
         let detail = "the payload is larger than the whole memory";
         Err(Error::new(ErrorKind::Config, operation).detail(detail).key(key.as_bytes()))
+    }
+}
+
+/// How many slots one part of a sweep looks at.
+const SLOTS_PER_PART: usize = 1 << 10;
+
+/// A place in the memory as it travels: two numbers.
+fn write_cursor(cursor: Cursor) -> SweepCursor {
+    let (shard, hash) = cursor.parts();
+    SweepCursor::new([shard.to_be_bytes(), hash.to_be_bytes()].concat())
+}
+
+fn read_cursor(cursor: &SweepCursor) -> Result<Cursor> {
+    let foreign = || Error::new(ErrorKind::Config, "memory sweep").detail("a cursor of another backend");
+    match cursor.as_bytes() {
+        [] => Ok(Cursor::START),
+        bytes => {
+            let (shard, hash) = bytes.split_first_chunk().ok_or_else(foreign)?;
+            let hash: &[u8; 8] = hash.try_into().map_err(|_| foreign())?;
+            Ok(Cursor::from_parts(u64::from_be_bytes(*shard), u64::from_be_bytes(*hash)))
+        }
     }
 }
 
@@ -180,6 +213,12 @@ impl Backend for MemoryBackend {
 
     async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
         keys.iter().map(|key| Ok(self.drop_value(key))).collect()
+    }
+
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let (keys, next) = self.matching(pattern, read_cursor(from)?);
+        let removed = keys.iter().filter(|key| self.drop_value(key) != Removed::Nothing).count() as u64;
+        Ok(Swept { removed, next: next.map(write_cursor) })
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {

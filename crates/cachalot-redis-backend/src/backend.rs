@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Error, ErrorKind, Expired, Key, LeaseBackend, Nonce, Record, Removed, Result,
-    TagBackend,
+    Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed,
+    Result, SweepCursor, Swept, TagBackend,
 };
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::timeout;
@@ -22,6 +22,7 @@ use crate::name::name;
 use crate::record;
 use crate::reply::Reply;
 use crate::script::{self, Script};
+use crate::sweep::sweep;
 
 /// A Redis server as a shared tier. Made by [`Redis`](crate::Redis). Clones share its connections.
 #[derive(Clone)]
@@ -248,6 +249,13 @@ impl Backend for RedisBackend {
             outcome.map_err(|fault| self.error(fault, "redis remove", key))
         };
         outcomes.into_iter().zip(keys).map(with_key).collect()
+    }
+
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let part = sweep(&self.aside, &self.limits.key_prefix, pattern, from);
+        let error =
+            |fault: Fault| fault.into_error("redis sweep", &self.node).key(pattern.as_pattern().as_bytes());
+        self.aside.within_deadline(part).await.map_err(error)
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {

@@ -63,6 +63,28 @@ impl<K, O> Flights<K, O> {
         self.len() == 0
     }
 
+    /// Detaches all flights of keys that `test` is true of, as [`Flights::void`] does one. How many they were.
+    ///
+    /// `test` runs under a lock: it must be quick, and not use this table. A flight that is opened meanwhile may
+    /// be missed: whoever invalidates does so below first, and then a flight that comes later finds what is new.
+    pub fn void_if(&self, mut test: impl FnMut(&K) -> bool) -> usize {
+        let mut voided = 0;
+        for shard in &self.table.shards {
+            let mut meant = |flight: &mut Flight<K, O>| {
+                let goes = test(&flight.key);
+                if goes {
+                    // At once, since the next `test` may panic.
+                    lock(&flight.cell.state).void = true;
+                }
+                goes
+            };
+            // Dropped without the lock: keys are a user's.
+            let flights: Vec<_> = lock(shard).extract_if(&mut meant).collect();
+            voided += flights.len();
+        }
+        voided
+    }
+
     /// Detaches all flights, as [`Flights::void`] does one.
     pub fn void_all(&self) {
         for shard in &self.table.shards {

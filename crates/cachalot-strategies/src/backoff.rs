@@ -52,7 +52,7 @@ where
         wanted: Wanted,
     ) -> Option<Found<V>> {
         let serves = |found: &Found<V>| wanted.accepts(found) && will_do(options, found);
-        match self.store.get(key).map(Found::in_memory).filter(serves) {
+        match self.look(key).map(Found::in_memory).filter(serves) {
             Some(found) => Some(found),
             None => self.read_shared(key, wanted).await.filter(serves),
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Depth, Error, ErrorKind, Expired, Held, Key, LeaseBackend, LeaseReply, Nonce, Put,
-    PutReply, Record, Removed, Result, TagBackend, TagToken, Token,
+    Backend, BackendInfo, Depth, Error, ErrorKind, Expired, Held, Key, KeyPattern, LeaseBackend, LeaseReply,
+    Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Token,
 };
 use tokio::time::timeout;
 
@@ -29,9 +29,18 @@ impl Bounded {
         key: &Key,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        self.bytes_within(operation, key.as_bytes(), work).await
+    }
+
+    async fn bytes_within<T>(
+        &self,
+        operation: &'static str,
+        about: &[u8],
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         match timeout(self.limit, work).await {
             Ok(result) => result,
-            Err(_) => Err(self.late(operation, key)),
+            Err(_) => Err(self.late(operation, about)),
         }
     }
 
@@ -44,16 +53,16 @@ impl Bounded {
     ) -> Vec<Result<T>> {
         match timeout(self.limit, work).await {
             Ok(results) => results,
-            Err(_) => keys.iter().map(|key| Err(self.late(operation, key))).collect(),
+            Err(_) => keys.iter().map(|key| Err(self.late(operation, key.as_bytes()))).collect(),
         }
     }
 
     #[cold]
-    fn late(&self, operation: &'static str, key: &Key) -> Error {
+    fn late(&self, operation: &'static str, about: &[u8]) -> Error {
         let info = self.inner.info();
         let error = Error::new(ErrorKind::Timeout, format!("{} {operation}", info.name))
             .detail(format!("no answer within {:?}", self.limit))
-            .key(key.as_bytes());
+            .key(about);
         if info.node.is_empty() { error } else { error.node(info.node) }
     }
 
@@ -66,7 +75,7 @@ impl Bounded {
     ) -> Result<T> {
         match (timeout(self.limit, work).await, names.first()) {
             (Ok(result), _) => result,
-            (Err(_), Some(name)) => Err(self.late(operation, name)),
+            (Err(_), Some(name)) => Err(self.late(operation, name.as_bytes())),
             (Err(_), None) => Err(Error::new(ErrorKind::Timeout, operation)),
         }
     }
@@ -104,6 +113,11 @@ impl Backend for Bounded {
 
     async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
         self.all_within("remove_many", keys, self.inner.remove_many(keys)).await
+    }
+
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let about = pattern.as_pattern().as_bytes();
+        self.bytes_within("sweep", about, self.inner.sweep(pattern, from)).await
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {

@@ -10,7 +10,7 @@ use cachalot_core::{
     Backend, CacheKey, Clock, Codec, Entropy, EntryOptions, Error, ErrorKind, Key, Namespace, Observer,
     Result, Spawn, Store, Ttl,
 };
-use cachalot_invalidation::Deferred;
+use cachalot_invalidation::{Deferred, Seen};
 use cachalot_stampede::{ErrorBackoff, Failures, Flights, RefreshBudget, XFetch};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -404,6 +404,8 @@ where
             refresh,
             shared,
             deferred: Deferred::new(),
+            seen: Seen::new(),
+            epoch: Default::default(),
             options: self.options,
             times,
             batch: self.batch,

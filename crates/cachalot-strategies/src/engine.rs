@@ -9,7 +9,7 @@ use cachalot_core::{
     Clock, Commit, Entropy, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Key, LoadError, Meta,
     Observer, Result, Spawn, Store, Tier, Timestamp, mutant,
 };
-use cachalot_invalidation::Deferred;
+use cachalot_invalidation::{Deferred, Seen};
 use cachalot_stampede::{Failures, Flights, Joined, guard};
 use equivalent::Equivalent;
 use tokio::sync::{Notify, oneshot};
@@ -20,6 +20,8 @@ use crate::early::Refresh;
 use crate::flight::Outcome;
 use crate::shared::Shared;
 use crate::stats::{Counters, Stats};
+use crate::tags::Epoch;
+use crate::write::Missed;
 
 pub(crate) struct Engine<K, V, S> {
     pub(crate) name: Arc<str>,
@@ -31,7 +33,9 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) failures: Option<Failures<K, LoadError>>,
     pub(crate) refresh: Refresh,
     pub(crate) shared: Option<Shared<K, V>>,
-    pub(crate) deferred: Deferred<K>,
+    pub(crate) deferred: Deferred<Missed<K>>,
+    pub(crate) seen: Seen,
+    pub(crate) epoch: Epoch,
     pub(crate) options: EntryOptions,
     pub(crate) times: Times,
     pub(crate) batch: Bounds,
@@ -79,7 +83,7 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let hit = self.store.get(key)?;
+        let hit = self.look(key)?;
         (hit.freshness == Freshness::Fresh).then(|| Found::in_memory(hit))
     }
 

@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use cachalot_core::{
     BoxFuture, EntryOptions, Error, ErrorKind, Event, Fence, Key, LoadError, LoadOutcome, LoaderError, Store,
-    Token, Ttl, mutant,
+    Token, mutant,
 };
 use cachalot_stampede::{Failure, Lead, guard, loading};
 use tokio::time::sleep;
 
 use crate::cached::Found;
 use crate::engine::{Engine, OnDeserted, Times};
-use crate::load::Wishes;
+use crate::load::{Wished, Wishes};
 use crate::shared::Shared;
+use crate::tags::Captured;
 
 mod ask;
 pub(crate) use ask::{Asked, Considered, Patience, REFUSALS, Tried, until_free};
@@ -61,6 +62,8 @@ pub(crate) struct Flight<K, V, S> {
     pub(crate) lead: Lead<K, Outcome<V>>,
     /// Granted before the first read of any tier.
     pub(crate) fence: Fence,
+    /// The count of invalidations then.
+    pub(crate) began: u64,
     pub(crate) options: EntryOptions,
     pub(crate) wanted: Wanted,
     purpose: Purpose,
@@ -111,8 +114,10 @@ impl Right {
 /// What the loader gave for one key.
 pub(crate) struct Loaded<V> {
     pub(crate) result: std::result::Result<Option<V>, LoadError>,
-    /// The TTL it asked for.
-    pub(crate) ttl: Option<Ttl>,
+    /// What it asked for.
+    pub(crate) wishes: Wished,
+    /// What was read of its tags before.
+    pub(crate) captured: Captured,
     pub(crate) took: Duration,
 }
 
@@ -130,8 +135,8 @@ where
         wanted: Wanted,
         purpose: Purpose,
     ) -> Self {
-        let fence = engine.store.begin(lead.key());
-        Self { engine, lead, fence, options, wanted, purpose, current: None }
+        let (began, fence) = (engine.seen.count(), engine.store.begin(lead.key()));
+        Self { engine, lead, fence, began, options, wanted, purpose, current: None }
     }
 
     pub(crate) async fn run(self, loader: Loader<V>) {
@@ -208,6 +213,11 @@ where
         if let (Right::Nothing, Some(found)) = (&right, self.still_fresh()) {
             return self.lead.land(Ok(found));
         }
+        // Before the load: what it reads is then not older than what is read of its tags.
+        let captured = match (&right, &shared) {
+            (Right::Lease(_), Some((shared, _))) => engine.capture(shared, &self.options.tags).await,
+            _ => Captured::default(),
+        };
         let started = engine.clock.monotonic();
         let ran = self.run_loader(load, stale.is_some()).await;
         let took = engine.clock.monotonic().saturating_sub(started);
@@ -221,7 +231,7 @@ where
             }
             return;
         };
-        let loaded = Loaded { result: engine.loaded(result, took), ttl: wishes.ttl(), took };
+        let loaded = Loaded { result: engine.loaded(result, took), wishes: wishes.taken(), captured, took };
         self.settle(loaded, shared, right, stale).await;
     }
 

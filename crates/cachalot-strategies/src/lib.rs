@@ -78,4 +78,5 @@ mod flight;
 mod read;
 mod shared;
 mod spawn;
+mod tags;
 pub use spawn::TokioSpawn;

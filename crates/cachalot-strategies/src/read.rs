@@ -12,6 +12,7 @@ use cachalot_core::{
     EntryOptions, Error, ErrorKind, Event, Freshness, LoadError, LoadOutcome, LoaderError, Result, Store,
     Tier, mutant,
 };
+use cachalot_invalidation::Standing;
 use cachalot_stampede::{Failure, Follow, Landing, Lead, Reentrant};
 use equivalent::Equivalent;
 use tokio::time::timeout;
@@ -41,7 +42,7 @@ where
     /// What the shared tier has, by a plain read: if fresh, copied to memory under the fence.
     pub(crate) async fn read_shared(&self, key: &K, wanted: Wanted) -> Option<Found<V>> {
         let (shared, shared_key) = self.shared_key(key)?;
-        let fence = self.store.begin(key);
+        let (began, fence) = (self.seen.count(), self.store.begin(key));
         if self.deferred.contains(&shared_key) && !mutant!(TrustsWhatIsPending) {
             return None;
         }
@@ -52,7 +53,8 @@ where
                 return None;
             }
         };
-        let found = match self.consider(shared, &shared_key, &record, wanted) {
+        let record = self.vet(shared, &shared_key, record).await;
+        let found = match self.consider(shared, &shared_key, &record, began, wanted) {
             Considered::Usable(found) => found,
             Considered::Unfit(stale) => return stale,
             Considered::Newer => return None,
@@ -68,7 +70,7 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let hit = Cached::fresh(self.store.get(key)?)?;
+        let hit = Cached::fresh(self.look(key)?)?;
         self.emit_memory_hit();
         Some(hit)
     }
@@ -134,6 +136,10 @@ where
         let answer = match waited {
             Waited::Late(found) => self.serve_late(found),
             Waited::Landed(_, Ok(found)) if !wanted.accepts(&found) => return Weighed::Refused,
+            // Whoever led the flight asked before the removal; this caller may have come after it.
+            Waited::Landed(_, Ok(found)) if matches!(role, Role::Follower) && !self.still_stands(&found) => {
+                return Weighed::Refused;
+            }
             Waited::Landed(_, Ok(found)) if found.freshness == Freshness::Fresh => {
                 self.emit(&role.served_from(found.tier));
                 Cached::new(found)
@@ -150,6 +156,11 @@ where
             }
         };
         Weighed::Answer(Ok(answer))
+    }
+
+    /// Whether no tag of what was found has been removed since its flight began.
+    fn still_stands(&self, found: &Found<V>) -> bool {
+        self.seen.standing(&found.entry.stamp) == Standing::Good || mutant!(JoinsAcrossATag)
     }
 
     fn serve_late(&self, found: Found<V>) -> Option<Cached<V>> {
@@ -202,7 +213,7 @@ where
             }
             is_late.store(true, Ordering::Relaxed);
             // Asked again: what was there before may have been invalidated meanwhile.
-            let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
+            let in_memory = self.look(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
             if let Some(found) = in_memory.filter(|found| may_serve_late(options, found)) {
                 return Ok(Waited::Late(found));
             }
@@ -215,7 +226,7 @@ where
         match offer {
             // The hard timeout is over.
             Err(_) => true,
-            Ok(found) if !wanted.accepts(found) => false,
+            Ok(found) if !wanted.accepts(found) || !self.still_stands(found) => false,
             Ok(found) if found.freshness == Freshness::Fresh => self.is_still_fresh(found),
             Ok(found) => {
                 let found = found.clone().later(self.clock.now());
@@ -249,8 +260,9 @@ where
         role: Role,
         failed: Failed<V>,
     ) -> Answer<V> {
-        let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
-        let below = failed.stale.map(|found| found.later(self.clock.now()));
+        let in_memory = self.look(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
+        let below = failed.stale.filter(|found| self.still_stands(found));
+        let below = below.map(|found| found.later(self.clock.now()));
         let found = in_memory.or(below).filter(|found| will_do(options, found));
         self.give_up(found, role, failed.error)
     }

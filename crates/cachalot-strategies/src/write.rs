@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, Commit, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend, Meta,
-    Nonce, Put, PutReply, Result, Store, Tier, Token, mutant,
+    Backend, Commit, Depth, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend,
+    Nonce, Put, PutReply, Result, Store, Tag, Tags, Tier, Token, mutant,
 };
 use cachalot_invalidation::{Backoff, Item};
 use cachalot_stampede::{Joined, Lead};
 
 use crate::engine::Engine;
 use crate::shared::Shared;
+use crate::tags;
 
 /// What became of an invalidation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,13 @@ pub enum Removal {
     /// promise starts then. Meanwhile the key bypasses both tiers in this process; others may still read
     /// the old value.
     Deferred,
+}
+
+/// An invalidation that the shared tier has not taken.
+#[derive(Clone, Debug)]
+pub(crate) enum Missed<K> {
+    Key(K),
+    Tag(Tag),
 }
 
 /// What became of an insert. In each case the old value is gone from this process.
@@ -94,6 +102,7 @@ where
     /// Stores `value` in place of whatever is there.
     pub(crate) async fn insert(self: Arc<Self>, key: K, value: V, options: EntryOptions) -> Result<Inserted> {
         let _turn = self.turn(&key).await;
+        let began = self.seen.count();
         let now = self.clock.now();
         let Some(meta) = options.stamp(now, Duration::ZERO, &self.entropy) else {
             return Ok(match self.remove(key).await {
@@ -102,14 +111,25 @@ where
             });
         };
         let Some((shared, shared_key)) = self.shared_key(&key) else {
-            return Ok(self.insert_in_memory(key, value, self.in_memory(meta, now)));
+            let stamp = tags::stamp(began, &options.tags);
+            let entry = Entry { value: Some(value), meta: self.in_memory(meta, now), stamp };
+            return Ok(self.insert_in_memory(key, entry));
         };
         let Some(leases) = shared.backend.leases() else {
             return Err(Error::new(ErrorKind::Unsupported, "insert").detail("the shared tier has no leases"));
         };
+        let tagged = match self.tokens_for_insert(shared, &options.tags).await {
+            Ok(tagged) => tagged,
+            Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
+            Err(error) => {
+                self.defer(shared_key, key, &error);
+                return Ok(Inserted::Deferred);
+            }
+        };
         // Before anything is touched: a value that cannot be encoded changes nothing.
-        let put = self.put(shared, &shared_key, Some(&value), &meta)?;
-        let entry = Arc::new(Entry::new(Some(value), shared.in_memory(meta, now)));
+        let put = self.put(shared, &shared_key, Some(&value), &meta, &tagged)?;
+        let stamp = tags::stamp(began, &options.tags);
+        let entry = Arc::new(Entry { value: Some(value), meta: shared.in_memory(meta, now), stamp });
 
         self.forget(&key);
         let fence = self.store.begin(&key);
@@ -154,11 +174,10 @@ where
         }
     }
 
-    fn insert_in_memory(&self, key: K, value: V, meta: Meta) -> Inserted {
+    fn insert_in_memory(&self, key: K, entry: Entry<V>) -> Inserted {
         self.forget(&key);
         let fence = self.store.begin(&key);
-        let entry = Arc::new(Entry::new(Some(value), meta));
-        let kept = self.commit_write(fence, &key, entry);
+        let kept = self.commit_write(fence, &key, Arc::new(entry));
         self.inserted(kept)
     }
 
@@ -224,13 +243,14 @@ where
     /// that begins after the second sees the first, one that began before has lost its fence.
     pub(crate) fn defer(self: &Arc<Self>, shared_key: Key, key: K, error: &Error) {
         self.backend_failed(error);
-        self.emit(&Event::Deferred);
-        if mutant!(ForgetsTheDeferred) {
-            return self.forget(&key);
-        }
-        let start = self.deferred.defer(shared_key, key.clone());
+        self.keep_for_replay(shared_key, Missed::Key(key.clone()));
         self.forget(&key);
-        if start {
+    }
+
+    /// Keeps `missed` until a replay has brought it to the shared tier.
+    pub(crate) fn keep_for_replay(self: &Arc<Self>, name: Key, missed: Missed<K>) {
+        self.emit(&Event::Deferred);
+        if !mutant!(ForgetsTheDeferred) && self.deferred.defer(name, missed) {
             // Not refused by a shutdown: it belongs to the invalidation that runs.
             self.detach(self.tasks.begin(), self.clone().replay());
         }
@@ -252,22 +272,40 @@ where
     }
 
     /// Whether the shared tier has taken any of `items`.
-    async fn replay_some(&self, shared: &Shared<K, V>, items: &[Item<K>]) -> bool {
-        let keys: Vec<Key> = items.iter().map(|item| item.key.clone()).collect();
+    async fn replay_some(&self, shared: &Shared<K, V>, items: &[Item<Missed<K>>]) -> bool {
+        let (keys, tags): (Vec<_>, Vec<_>) =
+            items.iter().partition(|item| matches!(item.missed, Missed::Key(_)));
         let mut taken = false;
-        for (item, removed) in items.iter().zip(shared.backend.remove_many(&keys).await) {
-            match removed {
-                Ok(_) => {
-                    // Before it is settled: until then no reader stores.
-                    self.forget(&item.typed);
-                    self.deferred.settle(item);
-                    self.emit(&Event::Replayed);
-                    taken = true;
-                }
-                Err(error) => self.backend_failed(&error),
+        if !keys.is_empty() {
+            let names: Vec<Key> = keys.iter().map(|item| item.key.clone()).collect();
+            for (item, removed) in keys.iter().zip(shared.backend.remove_many(&names).await) {
+                taken |= self.settle(item, removed.map(drop));
             }
         }
+        for item in tags {
+            let rotated = match &item.missed {
+                Missed::Tag(tag) => self.rotate(shared, &Tags::one(tag.clone()), Depth::Remove).await,
+                Missed::Key(_) => Ok(()),
+            };
+            taken |= self.settle(item, rotated);
+        }
         taken
+    }
+
+    /// Whether the shared tier has taken `item`.
+    fn settle(&self, item: &Item<Missed<K>>, outcome: Result<()>) -> bool {
+        if let Err(error) = outcome {
+            self.backend_failed(&error);
+            return false;
+        }
+        // Before it is settled: until then no reader stores.
+        match &item.missed {
+            Missed::Key(key) => self.forget(key),
+            Missed::Tag(tag) => self.forget_tags(&Tags::one(tag.clone()), Depth::Remove),
+        }
+        self.deferred.settle(item);
+        self.emit(&Event::Replayed);
+        true
     }
 }
 

@@ -139,6 +139,17 @@ macro_rules! __for_each_backend_case {
             expire_never_prolongs_a_life
             expire_for_no_time_drops_the_value
             expire_poisons_a_hold_until_its_deadline
+            a_sweep_of_nothing_ends
+            a_sweep_removes_what_matches_and_nothing_else
+            a_sweep_counts_what_it_removes
+            a_sweep_does_not_reach_into_a_neighbouring_namespace
+            a_sweep_revokes_leases
+            a_sweep_poisons_holds_until_their_deadline
+            a_sweep_goes_over_many_keys_in_parts
+            a_part_of_a_sweep_may_be_done_again
+            a_sweep_finds_few_among_many
+            a_sweep_matches_any_bytes
+            what_is_put_after_a_sweep_stays
             a_hold_drops_the_value
             a_hold_revokes_a_readers_lease
             a_hold_keeps_readers_from_getting_a_lease

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, BoxFuture, Depth, Entropy, Error, ErrorKind, Expired, Held, Key, LeaseBackend,
-    LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, TagBackend, TagToken, Token,
+    Backend, BackendInfo, BoxFuture, Depth, Entropy, Error, ErrorKind, Expired, Held, Key, KeyPattern,
+    LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend,
+    TagToken, Token,
 };
 
 mod call;
@@ -346,6 +347,11 @@ impl Backend for Faulty {
     async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
         let call = Call::RemoveMany(keys.to_vec());
         self.pass_many(call, |inner, keys| inner.remove_many(keys)).await
+    }
+
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let call = Call::Sweep(pattern.clone(), from.clone());
+        self.pass(call, self.inner.sweep(pattern, from)).await
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {

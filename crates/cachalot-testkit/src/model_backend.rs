@@ -7,8 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, BackendInfo, Clock, Depth, Expired, Held, Holder, Key, LeaseBackend, LeaseReply, Nonce, Put,
-    PutReply, Record, Removed, Result, TagBackend, TagToken, Timestamp, Token,
+    Backend, BackendInfo, Clock, Depth, Expired, Held, Holder, Key, KeyPattern, LeaseBackend, LeaseReply,
+    Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Timestamp,
+    Token,
 };
 
 /// A [`Backend`] with leases, without bound, in one map under one lock. A clone is the same backend, as two
@@ -81,6 +82,19 @@ impl ModelBackend {
         (marks, now)
     }
 
+    /// Some keys, in the order of their bytes, that come after the one given, and where to go on.
+    pub(crate) fn part_of_a_sweep(&self, after: &[u8]) -> (Vec<Key>, Option<SweepCursor>) {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        // No key is meant that has no namespace, so none is lost where an empty one would come first.
+        let mut keys: Vec<Key> = slots.keys().filter(|key| key.as_bytes() > after).cloned().collect();
+        keys.sort_unstable_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
+        let more = keys.len() > KEYS_PER_PART;
+        keys.truncate(KEYS_PER_PART);
+        let last = keys.last().filter(|_| more);
+        let next = last.map(|last| SweepCursor::new(last.as_bytes().to_vec()));
+        (keys, next)
+    }
+
     /// Runs one atomic step on the slot of `key`, as a server runs a script.
     pub(crate) fn step<R>(&self, key: &Key, step: impl FnOnce(&mut Option<Slot>, Timestamp) -> R) -> R {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,6 +108,9 @@ impl ModelBackend {
         result
     }
 }
+
+/// How many keys one part of a sweep looks at. Few, so that sweeps of tests have several parts.
+const KEYS_PER_PART: usize = 8;
 
 impl Slot {
     /// A right without a value, which ends with its deadline.
@@ -191,6 +208,15 @@ impl Backend for ModelBackend {
             removed.push(self.remove(key).await);
         }
         removed
+    }
+
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let (part, next) = self.part_of_a_sweep(from.as_bytes());
+        let mut removed = 0;
+        for key in part.iter().filter(|key| pattern.matches(key.as_bytes())) {
+            removed += u64::from(self.remove(key).await? != Removed::Nothing);
+        }
+        Ok(Swept { removed, next })
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, BoxFuture, Depth, Entropy, Error, ErrorKind, Expired, Held, Key, LeaseBackend,
-    LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, TagBackend, TagToken, Token,
+    Backend, BackendInfo, BoxFuture, Depth, Entropy, Error, ErrorKind, Expired, Held, Key, KeyPattern,
+    LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend,
+    TagToken, Token,
 };
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -149,6 +150,11 @@ impl Backend for Net {
             Box::pin(async move { server.remove_many(&many).await })
         };
         self.call_many("remove_many", keys.len(), work).await
+    }
+
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let (pattern, from) = (pattern.clone(), from.clone());
+        self.call("sweep", |server| Box::pin(async move { server.sweep(&pattern, &from).await })).await
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {

@@ -71,6 +71,20 @@ mutants! {
     RefreshesByWhatIsThere,
     /// The tokens of each process are the same ones in the same order, as if they were counters.
     CountsTokens,
+    /// Who asked after a tag was removed is served by a load that began before.
+    JoinsAcrossATag,
+    /// What the shared tier has is taken without asking what its tags stand at there.
+    TrustsTagsUnread,
+    /// A tag without a token counts as one that nobody removed.
+    TakesNoTokenForGood,
+    /// The tokens of tags that a loader decides are taken as they stand after the load.
+    IgnoresTheEpoch,
+    /// After a load, the epoch is read before the tokens, not after.
+    ReadsTheEpochFirst,
+    /// A tag's removal changes the tag's token before the epoch.
+    RotatesTheEpochLast,
+    /// A tag's removal ends at the shared tier: memory goes on serving.
+    RemovesTagsBelowOnly,
 }
 
 thread_local! {

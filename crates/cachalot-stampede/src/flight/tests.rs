@@ -107,6 +107,41 @@ fn void_all_detaches_every_flight() {
 }
 
 #[tokio::test]
+async fn void_if_detaches_the_flights_of_the_keys_it_is_true_of_and_no_other() {
+    let flights = Flights::<u32, u32>::new();
+    let (leads, shares): (Vec<_>, Vec<_>) = (0..100)
+        .map(|key| match flights.join(&key) {
+            Joined::Lead(lead, share) => (lead, share),
+            Joined::Follow(_) => panic!("a fresh key"),
+        })
+        .unzip();
+    assert_eq!(flights.void_if(|key| key % 3 == 0), 34);
+    assert_eq!(flights.void_if(|key| key % 3 == 0), 0, "they are detached already");
+    assert_eq!(flights.len(), 66);
+    for lead in &leads {
+        assert_eq!(lead.is_void(), lead.key() % 3 == 0, "{}", lead.key());
+        assert_eq!(matches!(flights.join(lead.key()), Joined::Lead(..)), lead.is_void());
+    }
+    for (lead, share) in leads.into_iter().zip(shares) {
+        let key = *lead.key();
+        lead.land(key);
+        assert_eq!(share.wait().await, Ok(Landing::Final(key)), "also who was detached gets what it lands");
+    }
+    assert!(flights.is_empty());
+}
+
+#[test]
+fn a_test_that_panics_leaves_the_table_in_order() {
+    let flights = Flights::<u32, u32>::new();
+    let leads: Vec<_> = (0..100).map(|key| flights.join(&key)).collect();
+    let voiding = || flights.void_if(|key| if *key == 50 { panic!("on purpose") } else { true });
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(voiding)).is_err());
+    assert!(matches!(flights.join(&50), Joined::Follow(_)));
+    let in_table = leads.iter().filter(|joined| matches!(joined, Joined::Lead(lead, _) if !lead.is_void()));
+    assert_eq!(in_table.count(), flights.len(), "who is out of the table knows it");
+}
+
+#[tokio::test]
 async fn an_interim_goes_only_to_those_who_want_it() {
     let flights = Loads::new();
     let (leader, patient) = lead(&flights, "k");

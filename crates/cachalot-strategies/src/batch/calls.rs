@@ -17,6 +17,7 @@ use super::load::{Answers, LoadMany, ManyFuture, Unanswered};
 use super::pipeline::pipelined;
 use crate::engine::OnDeserted;
 use crate::flight::{Failed, Loaded, Right};
+use crate::tags::Captured;
 
 /// What came of running a loader. `None`: it was dropped because nobody waits any more.
 type Ran<K, V> = Option<Result<Result<Answers<K, V>, LoaderError>, Failure>>;
@@ -37,6 +38,11 @@ where
         let handle = LoadMany::new(ready.iter().map(|ready| ready.flight.lead.key().clone()).collect());
         let wishes = handle.wishes();
         let load = self.load.clone();
+        let stores_below = ready.iter().any(|ready| matches!(ready.right, Right::Lease(_)));
+        let captured = match &engine.shared {
+            Some(shared) if stores_below => engine.capture(shared, &self.options.tags).await,
+            _ => Captured::default(),
+        };
         let started = engine.clock.monotonic();
         // The closure is called inside: its panic is the load's.
         let ran = self.run_loader(Box::pin(async move { load(handle).await }), &ready).await;
@@ -52,7 +58,7 @@ where
             let right = if keeps_leases { Right::Nothing } else { right };
             let key = flight.lead.key();
             let result = answer_for(&mut answers, key);
-            let loaded = Loaded { result, ttl: wishes.ttl(key), took };
+            let loaded = Loaded { result, wishes: wishes.taken(key), captured: captured.clone(), took };
             let shared = engine.shared_key(key);
             let settle = Box::pin(flight.settle(loaded, shared, right, stale));
             async move {

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cachalot_core::{EntryOptions, Event, Key, LeaseBackend, Nonce, Record, Result, Store, Token, mutant};
+use cachalot_core::{EntryOptions, Event, Key, LeaseBackend, Nonce, Result, Store, Token, mutant};
 use cachalot_stampede::{Failure, guard};
 use tokio::sync::Semaphore;
 
@@ -22,6 +22,7 @@ use crate::early::Turn;
 use crate::engine::{Engine, Task};
 use crate::flight::{Asked, Flight, Patience, REFUSALS, Right, Tried, Wanted, until_free};
 use crate::shared::Shared;
+use crate::tags::Vetted;
 
 /// One call that loads many keys.
 pub(super) struct Batch<K, V, S> {
@@ -111,7 +112,8 @@ where
             return open;
         }
         let keys: Vec<Key> = asked.iter().map(|(_, key)| key.clone()).collect();
-        let mut records = shared.backend.get_many(&keys).await.into_iter();
+        let records = shared.backend.get_many(&keys).await;
+        let mut records = self.engine.vet_many(shared, &keys, records).await.into_iter();
         for (flight, key) in asked {
             let next = match records.next() {
                 Some(Ok(record)) => self.guarded(|| self.judge(shared, flight, key, record)),
@@ -134,10 +136,10 @@ where
         shared: &Shared<K, V>,
         flight: Flight<K, V, S>,
         key: Key,
-        record: Option<Record>,
+        record: Option<Vetted>,
     ) -> Next<K, V, S> {
         let mut stale = None;
-        let nonce = record.as_ref().map(|record| record.nonce);
+        let nonce = record.as_ref().map(|vetted| vetted.record.nonce);
         let refuse = match record.map(|record| flight.first_answer(shared, &key, &record, &mut stale)) {
             Some(Ok(Asked::Found(found))) => return self.found(shared, flight, key, nonce, found),
             Some(Ok(answer)) => return self.next(flight, answer, stale),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{
-    EntryOptions, Event, Fence, Freshness, Key, LoadError, LoaderError, Record, Result, Store, Tier, mutant,
+    EntryOptions, Event, Fence, Freshness, Key, LoadError, LoaderError, Result, Store, Tier, mutant,
 };
 use cachalot_stampede::Joined;
 
@@ -20,6 +20,7 @@ use crate::engine::{Engine, Task};
 use crate::flight::{Considered, Failed, Flight, Purpose, Wanted};
 use crate::read::{Answer, Role, Seat, gave_nothing};
 use crate::shared::Shared;
+use crate::tags::Vetted;
 
 /// Where a caller stands with one key before anything is awaited.
 enum Taken<V> {
@@ -57,6 +58,7 @@ where
 
     async fn copy_many(&self, keys: &[&K]) -> Vec<Option<Found<V>>> {
         let Some(shared) = &self.shared else { return vec![None; keys.len()] };
+        let began = self.seen.count();
         // Every fence before the one read.
         let mut asked: Vec<Option<(Fence, Key)>> = Vec::with_capacity(keys.len());
         for key in keys {
@@ -68,10 +70,11 @@ where
         if shared_keys.is_empty() {
             return vec![None; keys.len()];
         }
-        let mut records = shared.backend.get_many(&shared_keys).await.into_iter();
+        let records = shared.backend.get_many(&shared_keys).await;
+        let mut records = self.vet_many(shared, &shared_keys, records).await.into_iter();
         let copy = |(asked, key): (Option<(Fence, Key)>, &&K)| {
             let (fence, shared_key) = asked?;
-            let found = self.usable(shared, &shared_key, records.next()?)?;
+            let found = self.usable(shared, &shared_key, records.next()?, began)?;
             let fence = if mutant!(FencesCopiesLate) { self.store.begin(key) } else { fence };
             self.fill_memory(fence, (*key).clone(), &found);
             Some(found)
@@ -196,7 +199,7 @@ where
         flights: &mut Vec<Flight<K, V, S>>,
         task: &mut Option<Task>,
     ) -> Taken<V> {
-        let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| batch.wanted.accepts(found));
+        let in_memory = self.look(key).map(Found::in_memory).filter(|found| batch.wanted.accepts(found));
         if let Some(found) = in_memory.as_ref().filter(|found| found.freshness == Freshness::Fresh) {
             self.emit_memory_hit();
             if !found.is_negative() && self.is_due(key, &found.entry.meta, found.at) {
@@ -261,7 +264,13 @@ where
         options.soft_timeout(left)
     }
 
-    fn usable(&self, shared: &Shared<K, V>, key: &Key, record: Result<Option<Record>>) -> Option<Found<V>> {
+    fn usable(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        record: Result<Option<Vetted>>,
+        began: u64,
+    ) -> Option<Found<V>> {
         let record = match record {
             Ok(record) => record?,
             Err(error) => {
@@ -269,7 +278,7 @@ where
                 return None;
             }
         };
-        match self.consider(shared, key, &record, Wanted::Value) {
+        match self.consider(shared, key, &record, began, Wanted::Value) {
             Considered::Usable(found) => Some(found),
             Considered::Newer | Considered::Unfit(_) => None,
         }

@@ -13,6 +13,7 @@ use crate::cached::Found;
 use crate::engine::Engine;
 use crate::read::may_revalidate;
 use crate::shared::{Judged, Shared};
+use crate::tags::Vetted;
 
 /// What the shared tier answered.
 pub(crate) enum Asked<V> {
@@ -64,10 +65,13 @@ where
     ) -> Asked<V> {
         let refuse = match shared.backend.get(key).await {
             Ok(None) => None,
-            Ok(Some(record)) => match self.first_answer(shared, key, &record, stale) {
-                Ok(answer) => return answer,
-                Err(nonce) => Some(nonce),
-            },
+            Ok(Some(record)) => {
+                let record = self.engine.vet(shared, key, record).await;
+                match self.first_answer(shared, key, &record, stale) {
+                    Ok(answer) => return answer,
+                    Err(nonce) => Some(nonce),
+                }
+            }
             Err(error) => {
                 self.engine.backend_failed(&error);
                 return Asked::MayLoad(Right::Memory { ghost: None });
@@ -128,20 +132,22 @@ where
         stale: &mut Option<Found<V>>,
     ) -> Tried<V> {
         match leases.get_or_lease(key, token, self.engine.times.lease_term, refuse).await {
-            Ok(LeaseReply::Hit(record)) => match self.answer(shared, key, &record, stale) {
-                Ok(answer) => Tried::Answered(answer),
-                Err(nonce) => Tried::Refused(nonce),
-            },
+            Ok(LeaseReply::Hit(record)) => {
+                let record = self.engine.vet(shared, key, record).await;
+                match self.answer(shared, key, &record, stale) {
+                    Ok(answer) => Tried::Answered(answer),
+                    Err(nonce) => Tried::Refused(nonce),
+                }
+            }
             Ok(LeaseReply::Lease { stale: candidate }) => {
                 // Replaced, not kept: what was there before may have been removed in between.
-                *stale = candidate.and_then(|record| self.stale(shared, key, &record));
+                *stale = self.stale(shared, key, candidate).await;
                 self.offer(stale.as_ref());
                 Tried::Answered(Asked::MayLoad(Right::Lease(token)))
             }
             Ok(LeaseReply::Busy { remaining, holder, stale: candidate }) => {
                 *stale = None;
-                let found = candidate.and_then(|record| self.stale(shared, key, &record));
-                match found {
+                match self.stale(shared, key, candidate).await {
                     Some(found) if may_revalidate(&self.options, &found) => {
                         Tried::Answered(Asked::Stale(found))
                     }
@@ -164,27 +170,27 @@ where
         &self,
         shared: &Shared<K, V>,
         key: &Key,
-        record: &Record,
+        vetted: &Vetted,
         stale: &mut Option<Found<V>>,
     ) -> std::result::Result<Asked<V>, Nonce> {
-        match self.answer(shared, key, record, stale)? {
+        match self.answer(shared, key, vetted, stale)? {
             Asked::Found(found) if self.is_to_be_replaced(&found) => {
                 self.offer(Some(&found));
-                Err(record.nonce)
+                Err(vetted.record.nonce)
             }
             answer => Ok(answer),
         }
     }
 
-    /// What `record` answers; its nonce, if it is to be refused.
+    /// What a record answers; its nonce, if it is to be refused.
     fn answer(
         &self,
         shared: &Shared<K, V>,
         key: &Key,
-        record: &Record,
+        vetted: &Vetted,
         stale: &mut Option<Found<V>>,
     ) -> std::result::Result<Asked<V>, Nonce> {
-        match self.engine.consider(shared, key, record, self.wanted) {
+        match self.engine.consider(shared, key, vetted, self.began, self.wanted) {
             Considered::Usable(found) => Ok(Asked::Found(found)),
             Considered::Newer => {
                 *stale = None;
@@ -192,7 +198,7 @@ where
             }
             Considered::Unfit(candidate) => {
                 *stale = candidate;
-                Err(record.nonce)
+                Err(vetted.record.nonce)
             }
         }
     }
@@ -213,8 +219,9 @@ where
     }
 
     /// What `record` is worth as a stale candidate. One that cannot be read was counted when it was refused.
-    fn stale(&self, shared: &Shared<K, V>, key: &Key, record: &Record) -> Option<Found<V>> {
-        match shared.judge(key, record, self.engine.clock.now()) {
+    async fn stale(&self, shared: &Shared<K, V>, key: &Key, record: Option<Record>) -> Option<Found<V>> {
+        let vetted = self.engine.vet(shared, key, record?).await;
+        match shared.judge(key, &vetted, self.began, self.engine.clock.now()) {
             Judged::Fresh(found) | Judged::Stale(found) => {
                 Some(found).filter(|found| self.wanted.accepts(found))
             }
@@ -229,15 +236,16 @@ where
     V: Send + Sync + 'static,
     S: Store<K, V>,
 {
-    /// Judges `record` for a reader who wants `wanted`.
+    /// Judges a record for a reader who wants `wanted` and has `began` at this count of invalidations.
     pub(crate) fn consider(
         &self,
         shared: &Shared<K, V>,
         key: &Key,
-        record: &Record,
+        vetted: &Vetted,
+        began: u64,
         wanted: Wanted,
     ) -> Considered<V> {
-        match shared.judge(key, record, self.clock.now()) {
+        match shared.judge(key, vetted, began, self.clock.now()) {
             Judged::Fresh(found) if wanted.accepts(&found) => Considered::Usable(found),
             Judged::Stale(found) if wanted.accepts(&found) => Considered::Unfit(Some(found)),
             Judged::Fresh(_) | Judged::Stale(_) => Considered::Unfit(None),

@@ -103,7 +103,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let Stand::New = this.stand else { return this.poll_below(cx) };
-        match this.engine.store.get(this.key) {
+        match this.engine.look(this.key) {
             Some(hit) if Cached::is_plain(&hit) => {
                 this.engine.emit_memory_hit();
                 Poll::Ready(A::of(Cached::fresh(hit)))
@@ -146,7 +146,7 @@ where
         loop {
             let answer = match &mut self.stand {
                 Stand::New | Stand::Asking => {
-                    let in_memory = self.engine.store.get(self.key).map(Found::in_memory);
+                    let in_memory = self.engine.look(self.key).map(Found::in_memory);
                     self.ask(in_memory)
                 }
                 Stand::Waiting(follow, role) => {

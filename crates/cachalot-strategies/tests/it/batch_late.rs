@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Entropy, Expired, Key, LeaseBackend, Nonce, Record, Removed, Result, TagBackend,
+    Backend, BackendInfo, Entropy, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
+    SweepCursor, Swept, TagBackend,
 };
 use cachalot_testkit::Gate;
 
@@ -59,6 +60,10 @@ impl<B: Backend> Backend for Late<B> {
 
     async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
         self.inner.remove_many(keys).await
+    }
+
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        self.inner.sweep(pattern, from).await
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {

@@ -16,6 +16,7 @@ mod shared_tier;
 mod soft_and_hard;
 mod stale;
 mod steps;
+mod tags;
 mod timelines;
 mod world;
 mod writes;

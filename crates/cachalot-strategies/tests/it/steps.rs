@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, ErrorKind, Expired, Key, LeaseBackend, Nonce, Record, Removed, Result, TagBackend,
-    Tier,
+    Backend, BackendInfo, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
+    SweepCursor, Swept, TagBackend, Tier,
 };
 use cachalot_memory_backend::MemoryBackend;
 use cachalot_strategies::{Inserted, Removal};
@@ -109,6 +109,10 @@ impl Backend for NoLeases {
 
     async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
         self.0.remove_many(keys).await
+    }
+
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        self.0.sweep(pattern, from).await
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {

@@ -6,6 +6,7 @@ mod leases;
 mod life;
 mod reading;
 mod robustness;
+mod sweeping;
 mod tags;
 pub use holds::*;
 pub use invalidation::*;
@@ -13,6 +14,7 @@ pub use leases::*;
 pub use life::*;
 pub use reading::*;
 pub use robustness::*;
+pub use sweeping::*;
 pub use tags::*;
 
 /// The sentences about tags.

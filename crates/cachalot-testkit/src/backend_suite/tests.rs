@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Expired, Key, LeaseBackend, ManualClock, Nonce, Record, Removed, Result, TagBackend,
+    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, ManualClock, Nonce, Record, Removed,
+    Result, SweepCursor, Swept, TagBackend,
 };
 
 use super::*;
@@ -32,6 +33,7 @@ fn every_sentence_is_in_the_list() {
         include_str!("cases/leases.rs"),
         include_str!("cases/life.rs"),
         include_str!("cases/invalidation.rs"),
+        include_str!("cases/sweeping.rs"),
         include_str!("cases/holds.rs"),
         include_str!("cases/tags.rs"),
         include_str!("cases/robustness.rs"),
@@ -77,6 +79,10 @@ impl Backend for ReadOnly {
 
     async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
         self.0.remove_many(keys).await
+    }
+
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        self.0.sweep(pattern, from).await
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use cachalot_core::{Backend, Depth, Key, Nonce, Put, TagToken, Token};
+use cachalot_core::{Backend, Depth, Key, KeyPattern, Nonce, Put, SweepCursor, TagToken, Token};
 
 /// An operation of [`Backend`] or [`LeaseBackend`](cachalot_core::LeaseBackend).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,8 @@ pub enum Operation {
     Remove,
     /// [`Backend::remove_many`](cachalot_core::Backend::remove_many).
     RemoveMany,
+    /// [`Backend::sweep`](cachalot_core::Backend::sweep).
+    Sweep,
     /// [`Backend::expire`](cachalot_core::Backend::expire).
     Expire,
     /// [`Backend::touch`](cachalot_core::Backend::touch).
@@ -45,6 +47,7 @@ impl fmt::Display for Operation {
             Self::GetMany => "get_many",
             Self::Remove => "remove",
             Self::RemoveMany => "remove_many",
+            Self::Sweep => "sweep",
             Self::Expire => "expire",
             Self::Touch => "touch",
             Self::GetOrLease => "get_or_lease",
@@ -65,6 +68,7 @@ pub(super) enum Call {
     GetMany(Vec<Key>),
     Remove(Key),
     RemoveMany(Vec<Key>),
+    Sweep(KeyPattern, SweepCursor),
     Expire(Key, Duration),
     Touch(Key, Nonce, Duration),
     GetOrLease(Key, Token, Duration, Option<Nonce>),
@@ -84,6 +88,7 @@ impl Call {
             Self::GetMany(..) => Operation::GetMany,
             Self::Remove(..) => Operation::Remove,
             Self::RemoveMany(..) => Operation::RemoveMany,
+            Self::Sweep(..) => Operation::Sweep,
             Self::Expire(..) => Operation::Expire,
             Self::Touch(..) => Operation::Touch,
             Self::GetOrLease(..) => Operation::GetOrLease,
@@ -99,6 +104,7 @@ impl Call {
 
     pub(super) fn keys(&self) -> &[Key] {
         match self {
+            Self::Sweep(..) => &[],
             Self::GetMany(keys)
             | Self::RemoveMany(keys)
             | Self::TagTokens(keys)
@@ -123,6 +129,7 @@ impl Call {
             Self::GetMany(keys) => drop(backend.get_many(&keys).await),
             Self::Remove(key) => drop(backend.remove(&key).await),
             Self::RemoveMany(keys) => drop(backend.remove_many(&keys).await),
+            Self::Sweep(pattern, from) => drop(backend.sweep(&pattern, &from).await),
             Self::Expire(key, keep) => drop(backend.expire(&key, keep).await),
             Self::Touch(key, nonce, ttl) => drop(backend.touch(&key, nonce, ttl).await),
             Self::TagTokens(..) | Self::PinTags(..) | Self::RotateTags(..) => self.run_tagging(backend).await,

@@ -1,16 +1,22 @@
 //! The cached shop: the part to copy.
 //!
-//! One cache per kind of page, each read with a query as its loader; and one update, which writes to the
-//! database and then removes the pages that it made wrong.
+//! One cache per kind of page, each read with a query as its loader, which also says by a tag what the page
+//! belongs to; and updates, which write to the database and then remove the pages that they made wrong: one by
+//! its key, or all that have a tag.
 
 use std::hash::Hash;
+use std::sync::Arc;
 
 use cachalot::units::{hours, minutes, seconds};
-use cachalot::{Cache, CacheKey, Cached, LoadError, Memory, RedisBackend, Stats, Ttl, Unfinished};
+use cachalot::{
+    Cache, CacheKey, Cached, LoadError, Memory, Redis, RedisBackend, RedisBus, Stats, Ttl, Unfinished,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::shop::{CategoryId, Database, Listing, Price, ProductId, ProductPage, UserId, UserPage};
+use crate::shop::{
+    CategoryId, CategoryPrices, Database, Listing, Price, ProductId, ProductPage, UserId, UserPage,
+};
 
 /// The shop's pages, cached. A cheap clone: all clones share the caches.
 #[derive(Clone, Debug)]
@@ -21,17 +27,35 @@ pub struct Catalog {
     users: Cache<UserId, UserPage>,
 }
 
+/// What several processes have in common: pages, and a bus on which they tell each other what is no longer true.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    pages: RedisBackend,
+    bus: Arc<RedisBus>,
+}
+
+impl Shared {
+    /// Both in the Redis at `url`.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn connect(url: &str) -> cachalot::Result<Self> {
+        let bus = Redis::builder(url).bus().pub_sub()?;
+        Ok(Self { pages: Redis::connect(url).await?, bus: Arc::new(bus) })
+    }
+}
+
 impl Catalog {
-    /// Opens the caches: in memory, and in the Redis behind it if there is one.
+    /// Opens the caches: in memory, and in what is shared behind it if there is something. Within a runtime.
     ///
     /// # Errors
     /// When a setting contradicts another.
-    pub fn new(database: Database, redis: Option<RedisBackend>) -> cachalot::Result<Self> {
+    pub fn new(database: Database, shared: Option<Shared>) -> cachalot::Result<Self> {
         Ok(Self {
             database,
-            products: open("products", 20_000, Ttl::minutes(5), redis.as_ref())?,
-            listings: open("listings", 1_000, Ttl::minutes(5), redis.as_ref())?,
-            users: open("users", 10_000, Ttl::hours(1), redis.as_ref())?,
+            products: open("products", 20_000, Ttl::minutes(5), shared.as_ref())?,
+            listings: open("listings", 1_000, Ttl::minutes(5), shared.as_ref())?,
+            users: open("users", 10_000, Ttl::hours(1), shared.as_ref())?,
         })
     }
 
@@ -49,7 +73,13 @@ impl Catalog {
         self.products
             .get_or_load_opt(&id, |load| {
                 let database = self.database.clone();
-                async move { Ok(database.product(*load.key()).await?) }
+                async move {
+                    let page = database.product(*load.key()).await?;
+                    if let Some(page) = &page {
+                        load.tag(category(page.category)); // Nobody knows it before the row is read.
+                    }
+                    Ok(page)
+                }
             })
             .await
     }
@@ -103,6 +133,31 @@ impl Catalog {
         Ok(Some(price))
     }
 
+    /// Makes all products of a category dearer: in the database, then by removing their tag, which is one step
+    /// however many of them are cached. When this returns, no read of this process shows an old price any more;
+    /// another process shows none from when it hears of it. `None` if the category has no products.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    ///
+    /// # Dropping the future
+    /// The update goes on, as that of [`reprice`](Self::reprice).
+    pub async fn reprice_category(
+        &self,
+        id: CategoryId,
+        by_cents: u32,
+    ) -> anyhow::Result<Option<CategoryPrices>> {
+        let catalog = self.clone();
+        tokio::spawn(async move {
+            let changed = catalog.database.reprice_category(id, by_cents).await?;
+            if changed.is_some() {
+                tokio::try_join!(catalog.products.remove_tag(category(id)), catalog.listings.remove(&id))?;
+            }
+            Ok(changed)
+        })
+        .await?
+    }
+
     /// Waits for what runs in the background: loads, and removals that Redis has not taken yet.
     ///
     /// # Errors
@@ -124,12 +179,17 @@ impl Catalog {
     }
 }
 
+/// The tag of the products of a category.
+fn category(id: CategoryId) -> String {
+    format!("category:{id}")
+}
+
 /// What the three caches have in common.
 fn open<K, V>(
     name: &str,
     pages_in_memory: u64,
     ttl: Ttl,
-    redis: Option<&RedisBackend>,
+    shared: Option<&Shared>,
 ) -> cachalot::Result<Cache<K, V>>
 where
     K: CacheKey + Hash + Eq + Clone + Send + Sync + 'static,
@@ -141,10 +201,9 @@ where
         .negative_ttl(Ttl::seconds(10)) // Crawlers ask for what is gone, again and again.
         .stale_while_revalidate(minutes(1))
         .stale_if_error(hours(1));
-    match redis {
-        // A removal by another process reaches Redis at once, but not yet the memory of this one: so short
-        // a copy bounds how long this one may show what the other has changed.
-        Some(redis) => cache.backend(redis.clone()).memory_ttl(seconds(1)).build(),
+    match shared {
+        // Without a bus, `memory_ttl` would bound how long this process may show what another has changed.
+        Some(shared) => cache.backend(shared.pages.clone()).bus(shared.bus.clone()).build(),
         None => cache.build(),
     }
 }

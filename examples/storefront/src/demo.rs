@@ -17,6 +17,7 @@ use crate::nodes::Node;
 use crate::pages::Stats;
 use crate::redis::Redis;
 use crate::report::{Measured, Report, curl_lines};
+use crate::repricing;
 use crate::shop::seed::{self, Size};
 
 /// How a run ended, if not by an error.
@@ -96,7 +97,12 @@ async fn measure(args: &DemoArgs, size: Size, fleet: &mut Fleet, cache: &CacheCh
     let crowd_queries = fleet.stats().await?.database.reads - during_load.database.reads;
 
     let new_price = load::new_price(&clients).await?;
-    Ok(Measured { load, during_load, crowd, crowd_queries, new_price })
+    let category = repricing::change_category(&clients).await?;
+    let cut = match &fleet.redis {
+        Some(redis) if *cache != CacheChoice::Off => Some(repricing::cut(&clients, redis).await?),
+        _ => None,
+    };
+    Ok(Measured { load, during_load, crowd, crowd_queries, new_price, category, cut })
 }
 
 /// The processes of a run.

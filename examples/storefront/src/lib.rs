@@ -6,7 +6,7 @@
 //! - [`shop`]: the database, its generator and its queries; no cache in sight.
 //! - [`catalog`]: users, products and listings, cached.
 //! - [`pages`], [`service`]: the catalog, or the bare database for comparison, over HTTP.
-//! - [`zipf`], [`client`], [`load`]: the callers.
+//! - [`zipf`], [`client`], [`load`], [`repricing`]: the callers.
 //! - [`nodes`], [`redis`]: the processes of a run, started and stopped.
 //! - [`demo`], [`report`], [`args`]: the run as a whole, and what it tells.
 
@@ -18,6 +18,7 @@ pub mod service;
 
 pub mod client;
 pub mod load;
+pub mod repricing;
 pub mod zipf;
 
 pub mod nodes;

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use cachalot::Redis;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
 use crate::args::{CacheChoice, NodeArgs};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Shared};
 use crate::client::Client;
 use crate::pages::{Pages, Stats};
 use crate::service;
@@ -109,8 +108,8 @@ async fn open(args: &NodeArgs) -> Result<Pages> {
         CacheChoice::Off => Pages::Direct(database),
         CacheChoice::Memory => Pages::Cached(Catalog::new(database, None)?),
         CacheChoice::Redis(url) => {
-            let redis = Redis::connect(url).await?;
-            Pages::Cached(Catalog::new(database, Some(redis))?)
+            let shared = Shared::connect(url).await?;
+            Pages::Cached(Catalog::new(database, Some(shared))?)
         }
     })
 }

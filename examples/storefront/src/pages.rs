@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::catalog::Catalog;
 use crate::shop::database::QueryCount;
-use crate::shop::{CategoryId, Database, Listing, Price, ProductId, ProductPage, UserId, UserPage};
+use crate::shop::{
+    CategoryId, CategoryPrices, Database, Listing, Price, ProductId, ProductPage, UserId, UserPage,
+};
 
 /// The shop, with or without a cache. A cheap clone.
 #[derive(Clone, Debug)]
@@ -61,7 +63,7 @@ pub struct Stats {
     pub cache: CacheCount,
 }
 
-/// How pages were served.
+/// How pages were served, and what came in between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheCount {
     /// From the memory of the process.
@@ -74,10 +76,14 @@ pub struct CacheCount {
     pub joined: u64,
     /// By a load of their own.
     pub loaded: u64,
+    /// Not reads: invalidations heard from other processes.
+    pub heard: u64,
+    /// Not reads: times that one may have been missed, the first moments of a process included.
+    pub gaps: u64,
 }
 
 impl CacheCount {
-    /// All of them.
+    /// All reads.
     #[must_use]
     pub fn reads(&self) -> u64 {
         self.memory + self.redis + self.stale + self.joined + self.loaded
@@ -92,6 +98,8 @@ impl From<cachalot::Stats> for CacheCount {
             stale: stats.stale_served,
             joined: stats.coalesced,
             loaded: stats.loads + stats.load_failures,
+            heard: stats.heard,
+            gaps: stats.gaps,
         }
     }
 }
@@ -111,6 +119,8 @@ impl AddAssign for CacheCount {
         self.stale += other.stale;
         self.joined += other.joined;
         self.loaded += other.loaded;
+        self.heard += other.heard;
+        self.gaps += other.gaps;
     }
 }
 
@@ -156,6 +166,21 @@ impl Pages {
         match self {
             Self::Direct(database) => Ok(database.reprice(id, price_cents).await?),
             Self::Cached(catalog) => catalog.reprice(id, price_cents).await,
+        }
+    }
+
+    /// Makes all products of a category dearer; `None` if it has none.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn reprice_category(
+        &self,
+        id: CategoryId,
+        by_cents: u32,
+    ) -> anyhow::Result<Option<CategoryPrices>> {
+        match self {
+            Self::Direct(database) => Ok(database.reprice_category(id, by_cents).await?),
+            Self::Cached(catalog) => catalog.reprice_category(id, by_cents).await,
         }
     }
 

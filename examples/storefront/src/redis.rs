@@ -42,6 +42,16 @@ impl Redis {
         format!("redis://{}", self.address)
     }
 
+    /// Cuts the connection of every subscriber, as a failing network does. How many there were.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn cut_subscribers(&self) -> Result<u64> {
+        let answer = ask(self.address, "CLIENT KILL TYPE pubsub").await?;
+        let count = answer.lines().find_map(|line| line.strip_prefix(':')?.parse().ok());
+        count.with_context(|| format!("redis-server answers {answer:?}"))
+    }
+
     /// Ends the server and waits for its end. There is nothing to save.
     ///
     /// # Errors
@@ -77,7 +87,7 @@ impl Redis {
     /// Waits for the first answer; false when the server ended instead.
     async fn up(&mut self) -> bool {
         while matches!(self.server.try_wait(), Ok(None)) {
-            if let (Ok(info), Some(pid)) = (server_info(self.address).await, self.server.id())
+            if let (Ok(info), Some(pid)) = (ask(self.address, INFO).await, self.server.id())
                 && info.contains(&format!("process_id:{pid}\r\n"))
             {
                 return true;
@@ -87,6 +97,9 @@ impl Redis {
         false
     }
 }
+
+/// What the server says of itself; names its process, so that we know ours.
+const INFO: &str = "INFO server";
 
 /// Below the range from which systems take the ports of outgoing connections: there a client that reconnects to a
 /// dead server may end up connected to itself.
@@ -100,13 +113,13 @@ async fn free_address() -> Result<SocketAddr> {
     bail!("no free port")
 }
 
-/// What the server at `address` says of itself; names its process, so that we know ours.
-async fn server_info(address: SocketAddr) -> io::Result<String> {
+/// What the server answers to a command on a connection of its own.
+async fn ask(address: SocketAddr, command: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"INFO server\r\nQUIT\r\n").await?;
-    let mut info = String::new();
-    stream.read_to_string(&mut info).await?;
-    Ok(info)
+    stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 fn explain(error: io::Error) -> anyhow::Error {

@@ -9,6 +9,7 @@ use indicatif::HumanCount;
 use crate::args::CacheChoice;
 use crate::load::{self, Crowd, NewPrice, Outcome};
 use crate::pages::{CacheCount, Stats};
+use crate::repricing::{CategoryChange, Cut, OldPrices};
 use crate::shop::seed::Size;
 
 /// One side of the comparison.
@@ -24,6 +25,10 @@ pub struct Measured {
     pub crowd_queries: u64,
     /// When a changed price was seen.
     pub new_price: NewPrice,
+    /// What was seen of a category's change of prices.
+    pub category: CategoryChange,
+    /// What became of a change of price when the bus was cut; `None` without a bus.
+    pub cut: Option<Cut>,
 }
 
 /// Both sides; displays as a table.
@@ -46,7 +51,9 @@ impl fmt::Display for Report {
         self.load(f)?;
         self.tiers(f)?;
         self.crowd(f)?;
-        self.new_price(f)
+        self.new_price(f)?;
+        self.category(f)?;
+        self.cut(f)
     }
 }
 
@@ -105,16 +112,40 @@ impl Report {
         if self.redis {
             let elsewhere = |side: &Measured| side.new_price.elsewhere.map_or(NONE.into(), time);
             row(f, "  by the other process, after", "", elsewhere, self)?;
-            writeln!(f, "\n{OTHER_PROCESS}")?;
         }
         Ok(())
     }
+
+    fn category(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "all prices of a category change; with cache, one tag is removed")?;
+        row(f, "  products in it", "", |side| count(side.category.products), self)?;
+        row(f, "  its pages read meanwhile", "", |side| count(side.category.reads), self)?;
+        // Anything else has failed the run.
+        row(f, "  old prices where it was changed", "", |_| count(0_u64), self)?;
+        if self.redis {
+            let old = |side: &Measured| side.category.elsewhere.map_or(NONE.into(), |old| count(old.count));
+            row(f, "  old prices by the other process", "", old, self)?;
+            row(f, "    the last of them, after", "", |side| last(side.category.elsewhere), self)?;
+        }
+        Ok(())
+    }
+
+    fn cut(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(with) = &self.with.cut else { return Ok(()) };
+        let cell = |of: fn(&Cut) -> String| move |side: &Measured| side.cut.as_ref().map_or(NONE.into(), of);
+        writeln!(f, "{} connections of the bus are cut, a price changes", with.connections)?;
+        row(f, "  noticed by both processes, after", "", cell(|cut| time(cut.noticed)), self)?;
+        row(f, "  old prices by the other process", "", cell(|cut| count(cut.old_prices.count)), self)?;
+        row(f, "    the last of them, after", "", cell(|cut| last(Some(cut.old_prices))), self)?;
+        writeln!(f, "\n{THE_BUS}")
+    }
 }
 
-/// What a reader must know about the last row.
-const OTHER_PROCESS: &str = "\
-Note: an update invalidates the page in Redis and in the memory of the process that took it. The other
-process keeps its copy until its short memory lifetime (1 s) ends: meanwhile it may show the old price.";
+/// What a reader must know about the last rows.
+const THE_BUS: &str = "\
+Note: an update invalidates in Redis, then in the memory of the process that took it, then tells the other
+process on a bus (Redis Pub/Sub), which may show the old price until it hears of it. A process that has lost
+the bus notices, trusts nothing it has in memory, and asks Redis for each page once.";
 
 const NONE: &str = "-";
 
@@ -158,6 +189,10 @@ fn latency(side: &Measured, quantile: f64) -> Duration {
 
 fn saved(side: &Measured) -> u64 {
     side.load.reads.saturating_sub(side.during_load.database.reads)
+}
+
+fn last(old: Option<OldPrices>) -> String {
+    old.and_then(|old| old.last).map_or(NONE.into(), time)
 }
 
 fn count(n: impl Into<u64>) -> String {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::pages::{Page, Pages, Stats};
-use crate::shop::{CategoryId, Price, ProductId, UserId};
+use crate::shop::{CategoryId, CategoryPrices, Price, ProductId, UserId};
 
 /// Tells where a page came from: `memory`, `redis`, `loaded` or `database`.
 pub const PAGE_FROM: HeaderName = HeaderName::from_static("x-page-from");
@@ -32,6 +32,7 @@ pub async fn serve(
         .route("/products/{id}", get(product))
         .route("/products/{id}/price", put(reprice))
         .route("/categories/{id}", get(listing))
+        .route("/categories/{id}/prices", put(reprice_category))
         .route("/users/{id}", get(user))
         .route("/stats", get(stats))
         .with_state(Arc::new(pages));
@@ -69,6 +70,21 @@ async fn reprice(
 ) -> Result<Json<Price>, Failure> {
     let price = pages.reprice(id, new.price_cents).await?;
     price.map(Json).ok_or(Failure::Unknown)
+}
+
+/// The body of `PUT /categories/{id}/prices`.
+#[derive(Deserialize)]
+struct Dearer {
+    by_cents: u32,
+}
+
+async fn reprice_category(
+    State(pages): Shop,
+    Path(id): Path<CategoryId>,
+    Json(dearer): Json<Dearer>,
+) -> Result<Json<CategoryPrices>, Failure> {
+    let changed = pages.reprice_category(id, dearer.by_cents).await?;
+    changed.map(Json).ok_or(Failure::Unknown)
 }
 
 async fn stats(State(pages): Shop) -> Json<Stats> {

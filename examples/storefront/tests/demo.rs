@@ -76,6 +76,9 @@ fn a_second_run_uses_the_database_of_the_first() {
         assert_eq!(row(report, "database queries saved")[0], "0.0 %");
         assert!(row(report, "served from memory")[1].ends_with('%'));
         assert_eq!(row(report, "database queries  "), ["1,000", "1"]);
+        assert_ne!(row(report, "products in it")[1], "0");
+        assert_eq!(row(report, "old prices where it was changed"), ["0", "0"]);
+        assert!(!report.contains("the bus"), "{report}");
     }
     assert!(!directory.path().join("shop.db.partial").exists());
 }
@@ -89,6 +92,9 @@ fn two_processes_share_a_redis_and_all_are_gone_at_the_end() {
     assert!(report.contains("two processes that share a Redis"), "{report}");
     assert!(row(&report, "served from Redis")[1].ends_with('%'));
     assert_eq!(row(&report, "database queries  "), ["1,000", "1"]);
+    assert_eq!(row(&report, "old prices where it was changed"), ["0", "0"]);
+    assert!(report.contains("6 connections of the bus are cut"), "{report}");
+    assert!(row(&report, "noticed by both processes, after")[1].ends_with('s'), "{report}");
     assert!(!started.iter().any(|process| runs(process)));
 }
 

@@ -6,14 +6,15 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde_json::json;
-use storefront::catalog::Catalog;
+use storefront::catalog::{Catalog, Shared};
 use storefront::client::Client;
 use storefront::load;
 use storefront::pages::{Pages, Stats};
+use storefront::repricing;
 use storefront::service;
 use storefront::shop::database::QueryCount;
 use storefront::shop::seed::{self, Size};
-use storefront::shop::{Database, Listing, Price, ProductPage, UserPage};
+use storefront::shop::{CategoryPrices, Database, Listing, Price, ProductPage, UserPage};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -90,6 +91,24 @@ async fn an_updated_price_is_what_the_next_reads_show(pages: fn(Database) -> Pag
     }
 }
 
+async fn a_dearer_category_is_what_the_next_reads_show(pages: fn(Database) -> Pages) {
+    let shop = shop(pages).await;
+    for _ in 0..2 {
+        // All warm, with the old prices.
+        let listing = shop.listing(3).await;
+        for line in &listing.bestsellers {
+            assert_eq!(shop.product(line.id.0).await.price_cents, line.price_cents);
+        }
+        let elsewhere = shop.listing(4).await.bestsellers[0].clone();
+        let answer = shop.client.put("/categories/3/prices", &json!({ "by_cents": 25 })).await.unwrap();
+        assert!(answer.json::<CategoryPrices>().unwrap().products >= listing.bestsellers.len() as u64);
+        for line in listing.bestsellers {
+            assert_eq!(shop.product(line.id.0).await.price_cents, line.price_cents + 25);
+        }
+        assert_eq!(shop.product(elsewhere.id.0).await.price_cents, elsewhere.price_cents);
+    }
+}
+
 async fn unknown_ids_are_404(pages: fn(Database) -> Pages) {
     let shop = shop(pages).await;
     for path in ["/products/401", "/products/0", "/categories/9", "/users/4000000000", "/nothing"] {
@@ -98,6 +117,8 @@ async fn unknown_ids_are_404(pages: fn(Database) -> Pages) {
         }
     }
     let answer = shop.client.put("/products/401/price", &json!({ "price_cents": 1 })).await.unwrap();
+    assert_eq!(answer.status.as_u16(), 404);
+    let answer = shop.client.put("/categories/9/prices", &json!({ "by_cents": 1 })).await.unwrap();
     assert_eq!(answer.status.as_u16(), 404);
 }
 
@@ -124,6 +145,7 @@ macro_rules! with_and_without_cache {
 with_and_without_cache! {
     pages_are_what_the_database_holds
     an_updated_price_is_what_the_next_reads_show
+    a_dearer_category_is_what_the_next_reads_show
     unknown_ids_are_404
     requests_that_are_none_are_refused
 }
@@ -178,6 +200,28 @@ async fn an_update_leaves_the_pages_of_other_products_and_categories_cached() {
 }
 
 #[tokio::test]
+async fn a_dearer_category_leaves_the_pages_of_others_cached() {
+    let shop = shop(cached).await;
+    let (ours, other) = (shop.listing(3).await, shop.listing(4).await);
+    let page = |listing: &Listing| format!("/products/{}", listing.bestsellers[0].id);
+    for listing in [&ours, &other] {
+        shop.client.get(&page(listing)).await.unwrap();
+    }
+    shop.client.put("/categories/3/prices", &json!({ "by_cents": 25 })).await.unwrap();
+    assert_eq!(shop.page_from(&page(&ours)).await, "loaded");
+    assert_eq!(shop.page_from("/categories/3").await, "loaded");
+    assert_eq!(shop.page_from(&page(&other)).await, "memory");
+    assert_eq!(shop.page_from("/categories/4").await, "memory");
+}
+
+#[tokio::test]
+async fn callers_who_watch_a_category_become_dearer_see_no_old_price_after_it() {
+    let shop = shop(cached).await;
+    let seen = repricing::change_category(&[Arc::new(shop.client)]).await.unwrap();
+    assert!(seen.reads > 0 && seen.elsewhere.is_none());
+}
+
+#[tokio::test]
 async fn a_crowd_before_a_cold_page_is_one_query() {
     let shop = shop(cached).await;
     let nodes = [Arc::new(shop.client)];
@@ -198,8 +242,12 @@ async fn an_id_known_to_be_unknown_is_not_asked_for_again() {
 async fn two_services(database: &Database, redis: &storefront::redis::Redis) -> [Arc<Client>; 2] {
     let mut clients = Vec::new();
     for _ in 0..2 {
-        let backend = cachalot::Redis::connect(redis.url()).await.unwrap();
-        let catalog = Catalog::new(database.clone(), Some(backend)).unwrap();
+        let shared = Shared::connect(&redis.url()).await.unwrap();
+        let catalog = Catalog::new(database.clone(), Some(shared)).unwrap();
+        // What is loaded before a cache has subscribed is not trusted by its memory.
+        while catalog.stats().iter().any(|cache| cache.gaps == 0) {
+            tokio::task::yield_now().await;
+        }
         clients.push(Arc::new(serve(Pages::Cached(catalog)).await));
     }
     clients.try_into().unwrap()
@@ -235,6 +283,30 @@ async fn an_update_by_one_service_is_what_the_other_reads_from_redis() {
     assert_eq!(page.price_cents, 4_321);
     let page: ProductPage = one.get("/products/1").await.unwrap().json().unwrap();
     assert_eq!(page.price_cents, 4_321);
+    redis.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_one_service_makes_dearer_the_other_forgets_as_soon_as_it_hears_of_it() {
+    let (_directory, database) = database();
+    let redis = storefront::redis::Redis::start().await.unwrap();
+    let nodes = two_services(&database, &redis).await;
+    let seen = repricing::change_category(&nodes).await.unwrap();
+    assert!(seen.elsewhere.is_some());
+    let stats: Stats = nodes[1].get("/stats").await.unwrap().json().unwrap();
+    assert!(stats.cache.heard > 0, "{stats:?}");
+    redis.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn services_whose_bus_is_cut_notice_it_and_keep_no_old_price() {
+    let (_directory, database) = database();
+    let redis = storefront::redis::Redis::start().await.unwrap();
+    let nodes = two_services(&database, &redis).await;
+    for round in 0..3 {
+        let cut = repricing::cut(&nodes, &redis).await.unwrap();
+        assert_eq!(cut.connections, 6, "one for each cache of each service, in round {round}");
+    }
     redis.stop().await.unwrap();
 }
 

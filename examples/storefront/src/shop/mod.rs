@@ -6,4 +6,6 @@ pub mod queries;
 pub mod seed;
 
 pub use database::{Database, DatabaseError};
-pub use model::{Bestseller, CategoryId, Listing, Price, ProductId, ProductPage, UserId, UserPage};
+pub use model::{
+    Bestseller, CategoryId, CategoryPrices, Listing, Price, ProductId, ProductPage, UserId, UserPage,
+};

@@ -102,6 +102,15 @@ pub struct UserPage {
     pub last_ordered_at: Option<i64>,
 }
 
+/// What a change of the prices of a category answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CategoryPrices {
+    /// The category.
+    pub category: CategoryId,
+    /// How many products it has, all of them with a new price.
+    pub products: u64,
+}
+
 /// What a change of price answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Price {

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    Bestseller, CategoryId, Database, DatabaseError, Listing, Price, ProductId, ProductPage, UserId, UserPage,
+    Bestseller, CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage,
+    UserId, UserPage,
 };
 
 const PRODUCT: &str = "
@@ -46,6 +47,8 @@ const USER: &str = "
      GROUP BY u.id";
 
 const REPRICE: &str = "UPDATE products SET price_cents = ?2 WHERE id = ?1 RETURNING category_id";
+
+const REPRICE_CATEGORY: &str = "UPDATE products SET price_cents = price_cents + ?2 WHERE category_id = ?1";
 
 impl Database {
     /// A product with its sales: joins every order that contains it. `None` if there is no such product.
@@ -96,6 +99,23 @@ impl Database {
                 .query_row(params![product.0, price_cents], |row| row.get(0).map(CategoryId))
                 .optional()?;
             Ok(category.map(|category| Price { product, category, price_cents }))
+        })
+        .await
+    }
+
+    /// Makes all products of a category dearer. Committed when this returns; `None` if it has none.
+    ///
+    /// # Errors
+    /// When SQLite does not answer, or stays locked by another process for 5 s.
+    pub async fn reprice_category(
+        &self,
+        category: CategoryId,
+        by_cents: u32,
+    ) -> Result<Option<CategoryPrices>, DatabaseError> {
+        self.write(move |connection| {
+            let mut statement = connection.prepare_cached(REPRICE_CATEGORY)?;
+            let products = statement.execute(params![category.0, by_cents])? as u64;
+            Ok((products > 0).then_some(CategoryPrices { category, products }))
         })
         .await
     }
@@ -258,6 +278,20 @@ mod tests {
         shop.database.write(add).await.unwrap();
         let listing = shop.database.listing(CategoryId(9)).await.unwrap().unwrap();
         assert_eq!((listing.name.as_str(), listing.bestsellers.len()), ("Nothing", 0));
+    }
+
+    #[tokio::test]
+    async fn a_category_becomes_dearer_as_a_whole_and_no_other() {
+        let shop = shop();
+        let changed = shop.database.reprice_category(CategoryId(3), 25).await.unwrap().unwrap();
+        let within = |row: &&ProductRow| row.category == CategoryId(3);
+        assert_eq!(changed.products, shop.products.iter().filter(within).count() as u64);
+        for row in shop.products.iter().step_by(7) {
+            let added = if row.category == CategoryId(3) { 25 } else { 0 };
+            let page = shop.database.product(row.id).await.unwrap().unwrap();
+            assert_eq!(page.price_cents, row.price_cents + added, "product {}", row.id);
+        }
+        assert_eq!(shop.database.reprice_category(CategoryId(99), 25).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -24,7 +24,8 @@
 //! ```
 //!
 //! This crate only joins others: [`cachalot-memory-backend`](Memory) is the in-process tier,
-//! `cachalot-redis-backend` the shared one, `cachalot-strategies` the engine, `cachalot-core` their contracts.
+//! `cachalot-redis-backend` the shared one and the bus between processes, `cachalot-invalidation` what they say on
+//! it, `cachalot-strategies` the engine, `cachalot-core` their contracts.
 //!
 //! # Features
 //!
@@ -33,7 +34,7 @@
 //! |---|---|---|
 //! | `memory` | yes | The bounded in-process map alone: no async runtime, no serde. |
 //! | `cache` | yes | `Cache`: single-flight loads over memory, ready for a shared tier. Pulls in tokio and serde. |
-//! | `redis` |  | Redis as the shared tier. Pulls in redis. Needs Rust 1.88. |
+//! | `redis` |  | Redis as the shared tier, and as the bus between processes. Pulls in redis. Needs Rust 1.88. |
 //! | `json` |  | Values as JSON. Pulls in serde_json. |
 //! | `postcard` |  | Values as postcard, needs a declared schema. Pulls in postcard. |
 //! | `bincode` |  | Values as bincode 2, needs a declared schema. Pulls in bincode, unmaintained upstream. |
@@ -90,7 +91,9 @@ pub use cache::{Cache, CacheBuilder};
 
 #[cfg(feature = "redis")]
 #[doc(inline)]
-pub use cachalot_redis_backend::{Redis, RedisBackend, RedisBuilder};
+pub use cachalot_redis_backend::{
+    Redis, RedisBackend, RedisBuilder, RedisBus, RedisBusBuilder, RedisStreamBus,
+};
 
 /// The README's example, compiled.
 #[cfg(all(doctest, feature = "redis"))]

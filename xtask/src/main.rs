@@ -32,6 +32,8 @@ cargo xtask <command>
                              the memory engine beside its peers: times, bytes, bounds, expiry
   bench stampede [--rounds N]
                              a crowd at a missing key, a failing source, callers in a hurry, and hits
+  bench invalidation [--rounds N] [--only TEXT]
+                             removing by tag and by pattern, how soon other processes know, hits with tags
   bench hit-ratio [--only TEXT]
                              hit ratios on generated workloads and the traces under CACHALOT_TRACES
   tidy [--fix]               the project's own rules: layers, effects, feature table, small builds, files

@@ -1,0 +1,116 @@
+//! What tags cost who reads: in memory, and in the shared tier.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use benches::{CAPACITY, HOT_KEYS, Keys, runtime};
+use cachalot_core::Tier;
+use cachalot_memory_backend::Memory;
+use cachalot_strategies::Cache;
+use cachalot_testkit::RedisServer;
+use tokio::runtime::Runtime;
+
+use crate::fixture::{Entries, Named, VALUE, Value, built, fill, tags, without_memory};
+use crate::proxy::Proxy;
+use crate::report::{Figure, Report};
+use crate::{Scale, rounds};
+
+const IN_MEMORY: &str = "L1 hit";
+const BELOW: &str = "L2 hit";
+const PLAIN: &str = "no tags";
+const TAGGED: [(&str, usize); 3] = [(PLAIN, 0), ("one tag", 1), ("four tags", 4)];
+/// As one tag, after that many others were removed.
+const OTHERS: usize = 1_000;
+
+const NS: Figure = Figure::new("time", "ns");
+const US: Figure = Figure::new("time", "us");
+const TRIPS: Figure = Figure::new("round trips", "counted");
+const RATIO: Figure = Figure::new("time / no tags", "ratio");
+
+/// How long one measurement in memory takes at least, and after how many the clock is read.
+const MEASUREMENT: Duration = Duration::from_millis(50);
+const BATCH: u32 = 1000;
+/// How many hits below a round times.
+const HITS: u32 = 500;
+
+pub(crate) fn play(scale: &Scale, report: &mut Report) {
+    let runtime = runtime();
+    in_memory(scale, report, &runtime);
+    below(scale, report, &runtime);
+}
+
+type Numbered = Cache<u64, Value, Entries<u64>>;
+
+fn in_memory(scale: &Scale, report: &mut Report, runtime: &Runtime) {
+    let open = |tags, removed| runtime.block_on(full(tags, removed));
+    let mut contenders: Vec<(&str, Numbered)> =
+        TAGGED.iter().map(|(name, tags)| (*name, open(*tags, 0))).collect();
+    contenders.push(("one tag, 1,000 others removed", open(1, OTHERS)));
+    rounds(scale.rounds, IN_MEMORY, &mut contenders, |(name, cache)| {
+        let ns = runtime.block_on(hits(cache));
+        report.add(IN_MEMORY, name, NS, ns);
+    });
+    report.compare(IN_MEMORY, NS.metric, PLAIN, RATIO.at_most(1.3));
+}
+
+/// Memory alone, with every hot key.
+async fn full(tags: usize, removed: usize) -> Numbered {
+    let cache: Numbered = built(Cache::builder("bench").memory(Memory::entries(CAPACITY as u64)));
+    for key in 0..HOT_KEYS {
+        let names: Vec<_> = (0..tags).map(|at| format!("tag {at} of {}", key % 100)).collect();
+        let tagged = cache.with(|options| options.tags(self::tags(names)));
+        assert!(tagged.insert(key, VALUE).await.is_ok());
+    }
+    for at in 0..removed {
+        assert!(cache.remove_tag(format!("other {at}")).await.is_ok());
+    }
+    cache
+}
+
+/// Nanoseconds each.
+async fn hits(cache: &Numbered) -> f64 {
+    let (mut keys, mut batches, mut loads) = (Keys::seeded(1), 0, 0_u32);
+    let begin = Instant::now();
+    while begin.elapsed() < MEASUREMENT {
+        for _ in 0..BATCH {
+            let found = cache.get_or_load(&keys.draw(), |_| async { Ok(VALUE) }).await;
+            loads += u32::from(black_box(found).is_ok_and(|found| found.tier() == Tier::Loader));
+        }
+        batches += 1;
+    }
+    let each = begin.elapsed().as_secs_f64() * 1e9 / f64::from(batches * BATCH);
+    // One in a thousand may have been evicted; more would be no hits.
+    assert!(loads <= HOT_KEYS as u32 + batches, "loads among the hits");
+    each
+}
+
+fn below(scale: &Scale, report: &mut Report, runtime: &Runtime) {
+    let server = RedisServer::start();
+    let cache = without_memory(runtime, &server.url());
+    let proxy = Proxy::before(server.addr());
+    let counted = without_memory(runtime, &proxy.url());
+    let mut contenders = TAGGED.map(|(name, tags)| (name, tags, name.replace(' ', "-")));
+    for (name, tags, key) in &contenders {
+        runtime.block_on(async {
+            let names: Vec<_> = (0..*tags).map(|at| format!("tag {at}")).collect();
+            fill(&cache, std::iter::once(key.clone()), &self::tags(names)).await;
+            assert!(counted.get(key).await.is_some(), "a value that is not there");
+            let before = proxy.trips();
+            assert!(counted.get(key).await.is_some());
+            report.add(BELOW, name, TRIPS, (proxy.trips() - before) as f64);
+        });
+    }
+    rounds(scale.rounds, BELOW, &mut contenders, |(name, _, key)| {
+        report.add(BELOW, name, US, runtime.block_on(hits_below(&cache, key)));
+    });
+    report.compare(BELOW, US.metric, PLAIN, RATIO);
+}
+
+/// Microseconds each.
+async fn hits_below(cache: &Named, key: &String) -> f64 {
+    let begin = Instant::now();
+    for _ in 0..HITS {
+        assert!(cache.get(key).await.is_some(), "a value that is not there");
+    }
+    begin.elapsed().as_secs_f64() * 1e6 / f64::from(HITS)
+}

@@ -1,0 +1,128 @@
+//! What an invalidation costs, and how soon the others know of it: `cargo xtask bench invalidation`.
+//!
+//! Over redis-servers of its own. Prints a table; with `--report FILE` writes the same as JSON lines, a row each.
+//! `--rounds N`: how often the contenders measure themselves in turn; scenes that last for seconds take a third
+//! of them. `--only TEXT`: the scenes with TEXT in their name. Without `--bench` everything is played once and
+//! small, as a check.
+
+#![allow(missing_docs, reason = "a program")]
+
+mod fixture;
+mod fleet;
+mod hits;
+mod proxy;
+mod report;
+mod sweep;
+mod tags;
+
+use std::path::PathBuf;
+use std::{env, fs, io};
+
+use report::Report;
+
+const ROUNDS: usize = 9;
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Scale {
+    /// Keys that the shared tier holds, and how many of them a pattern removes.
+    pub(crate) keys: usize,
+    pub(crate) matching: usize,
+    /// How many have a tag.
+    pub(crate) members: [usize; 3],
+    /// How many processes hear of an invalidation, and of how many.
+    pub(crate) fleets: &'static [usize],
+    pub(crate) removals: usize,
+    /// Of scenes that take milliseconds, and of those that take seconds.
+    pub(crate) rounds: usize,
+    pub(crate) long_rounds: usize,
+}
+
+impl Scale {
+    fn full(rounds: usize) -> Self {
+        Self {
+            keys: 1_000_000,
+            matching: 100_000,
+            members: [10, 10_000, 1_000_000],
+            fleets: &[2, 8, 32],
+            removals: 200,
+            rounds,
+            long_rounds: rounds.div_ceil(3),
+        }
+    }
+
+    const CHECK: Self = Self {
+        keys: 2_000,
+        matching: 200,
+        members: [10, 100, 2_000],
+        fleets: &[2],
+        removals: 20,
+        rounds: 1,
+        long_rounds: 1,
+    };
+}
+
+/// The scenes by name, quick ones first.
+const SCENES: [(&str, fn(&Scale, &mut Report)); 4] =
+    [("hit", hits::play), ("propagation", fleet::play), ("remove_tag", tags::play), ("pattern", sweep::play)];
+
+fn main() -> io::Result<()> {
+    let args: Vec<String> = env::args().skip(1).collect();
+    if let [first, url, removals] = args.as_slice()
+        && first == "--listen"
+    {
+        fleet::listen(url, removals);
+        return Ok(());
+    }
+    let options = Options::parse(args)?;
+    let mut report = Report::default();
+    for (name, play) in SCENES.iter().filter(|(name, _)| name.contains(&options.only)) {
+        eprintln!("invalidation  {name}");
+        play(&options.scale, &mut report);
+    }
+    print!("\n{}", report.table());
+    match options.report {
+        Some(file) => fs::write(file, report.rows()),
+        None => Ok(()),
+    }
+}
+
+struct Options {
+    scale: Scale,
+    only: String,
+    report: Option<PathBuf>,
+}
+
+impl Options {
+    fn parse(args: Vec<String>) -> io::Result<Self> {
+        let usage = || {
+            let text = "usage: invalidation [--rounds N] [--only TEXT] [--report FILE]";
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        };
+        let (mut rounds, mut only, mut report, mut bench) = (ROUNDS, String::new(), None, false);
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--bench" => bench = true,
+                "--rounds" => {
+                    let asked = args.next().and_then(|rounds| rounds.parse().ok());
+                    rounds = asked.filter(|rounds| *rounds > 0).ok_or_else(usage)?;
+                }
+                "--only" => only = args.next().ok_or_else(usage)?,
+                "--report" => report = Some(args.next().ok_or_else(usage)?.into()),
+                _ => return Err(usage()),
+            }
+        }
+        let scale = if bench { Scale::full(rounds) } else { Scale::CHECK };
+        Ok(Self { scale, only, report })
+    }
+}
+
+/// Plays each of `contenders` in turn, round after round; each round begins with another one.
+pub(crate) fn rounds<T>(count: usize, scene: &str, contenders: &mut [T], mut play: impl FnMut(&mut T)) {
+    for round in 0..count {
+        eprintln!("round {}/{count}  invalidation  {scene}", round + 1);
+        let len = contenders.len();
+        (0..len).for_each(|at| play(&mut contenders[(at + round) % len]));
+    }
+}

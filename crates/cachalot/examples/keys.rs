@@ -10,6 +10,11 @@ impl CacheKey for SessionId {
     fn write_key(&self, out: &mut Vec<u8>) {
         self.0.write_key(out);
     }
+
+    // What other processes say of a key on a bus is found by this.
+    fn read_key(bytes: &[u8]) -> Option<Self> {
+        Uuid::read_key(bytes).map(Self)
+    }
 }
 
 #[tokio::main]
@@ -21,6 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(*sessions.get(&id).await.ok_or("it was stored")?, "ada");
 
     println!("{}", String::from_utf8(id.to_key_bytes())?);
+    assert!(SessionId::read_key(&id.to_key_bytes()) == Some(id));
     println!("{}", String::from_utf8(("orders", 7u64, "a:b").to_key_bytes())?);
     assert_ne!(("a", "bc").to_key_bytes(), ("ab", "c").to_key_bytes());
     Ok(())

@@ -212,16 +212,28 @@ impl CacheKey for ProductId {
     fn write_key(&self, out: &mut Vec<u8>) {
         self.0.write_key(out);
     }
+
+    fn read_key(bytes: &[u8]) -> Option<Self> {
+        u32::read_key(bytes).map(Self)
+    }
 }
 
 impl CacheKey for CategoryId {
     fn write_key(&self, out: &mut Vec<u8>) {
         self.0.write_key(out);
     }
+
+    fn read_key(bytes: &[u8]) -> Option<Self> {
+        u32::read_key(bytes).map(Self)
+    }
 }
 
 impl CacheKey for UserId {
     fn write_key(&self, out: &mut Vec<u8>) {
         self.0.write_key(out);
+    }
+
+    fn read_key(bytes: &[u8]) -> Option<Self> {
+        u32::read_key(bytes).map(Self)
     }
 }

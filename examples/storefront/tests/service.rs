@@ -299,6 +299,32 @@ async fn what_one_service_makes_dearer_the_other_forgets_as_soon_as_it_hears_of_
 }
 
 #[tokio::test]
+async fn what_one_service_updates_costs_the_other_that_page_alone() {
+    let (_directory, database) = database();
+    let redis = storefront::redis::Redis::start().await.unwrap();
+    let [one, other] = two_services(&database, &redis).await;
+    let cache = async || other.get("/stats").await.unwrap().json::<Stats>().unwrap().cache;
+    let update = async |path: &str| {
+        let before = cache().await.heard;
+        one.put(path, &json!({ "price_cents": 4_321 })).await.unwrap();
+        // The page, and the listing that shows it.
+        while cache().await.heard < before + 2 {}
+    };
+    // At first contact nothing in memory is trusted.
+    update("/products/3/price").await;
+    for path in ["/products/1", "/products/2"] {
+        one.get(path).await.unwrap();
+        other.get(path).await.unwrap();
+    }
+    let gaps = cache().await.gaps;
+    update("/products/1/price").await;
+    assert_eq!(page_from(&other, "/products/2").await, "memory");
+    assert_eq!(page_from(&other, "/products/1").await, "loaded");
+    assert_eq!(cache().await.gaps, gaps);
+    redis.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn services_whose_bus_is_cut_notice_it_and_keep_no_old_price() {
     let (_directory, database) = database();
     let redis = storefront::redis::Redis::start().await.unwrap();

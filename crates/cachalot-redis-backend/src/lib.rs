@@ -61,6 +61,7 @@ pub use bus::{RedisBus, RedisBusBuilder, RedisStreamBus};
 
 mod fault;
 mod gather;
+mod incarnation;
 mod link;
 mod mget;
 mod name;

@@ -277,6 +277,11 @@ impl Announcer {
         }
     }
 
+    /// Whether goodbye was said.
+    pub fn has_left(&self) -> bool {
+        self.leaving == Leaving::Said
+    }
+
     /// The last number that was given to a message.
     pub fn last(&self) -> u64 {
         self.last

@@ -11,6 +11,7 @@ use equivalent::Equivalent;
 use crate::builder::CacheBuilder;
 use crate::cached::Cached;
 use crate::engine::Engine;
+use crate::fleet::{Membership, listen};
 use crate::flight::LoadFuture;
 use crate::load::Load;
 use crate::read::{Read, value_of};
@@ -44,7 +45,13 @@ where
     }
 
     pub(crate) fn over(engine: Engine<K, V, S>) -> Self {
-        Self { engine: Arc::new(engine) }
+        let engine = Arc::new(engine);
+        if let Some(Membership(fleet)) = &engine.fleet {
+            engine.seen.trust_nothing();
+            engine.spawn.spawn(Box::pin(fleet.clone().speak()));
+            engine.spawn.spawn(Box::pin(listen(Arc::downgrade(&engine), fleet.clone())));
+        }
+        Self { engine }
     }
 
     /// The name it was built with.
@@ -276,7 +283,14 @@ where
     /// [`Unfinished`] if that takes longer than `deadline`, with what is left.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), Unfinished> {
         self.engine.tasks.close();
-        match tokio::time::timeout(deadline, self.engine.tasks.idle()).await {
+        let ended = async {
+            self.engine.tasks.idle().await;
+            if let Some(Membership(fleet)) = &self.engine.fleet {
+                fleet.leave();
+                fleet.gone().await;
+            }
+        };
+        match tokio::time::timeout(deadline, ended).await {
             Ok(()) => Ok(()),
             Err(_) => Err(Unfinished {
                 tasks: self.engine.tasks.running(),

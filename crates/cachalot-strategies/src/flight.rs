@@ -165,7 +165,7 @@ where
         let Some((shared, shared_key)) = engine.shared_key(&key) else {
             return self.load(loader, None, Right::Memory { ghost: None }, None).await;
         };
-        if engine.deferred.contains(&shared_key) && !mutant!(TrustsWhatIsPending) {
+        if engine.is_pending(&shared_key) {
             return self.load(loader, None, Right::Nothing, None).await;
         }
         let mut stale = None;

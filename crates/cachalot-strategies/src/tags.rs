@@ -8,10 +8,11 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use cachalot_core::envelope::{self, Tagged};
 use cachalot_core::{
-    Depth, Error, ErrorKind, Event, Freshness, Hit, Key, Record, Result, Stamp, Store, Tag, TagBackend,
-    TagToken, Tags, Tier, mutant,
+    Depth, Error, ErrorKind, Event, Freshness, Hit, Key, Record, Result, Stamp, Store, Subject, Tag,
+    TagBackend, TagToken, Tags, Tier, mutant,
 };
 use cachalot_invalidation::Standing;
 use equivalent::Equivalent;
@@ -147,7 +148,7 @@ where
             None => Vec::new(),
         };
         for (token, name) in tokens.iter_mut().zip(&names) {
-            *token = token.filter(|_| !self.deferred.contains(name));
+            *token = token.filter(|_| !self.is_pending(name));
         }
         tokens
     }
@@ -256,10 +257,12 @@ where
                     self.keep_for_replay(shared.namespace.tag(tag), Missed::Tag(tag.clone()));
                 }
                 self.forget_tags(&tags, Depth::Remove);
+                self.tell_tags(&tags, true);
                 Removal::Deferred
             }
             _ => {
                 self.forget_tags(&tags, depth);
+                self.tell_tags(&tags, false);
                 Removal::Removed
             }
         }
@@ -287,6 +290,12 @@ where
             self.seen.touch_tag(tag.fingerprint(), depth);
         }
         self.epoch.forget();
+    }
+
+    pub(crate) fn tell_tags(&self, tags: &Tags, pending: bool) {
+        for tag in tags.iter() {
+            self.tell(Subject::Tag { tag: Bytes::copy_from_slice(tag.as_bytes()), pending });
+        }
     }
 
     fn fresh_tokens(&self, count: usize) -> Vec<TagToken> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachalot_core::{
     Backend, Commit, Depth, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend,
-    Nonce, Put, PutReply, Result, Store, Tag, Tags, Tier, Token, mutant,
+    Nonce, Pattern, Put, PutReply, Result, Store, Subject, Tag, Tags, Tier, Token, mutant,
 };
 use cachalot_invalidation::{Backoff, Item};
 use cachalot_stampede::{Joined, Lead};
@@ -32,6 +32,9 @@ pub enum Removal {
 pub(crate) enum Missed<K> {
     Key(K),
     Tag(Tag),
+    Pattern(Pattern),
+    /// All that the cache has.
+    All,
 }
 
 /// What became of an insert. In each case the old value is gone from this process.
@@ -59,15 +62,23 @@ where
     pub(crate) async fn remove(self: Arc<Self>, key: K) -> Removal {
         let Some((shared, shared_key)) = self.shared_key(&key) else {
             self.forget(&key);
+            self.tell_key(&key, false);
             return Removal::Removed;
         };
         if mutant!(ForgetsMemoryFirst) {
             self.forget(&key);
         }
+        if mutant!(AnnouncesFirst) {
+            self.tell_key(&key, false);
+        }
         match shared.backend.remove(&shared_key).await {
             Ok(_) => {
                 if !mutant!(ForgetsMemoryFirst) {
                     self.forget(&key);
+                }
+                // Numbered only now: a heartbeat that spoke of it earlier would make others look too early.
+                if !mutant!(AnnouncesFirst) {
+                    self.tell_key(&key, false);
                 }
                 Removal::Removed
             }
@@ -96,6 +107,7 @@ where
         }
         self.flights.void(&key);
         self.forget_failure(&key);
+        self.tell_key(&key, false);
         Removal::Removed
     }
 
@@ -142,16 +154,19 @@ where
                     // right to store in memory ends too, lest memory keeps the other one.
                     self.forget(&key);
                 }
+                self.tell_key(&key, false);
                 // Too heavy for memory or past its time there: the shared tier has it all the same.
                 Ok(self.inserted(if kept == Commit::Rejected { Commit::Stored } else { kept }))
             }
             Ok(false) => {
                 self.emit(&Event::Fenced { tier: Tier::Backend });
                 self.forget(&key);
+                self.tell_key(&key, false);
                 Ok(Inserted::Dropped)
             }
             Err(PutOver::Refused(error)) => {
                 self.forget(&key);
+                self.tell_key(&key, false);
                 Err(error)
             }
             Err(PutOver::Unreached(error)) => {
@@ -178,6 +193,7 @@ where
         self.forget(&key);
         let fence = self.store.begin(&key);
         let kept = self.commit_write(fence, &key, Arc::new(entry));
+        self.tell_key(&key, false);
         self.inserted(kept)
     }
 
@@ -245,6 +261,7 @@ where
         self.backend_failed(error);
         self.keep_for_replay(shared_key, Missed::Key(key.clone()));
         self.forget(&key);
+        self.tell_key(&key, true);
     }
 
     /// Keeps `missed` until a replay has brought it to the shared tier.
@@ -273,27 +290,29 @@ where
 
     /// Whether the shared tier has taken any of `items`.
     async fn replay_some(&self, shared: &Shared<K, V>, items: &[Item<Missed<K>>]) -> bool {
-        let (keys, tags): (Vec<_>, Vec<_>) =
+        let (keys, others): (Vec<_>, Vec<_>) =
             items.iter().partition(|item| matches!(item.missed, Missed::Key(_)));
         let mut taken = false;
         if !keys.is_empty() {
             let names: Vec<Key> = keys.iter().map(|item| item.key.clone()).collect();
             for (item, removed) in keys.iter().zip(shared.backend.remove_many(&names).await) {
-                taken |= self.settle(item, removed.map(drop));
+                taken |= self.settle(item, removed.map(drop)).await;
             }
         }
-        for item in tags {
-            let rotated = match &item.missed {
+        for item in others {
+            let outcome = match &item.missed {
                 Missed::Tag(tag) => self.rotate(shared, &Tags::one(tag.clone()), Depth::Remove).await,
+                Missed::Pattern(pattern) => self.sweep_again(pattern).await,
+                Missed::All => self.sweep_again(&Pattern::any()).await,
                 Missed::Key(_) => Ok(()),
             };
-            taken |= self.settle(item, rotated);
+            taken |= self.settle(item, outcome).await;
         }
         taken
     }
 
     /// Whether the shared tier has taken `item`.
-    fn settle(&self, item: &Item<Missed<K>>, outcome: Result<()>) -> bool {
+    async fn settle(&self, item: &Item<Missed<K>>, outcome: Result<()>) -> bool {
         if let Err(error) = outcome {
             self.backend_failed(&error);
             return false;
@@ -302,9 +321,22 @@ where
         match &item.missed {
             Missed::Key(key) => self.forget(key),
             Missed::Tag(tag) => self.forget_tags(&Tags::one(tag.clone()), Depth::Remove),
+            Missed::Pattern(pattern) => self.forget_unswept(pattern).await,
+            Missed::All => {
+                self.forget_all();
+                self.unswept.settle_pattern(&Pattern::any().within(&self.namespace));
+            }
         }
         self.deferred.settle(item);
         self.emit(&Event::Replayed);
+        // Once more: others may have read the old value below since they were told first.
+        match &item.missed {
+            _ if mutant!(SkipsTheSecondMessage) => {}
+            Missed::Key(key) => self.tell_key(key, false),
+            Missed::Tag(tag) => self.tell_tags(&Tags::one(tag.clone()), false),
+            Missed::Pattern(pattern) => self.tell_pattern(pattern, false),
+            Missed::All => self.tell(Subject::Clear { pending: false }),
+        }
         true
     }
 }

@@ -83,6 +83,20 @@ mutants! {
     ReadsTheEpochFirst,
     /// A tag's removal changes the tag's token before the epoch.
     RotatesTheEpochLast,
+    /// Others are told of a removal before the shared tier has taken it.
+    AnnouncesFirst,
+    /// Others are not told when a deferred invalidation has been replayed.
+    SkipsTheSecondMessage,
+    /// What another process has yet to invalidate is read in the shared tier.
+    TrustsWhatOthersHavePending,
+    /// A gap on the bus changes nothing.
+    IgnoresGaps,
+    /// A gap on the bus leaves flights as they are.
+    KeepsFlightsInAGap,
+    /// Memory is used before the bus has confirmed the subscription.
+    TrustsBeforeSubscribed,
+    /// A message drops what memory holds, and leaves what is in flight.
+    HearsWithoutVoiding,
     /// A tag's removal ends at the shared tier: memory goes on serving.
     RemovesTagsBelowOnly,
 }

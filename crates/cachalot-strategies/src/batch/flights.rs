@@ -102,7 +102,7 @@ where
         for flight in flights {
             let key = shared.key(flight.lead.key());
             // An invalidation is yet to be replayed there.
-            if self.engine.deferred.contains(&key) {
+            if self.engine.is_pending(&key) {
                 open.push(Next::load(flight, Right::Nothing));
             } else {
                 asked.push((flight, key));

@@ -64,7 +64,7 @@ where
         for key in keys {
             let fence = self.store.begin(key);
             let shared_key = shared.key(key);
-            asked.push((!self.deferred.contains(&shared_key)).then_some((fence, shared_key)));
+            asked.push((!self.is_pending(&shared_key)).then_some((fence, shared_key)));
         }
         let shared_keys: Vec<Key> = asked.iter().flatten().map(|(_, key)| key.clone()).collect();
         if shared_keys.is_empty() {

@@ -98,6 +98,7 @@ where
                 } else if !mutant!(ForgetsManyFirst) {
                     self.forget(&key);
                 }
+                self.tell_key(&key, false);
                 Removal::Removed
             }
             Some((shared_key, Some(Err(error)))) => {

@@ -115,7 +115,7 @@ where
                     if left.is_zero() {
                         return Asked::MayLoad(Right::Nothing);
                     }
-                    patience.wait(&self.engine, left.min(until_free(remaining))).await;
+                    patience.wait_for(&self.engine, key, left.min(until_free(remaining))).await;
                 }
             }
         }
@@ -282,6 +282,13 @@ impl Patience {
             Holder::Reader => engine.times.lease_term.saturating_mul(2),
         };
         bound.saturating_sub(self.waited)
+    }
+
+    /// As [`wait`](Patience::wait), or until it is heard that the lease of `key` has ended.
+    pub(crate) async fn wait_for<K, V, S>(&mut self, engine: &Engine<K, V, S>, key: &Key, at_most: Duration) {
+        let pause = self.backoff.next(&engine.entropy).min(at_most);
+        self.waited += pause;
+        engine.leases_ended.wait(key, pause).await;
     }
 
     /// Pauses before the next try, at most for `at_most`.

@@ -13,6 +13,7 @@ use cachalot_core::{
 use super::{Failed, Flight, Loaded, Right};
 use crate::cached::Found;
 use crate::engine::Engine;
+use crate::fleet::Membership;
 use crate::shared::Shared;
 use crate::tags::{self, Captured, Storable};
 
@@ -31,6 +32,7 @@ where
         stale: Option<Found<V>>,
     ) {
         let was_overtaken = self.was_overtaken();
+        let took = loaded.took;
         let Self { engine, lead, fence, began, options, .. } = self;
         let mut unused = right.token();
         match loaded.result {
@@ -67,11 +69,19 @@ where
             }
         }
         // After landing: nobody waits for a courtesy.
-        if let (Some(token), Some((shared, key))) = (unused, &shared) {
-            engine.release(shared, key, token).await;
+        if let Some((shared, key)) = shared {
+            if let Some(token) = unused {
+                engine.release(shared, &key, token).await;
+            }
+            if let Some(Membership(fleet)) = engine.fleet.as_ref().filter(|_| took >= WORTH_A_HINT) {
+                fleet.lease_ended(key);
+            }
         }
     }
 }
+
+/// Whoever waits for a lease asks again soon by itself; after a load that took longer it is told.
+const WORTH_A_HINT: Duration = Duration::from_millis(20);
 
 /// The tags that a value is to be stored under, and what was read of them before its load.
 struct Under {

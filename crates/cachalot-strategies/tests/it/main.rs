@@ -9,6 +9,7 @@ mod batch_late;
 mod batch_load;
 mod batch_seeded;
 mod early;
+mod fleet;
 mod loads;
 mod order;
 mod outage;

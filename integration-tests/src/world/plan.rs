@@ -262,11 +262,8 @@ impl What {
     }
 
     fn may_be_left(self) -> bool {
-        match self {
-            Self::Load(_) | Self::Get | Self::GetMany | Self::LoadMany { .. } => true,
-            Self::Change(_) | Self::ChangeMany(_) | Self::Remove | Self::RemoveMany => true,
-            _ => false,
-        }
+        let is_read = matches!(self, Self::Load(_) | Self::Get | Self::GetMany | Self::LoadMany { .. });
+        is_read || matches!(self, Self::Change(_) | Self::ChangeMany(_) | Self::Remove | Self::RemoveMany)
     }
 }
 

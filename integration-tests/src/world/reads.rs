@@ -147,7 +147,7 @@ impl<S: L1> World<S> {
     }
 
     pub(super) fn is_absent(&self, version: u64) -> bool {
-        self.habits.has_absences && version % 3 == 0
+        self.habits.has_absences && version.is_multiple_of(3)
     }
 
     fn end_read(&self, read: ReadId, key: usize, id: u64, sight: Sight) {
@@ -160,10 +160,11 @@ impl<S: L1> World<S> {
                 is_fallback: seen.freshness() == Freshness::Invalidated
                     && matches!(seen.stale_reason(), Some(StaleReason::LoadFailed(_))),
             }),
-            // The latest it may be of. It had none, version 0, if there never was one.
+            // The latest it may be of; 0, which no source ever had, if there was none. It does not say whether a
+            // load has failed: after an expiration it may be old.
             Sight::Absence => {
                 let version = (1..=history.version(&key)).rev().find(|version| self.is_absent(*version));
-                Some(Seen { version: version.unwrap_or(0), is_fallback: false })
+                Some(Seen { version: version.unwrap_or(0), is_fallback: true })
             }
         };
         history.end_read(read, seen, self.now());

@@ -9,4 +9,5 @@ mod gather;
 mod limits;
 mod scripts;
 mod support;
+mod sweep;
 mod time;

@@ -60,7 +60,9 @@ async fn measure<F: Future<Output = u64>>(name: &str, server: &RedisServer, work
     let (took, cpu) = (began.elapsed(), cpu(server) - before);
     ends.store(true, Ordering::Relaxed);
     let (slowest, mean) = reads.await.unwrap();
-    println!("{name:34} {took:>9.2?} ({cpu:.2} s of the server's)  {removed:>7} removed; reads beside it: {mean} µs, slowest {slowest} µs");
+    println!(
+        "{name:34} {took:>9.2?} ({cpu:.2} s of the server's)  {removed:>7} removed; reads beside it: {mean} µs, slowest {slowest} µs"
+    );
 }
 
 async fn sweep(backend: &RedisBackend, glob: &str) -> u64 {

@@ -56,6 +56,8 @@ pub use config::{Redis, RedisBuilder};
 mod backend;
 pub use backend::RedisBackend;
 mod lease;
+mod tag_index;
+pub use tag_index::{TagIndex, TagKeys, TagRemoval};
 
 mod fault;
 mod gather;
@@ -64,6 +66,7 @@ mod mget;
 mod name;
 mod record;
 mod reply;
+mod scan;
 mod script;
 mod server_time;
 mod sweep;

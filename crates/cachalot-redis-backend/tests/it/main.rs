@@ -10,4 +10,5 @@ mod limits;
 mod scripts;
 mod support;
 mod sweep;
+mod tag_index;
 mod time;

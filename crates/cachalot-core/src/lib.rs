@@ -74,7 +74,9 @@ pub use pattern::{KeyPattern, Pattern};
 #[cfg(feature = "bytes")]
 mod bus;
 #[cfg(feature = "bytes")]
-pub use bus::{Bus, BusEvent, Message, PublisherId, Subject, Subscription};
+pub use bus::{
+    Body, Bus, BusEvent, BusGap, BusInfo, EventQueue, Message, PublisherId, Subject, Subscription,
+};
 #[cfg(feature = "bytes")]
 mod source;
 #[cfg(feature = "bytes")]

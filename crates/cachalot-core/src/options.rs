@@ -89,6 +89,12 @@ impl EntryOptions {
         self.stamp_with(self.negative_ttl?, now, compute_time, entropy)
     }
 
+    /// How long what is stored by these options is kept at most.
+    pub fn longest_life(&self) -> Duration {
+        let fresh_for = self.ttl.longest().max(self.negative_ttl.map_or(Duration::ZERO, Ttl::longest));
+        fresh_for.saturating_add(self.stale_while_revalidate.max(self.stale_if_error))
+    }
+
     /// Whether a value that has been stale for `stale_for` may be served while it is refreshed.
     pub fn may_serve_while_revalidating(&self, stale_for: Duration) -> bool {
         stale_for < self.stale_while_revalidate && stale_for <= self.max_stale

@@ -74,6 +74,11 @@ impl Tags {
         names.into_iter().map(Tag::new).collect::<Result<Vec<_>>>().and_then(Self::of)
     }
 
+    /// One tag.
+    pub fn one(tag: Tag) -> Self {
+        Self(Some([tag].into()))
+    }
+
     /// [`new`](Tags::new) of tags.
     ///
     /// # Errors

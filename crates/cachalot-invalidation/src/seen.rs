@@ -85,6 +85,11 @@ impl Seen {
         self.trusted_from.store(u64::MAX, Ordering::SeqCst);
     }
 
+    /// Whether no entry is trusted, old or new.
+    pub fn trusts_nothing(&self) -> bool {
+        self.trusted_from.load(Ordering::SeqCst) == u64::MAX
+    }
+
     /// What an entry with this stamp is worth. Two atomic loads, and one for each tag, unless a tag of it was
     /// touched since.
     #[inline]

@@ -55,7 +55,9 @@ mod config;
 pub use config::{Redis, RedisBuilder};
 mod backend;
 pub use backend::RedisBackend;
+mod bus;
 mod lease;
+pub use bus::{RedisBus, RedisBusBuilder, RedisStreamBus};
 mod tag_index;
 pub use tag_index::{TagIndex, TagKeys, TagRemoval};
 

@@ -413,7 +413,7 @@ async fn ask_time(
 }
 
 /// The pause after so many failures in a row: doubling, capped, spread over its upper half.
-fn pause(failures: u32, entropy: &Entropy) -> Duration {
+pub(crate) fn pause(failures: u32, entropy: &Entropy) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10));
     doubled.min(LONGEST_PAUSE).mul_f64(0.5 + 0.5 * entropy.draw_unit())
 }

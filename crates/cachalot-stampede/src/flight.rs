@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::mem;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cachalot_core::Timestamp;
@@ -270,6 +270,18 @@ impl<K, O> Lead<K, O> {
         Poll::Ready(())
     }
 
+    /// Ends the flight without an outcome if [nobody waits](Lead::is_deserted) for it. Who comes later opens a new
+    /// one.
+    ///
+    /// # Errors
+    /// The duty, if somebody has joined.
+    pub fn give_up(self) -> Result<(), Self> {
+        match self.poll_deserted(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(()) => Ok(()),
+            Poll::Pending => Err(self),
+        }
+    }
+
     /// Lands first, then leaves the table: who joins in between gets the outcome at once.
     fn end(&self, landing: Landing<O>) {
         let Some((wakers, hanging)) = self.cell.end(landing) else {
@@ -289,7 +301,7 @@ impl<K, O: Clone> Lead<K, O> {
     pub fn land(self, outcome: O) {
         let overtaken = mem::take(&mut lock(&self.cell.state).overtaken);
         for hanging in overtaken {
-            if let Some((wakers, _)) = hanging.end(Landing::Final(outcome.clone())) {
+            if let Some(wakers) = hanging.serve(outcome.clone()) {
                 wakers.wake();
                 hanging.wake_deserted();
             }

@@ -247,9 +247,13 @@ impl LeaseBackend for Net {
     }
 
     async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
-        let key = key.clone();
+        let (key, act) = (key.clone(), Act::current());
         let work = |server: Arc<dyn Backend>| -> Work<Held> {
-            Box::pin(async move { leases(&server).hold(&key, token, term).await })
+            Box::pin(async move {
+                let held = leases(&server).hold(&key, token, term).await;
+                act.has_held();
+                held
+            })
         };
         self.call("hold", work).await
     }

@@ -310,6 +310,50 @@ async fn an_overtaken_flight_that_lands_after_all_serves_its_own_callers_only() 
 }
 
 #[tokio::test]
+async fn who_cannot_use_what_overtook_its_flight_may_insist_on_its_own() {
+    let flights = Loads::new();
+    for lands in [true, false] {
+        let (hung, mut share) = lead_at(&flights, 0);
+        let (new, _) = lead_at(&flights, 11);
+        assert!(!share.insist(), "nothing has landed yet");
+        new.land(2);
+        let landing = poll_fn(|cx| share.poll_wait(cx, |_| false)).await;
+        assert_eq!(landing, Ok(Landing::Final(2)));
+        assert!(share.insist());
+        let mut insisting = Box::pin(poll_fn(|cx| share.poll_wait(cx, |_| false)));
+        let (wakes, waker) = counting_waker();
+        assert!(insisting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        if lands {
+            hung.land(1)
+        } else {
+            drop(hung)
+        }
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        let own = if lands { Landing::Final(1) } else { Landing::Abandoned };
+        assert_eq!(insisting.await, Ok(own));
+        assert!(!share.insist(), "there is no third answer");
+    }
+    let (leader, mut share) = lead_at(&flights, 0);
+    leader.land(1);
+    assert_eq!(poll_fn(|cx| share.poll_wait(cx, |_| false)).await, Ok(Landing::Final(1)));
+    assert!(!share.insist(), "that was its own");
+    assert!(flights.is_empty());
+}
+
+#[test]
+fn a_flight_is_given_up_only_if_nobody_has_joined() {
+    let flights = Loads::new();
+    let (leader, share) = lead(&flights, "k");
+    let Err(leader) = leader.give_up() else { panic!("its own share waits") };
+    drop(share);
+    let joined = follow(&flights, "k");
+    let Err(leader) = leader.give_up() else { panic!("somebody has joined") };
+    drop(joined);
+    assert!(leader.give_up().is_ok());
+    assert!(flights.is_empty());
+}
+
+#[tokio::test]
 async fn a_row_of_hung_flights_is_served_by_the_one_that_lands() {
     let flights = Loads::new();
     let (hung, shares): (Vec<_>, Vec<_>) = (0..1_000).map(|turn| lead_at(&flights, turn * 11)).unzip();

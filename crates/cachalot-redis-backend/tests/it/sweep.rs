@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use cachalot_core::{
-    Backend, Entropy, ErrorKind, Key, KeyPattern, LeaseBackend, Namespace, Pattern, SweepCursor, Swept,
+    Backend, Entropy, ErrorKind, Key, KeyPattern, LeaseBackend, Namespace, Pattern, PutReply, SweepCursor,
+    Swept,
 };
 use cachalot_redis_backend::{Redis, RedisBackend};
 use cachalot_testkit::RedisServer;
@@ -342,4 +343,43 @@ async fn the_empty_key_is_matched_by_a_star() {
     assert_eq!(sweep(&f.backend, &meant("*")).await.0, 1);
     f.backend.get_or_lease(&Key::new("users:"), token(), TERM, None).await.unwrap();
     assert_eq!(sweep(&f.backend, &meant("")).await.0, 1);
+}
+
+/// Puts that were on their way, landing between the parts of a sweep.
+#[tokio::test]
+async fn no_right_to_store_from_before_a_sweep_is_good_after_it() {
+    let f = Fixture::start().await;
+    let keys: Vec<Key> = (0..3_000).map(|n: u32| users().key(&n)).collect();
+    let mut rights = Vec::new();
+    for (n, key) in keys.iter().enumerate() {
+        let owner = token();
+        match n % 2 {
+            0 => drop(f.backend.get_or_lease(key, owner, TERM * 10, None).await.unwrap()),
+            _ => drop(f.backend.hold(key, owner, TERM * 10).await.unwrap()),
+        }
+        rights.push((key, owner, n % 2 == 1));
+    }
+    // In the order of the keys, which is not that of the pages.
+    let mut rights = rights.into_iter();
+    let mut next = Some(SweepCursor::START);
+    while let Some(from) = next {
+        for (key, owner, is_hold) in rights.by_ref().take(400) {
+            match is_hold {
+                true => f.backend.put_held(key, owner, put("old")).await.unwrap(),
+                false => f.backend.put_leased(key, owner, put("old")).await.unwrap(),
+            };
+        }
+        next = part(&f.backend, &meant("*"), &from).await.next;
+    }
+    assert!(rights.len() > 0, "some land afterwards");
+    for (key, owner, is_hold) in rights {
+        let reply = match is_hold {
+            true => f.backend.put_held(key, owner, put("old")).await.unwrap(),
+            false => f.backend.put_leased(key, owner, put("old")).await.unwrap(),
+        };
+        assert_ne!(reply, PutReply::Stored, "{key:?}");
+    }
+    for (key, found) in keys.iter().zip(f.backend.get_many(&keys).await) {
+        assert_eq!(found.unwrap(), None, "{key:?}");
+    }
 }

@@ -63,6 +63,8 @@ pub use backend::RedisBackend;
 mod bus;
 mod lease;
 pub use bus::{RedisBus, RedisBusBuilder, RedisStreamBus};
+mod tag_index;
+pub use tag_index::{TagIndex, TagKeys, TagRemoval};
 
 mod fault;
 mod gather;
@@ -72,6 +74,7 @@ mod mget;
 mod name;
 mod record;
 mod reply;
+mod scan;
 mod script;
 mod server_time;
 mod sweep;

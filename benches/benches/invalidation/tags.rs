@@ -46,6 +46,8 @@ pub(crate) fn play(scale: &Scale, report: &mut Report) {
     // The largest last: the smaller sets are its parts.
     let proxy = Proxy::before(server.addr());
     let counted = without_memory(&runtime, &proxy.url());
+    // Connects.
+    assert!(runtime.block_on(counted.remove_tag("another")).is_ok());
     for one in &contenders {
         runtime.block_on(async {
             assert!(cache.get(&one.key).await.is_some(), "a member that is not there");

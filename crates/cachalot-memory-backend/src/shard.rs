@@ -251,6 +251,7 @@ impl<K, T> Writing<'_, K, T> {
     pub(crate) fn take_all(&mut self) -> Box<Table<K, T>> {
         let kept = &mut *self.kept;
         let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
+        table.cool(hold, self.around.readers);
         for set in 0..table.sets() {
             if let Some(guard) = table.set(set).lock() {
                 guard.retire(hold, self.around.readers);
@@ -403,6 +404,7 @@ impl<K: Hash, T> Writing<'_, K, T> {
         let next = Table::new(sets, kept.each);
         let mut fresh = Owner::new();
         let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
+        table.cool(hold, readers);
         let mut rest = &slots[..];
         for set in 0..table.sets() {
             let (of_set, others) = rest.split_at(rest.partition_point(|(slot, _)| slot.set == set));

@@ -159,8 +159,9 @@ impl<K, T> Table<K, T> {
         let mut at = self.home(hash);
         for _ in 0..self.sets.len() {
             let set = &self.sets[at];
-            if set.may_be_hot(tag(hash))
-                && let Some(hot) = visit.and_then(|visit| set.read_hot(visit, tag(hash), &mut same))
+            let ways = set.hot(tag(hash));
+            if ways != 0
+                && let Some(hot) = visit.and_then(|visit| set.read_hot(visit, ways, &mut same))
             {
                 return Seek::Hot(hot);
             }
@@ -275,6 +276,21 @@ impl<K, T> Table<K, T> {
         }
         self.set_weight(slot, new.weight);
         Some((old, known))
+    }
+
+    /// Ends all reads without a lock with one fence of all threads, so that changes of many sets need not run
+    /// one each.
+    pub(crate) fn cool(&self, hold: &mut Hold, readers: &Readers) {
+        let mut any = false;
+        for set in &self.sets {
+            if let Some(mut guard) = set.lock() {
+                any |= guard.begin_to_cool(hold);
+            }
+        }
+        if any {
+            let first = self.sets.as_ptr().addr();
+            readers.wait_for_reads_among(first..first + size_of_val(&*self.sets));
+        }
     }
 
     /// Moves the entries of a set, whose hashes are known, into another table, and retires the set.

@@ -8,7 +8,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// One for all shards. Idle while nothing is evicted: then every configuration is as good.
 pub(crate) struct Tuner {
-    /// Keys of whose sample none of these bits is set are shown; [`IDLE`] is in no sample.
+    /// Hashes with none of these bits are shown.
     mask: AtomicU64,
     config: AtomicUsize,
     /// Something was evicted since this was looked at.
@@ -22,8 +22,8 @@ struct Watch {
     quiet: u64,
 }
 
-/// Set in every sample.
-const IDLE: u64 = 1 << 16;
+/// A mask that shows nothing. One hash has none of its bits, and finds nobody to be shown to.
+const IDLE: u64 = u64::MAX;
 
 /// So many samples without an eviction put the tuner to rest.
 const QUIET: u64 = 1 << 14;
@@ -56,9 +56,15 @@ impl Tuner {
     /// A key was read that is held, or has just come in.
     #[inline]
     pub(crate) fn observe(&self, hash: u64) {
-        if sample(hash) & self.mask.load(Ordering::Relaxed) == 0 {
+        if self.is_sampled(hash) {
             self.show(hash);
         }
+    }
+
+    /// Whether a key that was read is to be shown.
+    #[inline]
+    pub(crate) fn is_sampled(&self, hash: u64) -> bool {
+        hash & self.mask.load(Ordering::Relaxed) == 0
     }
 
     /// Goes back to rest, for instance because the capacity has changed.
@@ -81,12 +87,13 @@ impl Tuner {
         if watch.is_none() {
             let chooser = Chooser::new(entries, self.config.load(Ordering::Relaxed));
             *watch = Some(Watch { chooser, quiet: 0 });
-            self.mask.store(Chooser::rate(entries) - 1, Ordering::Relaxed);
+            self.mask.store(mask(Chooser::rate(entries)), Ordering::Relaxed);
         }
     }
 
+    /// Shows a key that is in the sample to those who choose.
     #[cold]
-    fn show(&self, hash: u64) {
+    pub(crate) fn show(&self, hash: u64) {
         // A sample that somebody else's keeps from being seen is one of many.
         let mut watch = match self.chooser.try_lock() {
             Ok(watch) => watch,
@@ -105,10 +112,10 @@ impl Tuner {
     }
 }
 
-/// Sixteen bits that choose no shard and no set, and [`IDLE`].
-#[inline]
-fn sample(hash: u64) -> u64 {
-    ((hash >> 32) & 0xff) | ((hash >> 48) & 0xff00) | IDLE
+/// One hash in `rate`, by sixteen bits that choose no shard and no set.
+fn mask(rate: u64) -> u64 {
+    let bits = rate - 1;
+    (bits & 0xff) << 32 | (bits & 0xff00) << 48
 }
 
 #[cfg(test)]

@@ -70,16 +70,19 @@ impl Ways {
     #[inline]
     pub(crate) fn touch(&mut self, way: usize, now: u16) {
         let way = way % WAYS;
+        // What is read often is kept, its reads are counted, and this epoch is not its first.
+        if self.marks[way] & (STATE | READS) != State::Kept as u8 | READS_MAX {
+            self.count(way);
+        }
+        if self.marks[way] & STATE == State::Kept as u8 && self.epochs[way] != now {
+            self.epochs[way] = now;
+        }
+    }
+
+    fn count(&mut self, way: usize) {
         let mark = self.marks[way];
-        if mark & STATE == State::Kept as u8 {
-            if mark & READS < READS_MAX {
-                self.marks[way] = mark + READ;
-            }
-            if self.epochs[way] != now {
-                self.epochs[way] = now;
-            }
-        } else if mark & READS == 0 {
-            self.marks[way] = mark | READ;
+        if mark & STATE == State::Kept as u8 || mark & READS == 0 {
+            self.marks[way] = mark + READ;
         }
     }
 

@@ -103,6 +103,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
                 Err(read) => self.read_unusual(visit, hash, key, read),
             };
         }
+        set.warm_ways();
         let Some(mut guard) = set.try_lock() else {
             return self.read_unusual(visit, hash, key, read);
         };
@@ -111,7 +112,11 @@ impl<K: Hash + Eq, T> Memory<K, T> {
                 drop(guard);
                 return self.read_unusual(visit, hash, key, read);
             }
+            drop(guard);
             visit.miss();
+            // As a rule it comes in next.
+            set.warm();
+            shard.warm();
             return None;
         };
         let standing = if TIMED {

@@ -37,7 +37,8 @@ impl Owner {
 /// See the module.
 #[repr(C, align(64))]
 pub(crate) struct Set<K, T> {
-    /// Seven bits of the hash of each entry, and whether there is one. Its cell is initialised exactly then.
+    /// Eight bits of the hash of each entry, none of them zero; zero where there is none. A cell is initialised
+    /// exactly if its tag is not zero.
     tags: [AtomicU64; WAYS / 8],
     lock: SetLock,
     /// How often the ways had to be cooled, up to [`COOL_MAX`].
@@ -141,7 +142,7 @@ impl<K, T> Set<K, T> {
     pub(crate) fn taken(&self) -> u32 {
         let mut taken = 0;
         for (eighth, tags) in self.tags.iter().enumerate() {
-            taken |= top_bits(tags.load(Ordering::Relaxed)) << (8 * eighth);
+            taken |= nonzero(tags.load(Ordering::Relaxed)) << (8 * eighth);
         }
         taken
     }
@@ -204,6 +205,12 @@ impl<K, T> Set<K, T> {
         self.base.load(Ordering::Relaxed)
     }
 
+    /// Asks for what a read under the lock will look at, besides what the lock is in.
+    #[inline]
+    pub(crate) fn warm_ways(&self) {
+        prefetch(&self.ways);
+    }
+
     /// Asks for what the policy will look at.
     #[inline]
     pub(crate) fn warm(&self) {
@@ -241,6 +248,13 @@ impl<K, T> Set<K, T> {
             .map(|(low, high)| equal(low.load(Ordering::Relaxed), high.load(Ordering::Relaxed), tag));
         pairs[0] | pairs[1] << 16
     }
+}
+
+/// A bit for each of `bytes` that equals `byte`.
+#[inline]
+pub(crate) fn bits_equal(bytes: &[u8; WAYS], byte: u8) -> u32 {
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| bytes[8 * at + byte]));
+    equal(word(0), word(1), byte) | equal(word(2), word(3), byte) << 16
 }
 
 /// A bit for each byte, of sixteen, that equals `byte`.
@@ -311,7 +325,7 @@ impl<'a, K, T> SetGuard<'a, K, T> {
     #[inline]
     pub(crate) fn value(&self, way: usize) -> Option<&T> {
         let way = way % WAYS;
-        let tag = self.set.tags[way / 8].load(Ordering::Relaxed) >> (8 * (way % 8)) & 0x80;
+        let tag = self.set.tags[way / 8].load(Ordering::Relaxed) >> (8 * (way % 8)) & 0xff;
         // SAFETY: the tag says that there is an entry, and entries change under the lock only.
         (tag != 0).then(|| unsafe { &(*self.set.cells[way].get()).assume_init_ref().1 })
     }
@@ -527,6 +541,13 @@ fn bit(way: usize) -> u32 {
     1 << (way % WAYS)
 }
 
+/// A bit for each byte that is not zero.
+fn nonzero(bytes: u64) -> u32 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    // Without its top bit a byte is at most that much, so nothing is carried over.
+    top_bits(((bytes & LOW) + LOW) | bytes)
+}
+
 /// The top bit of each byte.
 fn top_bits(bytes: u64) -> u32 {
     ((bytes & 0x8080_8080_8080_8080) >> 7).wrapping_mul(0x0102_0408_1020_4080_u64).wrapping_shr(56) as u32
@@ -558,6 +579,16 @@ mod tests {
             for byte in low.to_le_bytes() {
                 assert_eq!(equal(low, high, byte), equal_anywhere(low, high, byte));
                 assert_ne!(equal(low, high, byte), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_zero_are_told_from_those_that_are() {
+        for byte in 0..8 {
+            for value in 1..=u64::from(u8::MAX) {
+                assert_eq!(nonzero(value << (8 * byte)), 1 << byte);
+                assert_eq!(nonzero(!(0xff << (8 * byte))), 0xff ^ 1 << byte);
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::listener::{Cause, Garbage, Gone};
 use crate::policy::{Config, Policy, Slot, Victim, WAYS, mix};
 use crate::published::Published;
 use crate::readers::{Readers, Visit};
-use crate::set::Owner;
+use crate::set::{Owner, prefetch};
 use crate::sync::atomic::{AtomicU16, Ordering};
 use crate::sync::{Guard, Lock};
 use crate::table::{Begin, Known, New, Ruled, Table};
@@ -99,6 +99,12 @@ impl<K, T> Shard<K, T> {
     #[inline]
     pub(crate) fn now(&self) -> u16 {
         self.now.load(Ordering::Relaxed)
+    }
+
+    /// Asks for what a writer looks at first.
+    #[inline]
+    pub(crate) fn warm(&self) {
+        prefetch(&self.kept);
     }
 
     /// The shard, for one writer at a time.
@@ -243,8 +249,10 @@ impl<K, T> Writing<'_, K, T> {
             return;
         }
         table.set(table.home(hash)).warm();
-        table.set(self.kept.policy.hand() % table.sets()).warm();
+        // Of the sets under the hand the one behind was looked at before.
+        table.set((self.kept.policy.hand() + 1) % table.sets()).warm();
         self.kept.policy.warm(ghost_hash(hash));
+        self.kept.fences.warm(hash);
     }
 
     /// Hands out everything. The caller releases the weight.
@@ -486,6 +494,11 @@ impl Fences {
     /// Bits that choose neither the shard nor, much, the set.
     pub(crate) fn stripe(&self, hash: u64) -> usize {
         hash as usize & (self.stripes.len() - 1)
+    }
+
+    /// Asks for what a void of the hash changes.
+    fn warm(&self, hash: u64) {
+        prefetch(&self.stripes[self.stripe(hash)]);
     }
 
     /// Both parts only grow, so their sum never returns to a value it has left.

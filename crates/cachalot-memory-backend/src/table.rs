@@ -444,10 +444,10 @@ fn cell(slot: Slot) -> usize {
     slot.set * WAYS + slot.way
 }
 
-/// Seven bits that choose neither shard nor set, and one that says that there is an entry.
+/// Eight bits that choose neither shard nor set; never zero.
 #[inline]
 pub(crate) fn tag(hash: u64) -> u8 {
-    (hash >> 56) as u8 | 0x80
+    ((hash >> 56) as u8).max(1)
 }
 
 impl<K, T> Drop for Table<K, T> {

@@ -126,9 +126,9 @@ impl<K, T> Set<K, T> {
     }
 
     /// The way of an entry, for the one who has the hold.
-    pub(crate) fn find(&self, _hold: &Hold, tag: u8, mut same: impl FnMut(&K) -> bool) -> Option<usize> {
+    pub(crate) fn find(&self, _hold: &Hold, tag: u8, same: impl FnMut(&K) -> bool) -> Option<usize> {
         // SAFETY: tags and cells change under the hold only.
-        unsafe { self.search(tag, |key, _| same(key)) }
+        unsafe { self.search(tag, same) }
     }
 
     /// The entry in a way, for the one who has the hold.
@@ -226,13 +226,13 @@ impl<K, T> Set<K, T> {
     /// # Safety
     /// No tag and no cell changes during the call.
     #[inline]
-    unsafe fn search(&self, tag: u8, mut same: impl FnMut(&K, usize) -> bool) -> Option<usize> {
+    unsafe fn search(&self, tag: u8, mut same: impl FnMut(&K) -> bool) -> Option<usize> {
         let mut ways = self.tagged(tag);
         while ways != 0 {
             let way = ways.trailing_zeros() as usize;
             // SAFETY: where the tag is that of a hash the cell is initialised, and it stays so.
             let entry = unsafe { (*self.cells[way].get()).assume_init_ref() };
-            if same(&entry.0, way) {
+            if same(&entry.0) {
                 return Some(way);
             }
             ways &= ways - 1;
@@ -308,9 +308,9 @@ impl<K, T> Drop for SetGuard<'_, K, T> {
 impl<'a, K, T> SetGuard<'a, K, T> {
     /// The way of an entry.
     #[inline]
-    pub(crate) fn find(&self, tag: u8, mut same: impl FnMut(&K) -> bool) -> Option<usize> {
+    pub(crate) fn find(&self, tag: u8, same: impl FnMut(&K) -> bool) -> Option<usize> {
         // SAFETY: tags and cells change under the lock only.
-        unsafe { self.set.search(tag, |key, _| same(key)) }
+        unsafe { self.set.search(tag, same) }
     }
 
     /// As [`SetGuard::find`], with the value.

@@ -1,7 +1,8 @@
 //! One shard: a table that readers visit, and what its writers keep of it under a lock.
 //!
-//! Of the user's code only `Eq` and `Hash` run in here, before anything has changed. What is taken out is
-//! handed to the caller, to be dropped after the locks are released.
+//! Of the user's code only `Eq` and `Hash` run in here, before entries, weights or counts change: a panic leaves
+//! at most the policy's notes as they are in the midst of a choice. What is taken out is handed to the caller, to
+//! be dropped after the locks are released.
 
 use std::hash::Hash;
 

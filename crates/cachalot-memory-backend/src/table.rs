@@ -39,6 +39,10 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    fn of(ways: &Ways, way: usize) -> Self {
+        Self { mark: ways.mark(way), state: ways.state(way), epoch: ways.epoch(way) }
+    }
+
     pub(crate) fn is_timed(self) -> bool {
         self.mark & LIFE != 0
     }
@@ -249,7 +253,7 @@ impl<K, T> Table<K, T> {
             }
         }
         let (ways, way) = (guard.ways(), slot.way);
-        let known = Known { mark: ways.mark(way), state: ways.state(way), epoch: ways.epoch(way) };
+        let known = Known::of(ways, way);
         if is_odd(known.mark) {
             self.odd().remove(&cell(slot));
         }
@@ -269,7 +273,7 @@ impl<K, T> Table<K, T> {
         let mut guard = self.sets[slot.set].lock()?;
         let old = guard.replace(hold, readers, slot.way, value)?;
         let (ways, way) = (guard.ways_mut(), slot.way);
-        let known = Known { mark: ways.mark(way), state: ways.state(way), epoch: ways.epoch(way) };
+        let known = Known::of(ways, way);
         ways.touch(way, epoch);
         if known.is_timed() || !new.life.is_endless() {
             self.set_life(hold, readers, &mut guard, slot, new.life, new.now);

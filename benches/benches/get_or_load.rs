@@ -68,7 +68,7 @@ fn entries() -> Entries {
     let clock = Clock::system();
     let meta = Meta::new(clock.now(), hours(1), hours(1), Duration::ZERO);
     for key in 0..HOT_KEYS {
-        let entry = Entry { value: Some(bytes(key)), meta };
+        let entry = Entry::new(Some(bytes(key)), meta);
         let stored = Store::commit(&entries, Store::begin(&entries, &key), key, Arc::new(entry));
         assert_eq!(stored, Commit::Stored);
     }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot::Store;
 use cachalot_core::{
-    Backend, BackendInfo, Clock, Commit, Entry, Expired, Fence, Held, Hit, Key, LeaseBackend, LeaseReply,
-    Nonce, Put, PutReply, Record, Removed, Result, StoreStats, Token,
+    Backend, BackendInfo, Clock, Commit, Entry, Expired, Fence, Held, Hit, Key, KeyPattern, LeaseBackend,
+    LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, StoreCursor, StoreStats, SweepCursor, Swept,
+    TagBackend, Token,
 };
 use equivalent::Equivalent;
 
@@ -98,6 +99,13 @@ impl<B: Backend> Backend for Lapsed<B> {
         self.inner.remove_many(keys).await
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        match self.lapse {
+            Lapse::LosesRemovals => Ok(Swept { removed: 0, next: None }),
+            _ => self.inner.sweep(pattern, from).await,
+        }
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         match self.lapse {
             Lapse::LosesExpirations => Ok(Expired::Marked),
@@ -111,6 +119,10 @@ impl<B: Backend> Backend for Lapsed<B> {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         Some(self)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        self.inner.tags()
     }
 }
 
@@ -196,6 +208,14 @@ impl<K, V, S: Store<K, V>> Store<K, V> for Unfenced<S> {
         Q: Hash + Equivalent<K> + ?Sized,
     {
         self.0.expire(key, keep)
+    }
+
+    fn invalidate_if(
+        &self,
+        from: StoreCursor,
+        test: impl FnMut(&K, &Entry<V>) -> bool,
+    ) -> Option<StoreCursor> {
+        self.0.invalidate_if(from, test)
     }
 
     fn void_all(&self) {

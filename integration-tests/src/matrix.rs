@@ -94,7 +94,9 @@ impl Column {
             Self::SoftTimeout => &[Victim::LeftLoad, Victim::LeftLoadBelow],
             Self::EarlyRefresh => &[Victim::EarlyRefresh, Victim::EarlyRefreshBelow],
             Self::StaleWhileRevalidate => &[Victim::Refresh, Victim::RefreshBelow],
-            Self::Batch => &[Victim::BatchLoad, Victim::BatchOverStale, Victim::BatchCopy],
+            Self::Batch => {
+                &[Victim::BatchLoad, Victim::BatchOverStale, Victim::BatchCopy, Victim::BatchCopyByLoad]
+            }
             Self::Copy => &[Victim::CopyByGet, Victim::CopyByLoad],
             Self::WriteThrough | Self::WriteBehindFlush => &[],
         }

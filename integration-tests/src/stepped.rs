@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Expired, Held, Key, LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record,
-    Removed, Result, Token,
+    Backend, BackendInfo, Depth, Expired, Held, Key, KeyPattern, LeaseBackend, LeaseReply, Nonce, Put,
+    PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Token,
 };
 
 /// What happens between the steps of a [`Stepped`].
@@ -34,6 +34,10 @@ impl<B: Backend, P: Steps> Stepped<B, P> {
 
     fn inner_leases(&self) -> &dyn LeaseBackend {
         self.inner.leases().expect("a backend with leases")
+    }
+
+    fn inner_tags(&self) -> &dyn TagBackend {
+        self.inner.tags().expect("a backend with tags")
     }
 }
 
@@ -70,6 +74,10 @@ impl<B: Backend, P: Steps> Backend for Stepped<B, P> {
         step!(self, "before remove_many", "after remove_many", self.inner.remove_many(keys))
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        step!(self, "before sweep", "after sweep", self.inner.sweep(pattern, from))
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         step!(self, "before expire", "after expire", self.inner.expire(key, keep))
     }
@@ -80,6 +88,32 @@ impl<B: Backend, P: Steps> Backend for Stepped<B, P> {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         Some(self)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl<B: Backend, P: Steps> TagBackend for Stepped<B, P> {
+    async fn tag_tokens(&self, names: &[Key]) -> Result<Vec<Option<TagToken>>> {
+        step!(self, "before tag_tokens", "after tag_tokens", self.inner_tags().tag_tokens(names))
+    }
+
+    async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
+        step!(self, "before pin_tags", "after pin_tags", self.inner_tags().pin_tags(names, fresh, ttl))
+    }
+
+    async fn rotate_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        depth: Depth,
+        ttl: Duration,
+    ) -> Result<()> {
+        let rotate = self.inner_tags().rotate_tags(names, fresh, depth, ttl);
+        step!(self, "before rotate_tags", "after rotate_tags", rotate)
     }
 }
 

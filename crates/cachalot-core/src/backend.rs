@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Key, LeaseBackend, Nonce, Result};
+use crate::{Key, KeyPattern, LeaseBackend, Nonce, Result, TagBackend};
 
 /// A shared tier as the cache sees it. Its writes are in [`LeaseBackend`]: nothing is ever stored without a
 /// right that was granted before and can be revoked.
@@ -40,6 +40,18 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// [`remove`](Backend::remove) of each of `keys`, results in their order, in few round trips.
     async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>>;
 
+    /// A bounded part of removing every record whose key matches `pattern`, as [`remove`](Backend::remove)
+    /// does: leases are revoked, also where nothing is stored, and holds are poisoned. Begin at
+    /// [`SweepCursor::START`], and go on with the `next` of each answer until there is none, always with the
+    /// same pattern. A record that is there throughout is removed then; one that comes meanwhile, perhaps.
+    ///
+    /// A part that finds nothing is not the last one. A part may be done again, for instance after it failed: it
+    /// may have happened in whole, in part or not at all. Each part has the deadline of any other operation.
+    ///
+    /// # Errors
+    /// As [`get`](Backend::get).
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept>;
+
     /// Marks the value of `key` as invalidated, keeps it for at most `keep` more (only to be served if a
     /// load fails), and revokes every outstanding right to store. A writer's hold is treated as by
     /// [`remove`](Backend::remove).
@@ -57,6 +69,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// The leases of this tier. `None`: it can be read and invalidated, but the cache never fills it.
     fn leases(&self) -> Option<&dyn LeaseBackend>;
+
+    /// The tags of this tier. `None`: an entry with tags is kept in memory only.
+    fn tags(&self) -> Option<&dyn TagBackend>;
 }
 
 /// What a backend says of itself.
@@ -102,6 +117,34 @@ pub enum Removed {
     Held,
 }
 
+/// Where a [sweep](Backend::sweep) goes on. Only the backend that gave it can read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SweepCursor(Bytes);
+
+impl SweepCursor {
+    /// Before the first record.
+    pub const START: Self = Self(Bytes::new());
+
+    /// For backends: a place other than the start, which is no bytes.
+    pub fn new(place: impl Into<Bytes>) -> Self {
+        Self(place.into())
+    }
+
+    /// For backends: what they wrote down.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What one part of a [sweep](Backend::sweep) did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// How many records were there and are gone, or are poisoned holds now. Leases alone count too.
+    pub removed: u64,
+    /// Where to go on; `None` at the end.
+    pub next: Option<SweepCursor>,
+}
+
 /// What [`Backend::expire`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
@@ -136,6 +179,10 @@ impl<B: Backend + ?Sized> Backend for std::sync::Arc<B> {
         (**self).remove_many(keys).await
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        (**self).sweep(pattern, from).await
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         (**self).expire(key, keep).await
     }
@@ -146,5 +193,9 @@ impl<B: Backend + ?Sized> Backend for std::sync::Arc<B> {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         (**self).leases()
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        (**self).tags()
     }
 }

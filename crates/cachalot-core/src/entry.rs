@@ -1,5 +1,6 @@
 //! What a tier holds, and how long it is good for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Timestamp;
@@ -11,6 +12,25 @@ pub struct Entry<V> {
     pub value: Option<V>,
     /// Its times.
     pub meta: Meta,
+    /// What it may be invalidated by besides its key.
+    pub stamp: Stamp,
+}
+
+impl<V> Entry<V> {
+    /// An entry that only its key, its times and a clear end.
+    pub fn new(value: Option<V>, meta: Meta) -> Self {
+        Self { value, meta, stamp: Stamp::default() }
+    }
+}
+
+/// When an entry began to come into being, by the count of invalidations that this process has seen, and
+/// under which tags: an invalidation that was counted later may be about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// The count when its load, copy or insert began.
+    pub at: u64,
+    /// The fingerprints of its tags.
+    pub tags: Option<Arc<[u64]>>,
 }
 
 /// The times of an entry: `created_at <= soft_expiry <= hard_expiry`, always.

@@ -78,6 +78,15 @@ pub enum Event<'a> {
     Deferred,
     /// A deferred invalidation has reached the shared tier.
     Replayed,
+    /// A part of a removal by pattern, or of a clear, has been done in the shared tier.
+    Swept {
+        /// How many records that part removed.
+        removed: u64,
+    },
+    /// Another process has invalidated something, and it is done here too.
+    Heard,
+    /// Something may have been missed on the bus: nothing that memory holds is trusted any more.
+    Gap,
     /// A background task of the cache panicked. A bug of ours, or of a `Drop` or codec of yours.
     TaskPanicked,
 }

@@ -9,7 +9,7 @@ pub use bytes_key::{Key, Namespace};
 /// every process and every release. The text stays readable: `42`, `user:7`.
 ///
 /// Implemented for integers, `bool`, `char`, strings, byte strings, `Option`, tuples of up to six, and
-/// `uuid::Uuid` by feature. An own key takes two lines:
+/// `uuid::Uuid` by feature. An own key takes two lines, there and back:
 ///
 /// ```
 /// use cachalot_core::CacheKey;
@@ -20,12 +20,28 @@ pub use bytes_key::{Key, Namespace};
 ///     fn write_key(&self, out: &mut Vec<u8>) {
 ///         self.0.write_key(out)
 ///     }
+///
+///     fn read_key(bytes: &[u8]) -> Option<Self> {
+///         u64::read_key(bytes).map(Self)
+///     }
 /// }
 /// assert_eq!(ProductId(42).to_key_bytes(), b"42");
+/// assert!(ProductId::read_key(b"42").is_some());
 /// ```
 pub trait CacheKey {
     /// Appends the byte form.
     fn write_key(&self, out: &mut Vec<u8>);
+
+    /// The key of this byte form: how a message that names a key by its bytes finds it in this process. `None` if
+    /// it is no key's, or this type cannot tell, as is the default; borrowed keys cannot. Then every message
+    /// about a key ends the trust in all that is in memory: right, and slow. What else it gives is compared
+    /// with its byte form.
+    fn read_key(_bytes: &[u8]) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
 
     /// The byte form by itself.
     fn to_key_bytes(&self) -> Vec<u8> {
@@ -49,6 +65,10 @@ macro_rules! key_by_display {
                 // Writing to a vector does not fail.
                 let _ = write!(out, "{self}");
             }
+
+            fn read_key(bytes: &[u8]) -> Option<Self> {
+                std::str::from_utf8(bytes).ok()?.parse().ok()
+            }
         }
     )*};
 }
@@ -65,23 +85,41 @@ macro_rules! key_by_bytes {
     )*};
 }
 
-key_by_bytes!(str String [u8] Vec<u8> std::sync::Arc<[u8]>);
+key_by_bytes!(str[u8]);
 
-impl CacheKey for std::sync::Arc<str> {
-    fn write_key(&self, out: &mut Vec<u8>) {
-        (**self).write_key(out);
-    }
+macro_rules! key_by_owned_bytes {
+    ($($type:ty, $read:expr;)*) => {$(
+        impl CacheKey for $type {
+            fn write_key(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(AsRef::<[u8]>::as_ref(&**self));
+            }
+
+            fn read_key(bytes: &[u8]) -> Option<Self> {
+                $read(bytes)
+            }
+        }
+    )*};
 }
 
-impl CacheKey for Box<str> {
-    fn write_key(&self, out: &mut Vec<u8>) {
-        (**self).write_key(out);
-    }
+key_by_owned_bytes! {
+    String, text;
+    Box<str>, text;
+    std::sync::Arc<str>, text;
+    Vec<u8>, |bytes: &[u8]| Some(bytes.into());
+    std::sync::Arc<[u8]>, |bytes: &[u8]| Some(bytes.into());
+}
+
+fn text<T: for<'a> From<&'a str>>(bytes: &[u8]) -> Option<T> {
+    std::str::from_utf8(bytes).ok().map(T::from)
 }
 
 impl<const N: usize> CacheKey for [u8; N] {
     fn write_key(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self);
+    }
+
+    fn read_key(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok()
     }
 }
 
@@ -93,12 +131,24 @@ impl<T: CacheKey> CacheKey for Option<T> {
             inner.write_key(out);
         }
     }
+
+    fn read_key(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first() {
+            None => Some(None),
+            Some((b'+', inner)) => T::read_key(inner).map(Some),
+            Some(_) => None,
+        }
+    }
 }
 
 #[cfg(feature = "uuid")]
 impl CacheKey for uuid::Uuid {
     fn write_key(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes());
+    }
+
+    fn read_key(bytes: &[u8]) -> Option<Self> {
+        Self::try_parse_ascii(bytes).ok()
     }
 }
 
@@ -120,6 +170,27 @@ fn write_part(part: &impl CacheKey, out: &mut Vec<u8>) {
     }
 }
 
+/// The first part of `bytes`, its escapes undone, and what follows its separator, if there is one.
+fn read_part(bytes: &[u8]) -> Option<(Vec<u8>, Option<&[u8]>)> {
+    let mut part = Vec::with_capacity(bytes.len());
+    let mut rest = bytes.iter();
+    while let Some(byte) = rest.next() {
+        match *byte {
+            SEPARATOR => return Some((part, Some(rest.as_slice()))),
+            ESCAPE => part.push(*rest.next()?),
+            byte => part.push(byte),
+        }
+    }
+    Some((part, None))
+}
+
+/// Reads one part of a tuple from `rest`, and leaves there what follows it.
+fn take_part<T: CacheKey>(rest: &mut Option<&[u8]>) -> Option<T> {
+    let (part, left) = read_part((*rest)?)?;
+    *rest = left;
+    T::read_key(&part)
+}
+
 macro_rules! key_by_parts {
     ($($first:ident $(, $rest:ident)*;)*) => {$(
         /// The parts joined by `:`; a `:` or `\` inside a part is escaped by `\`.
@@ -132,6 +203,12 @@ macro_rules! key_by_parts {
                     out.push(SEPARATOR);
                     write_part($rest, out);
                 )*
+            }
+
+            fn read_key(bytes: &[u8]) -> Option<Self> {
+                let mut rest = Some(bytes);
+                let key = (take_part::<$first>(&mut rest)?, $(take_part::<$rest>(&mut rest)?,)*);
+                rest.is_none().then_some(key)
             }
         }
     )*};
@@ -167,6 +244,40 @@ mod tests {
         assert_eq!(text(None::<&str>), "");
     }
 
+    fn comes_back<K: CacheKey + PartialEq + std::fmt::Debug>(key: K) {
+        assert_eq!(K::read_key(&key.to_key_bytes()), Some(key));
+    }
+
+    #[test]
+    fn keys_come_back_from_their_bytes() {
+        comes_back(u64::MAX);
+        comes_back(i128::MIN);
+        comes_back('\u{1f40b}');
+        comes_back(String::from(r"a:\"));
+        comes_back(vec![0u8, 255]);
+        comes_back([1u8, 2, 3]);
+        comes_back(std::sync::Arc::<str>::from("shared"));
+        comes_back((String::from(":"), String::new(), true));
+        comes_back((("a".to_owned(), 1u8), Some("b:".to_owned())));
+        comes_back(None::<String>);
+        comes_back(Some(String::new()));
+        #[cfg(feature = "uuid")]
+        comes_back(uuid::Uuid::from_u128(7));
+    }
+
+    #[test]
+    fn bytes_that_are_no_key_are_none() {
+        assert_eq!(u8::read_key(b"256"), None);
+        assert_eq!(u8::read_key(b"\xff"), None);
+        assert_eq!(String::read_key(b"\xff"), None);
+        assert_eq!(<[u8; 2]>::read_key(b"abc"), None);
+        assert_eq!(Option::<u8>::read_key(b"1"), None);
+        assert_eq!(<(u8, u8)>::read_key(b"1"), None);
+        assert_eq!(<(u8, u8)>::read_key(b"1:2:3"), None);
+        assert_eq!(<(String,)>::read_key(b"cut\\"), None);
+        assert_eq!(<&str>::read_key(b"borrowed"), None);
+    }
+
     #[test]
     fn parts_do_not_run_into_each_other() {
         assert_ne!(text(("a", "bc")), text(("ab", "c")));
@@ -189,6 +300,11 @@ mod tests {
             let same = (&a, &b) == (&c, &d);
             let bytes = (&*a, &*b).to_key_bytes() == (&*c, &*d).to_key_bytes();
             prop_assert_eq!(same, bytes);
+        }
+
+        #[test]
+        fn any_tuple_comes_back(key: (String, Vec<u8>, Option<String>, (i64, String))) {
+            prop_assert_eq!(CacheKey::read_key(&key.to_key_bytes()), Some(key));
         }
 
         #[test]

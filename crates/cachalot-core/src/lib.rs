@@ -32,13 +32,17 @@
 mod key;
 pub use key::CacheKey;
 mod entry;
-pub use entry::{Entry, Freshness, Meta};
+pub use entry::{Entry, Freshness, Meta, Stamp};
 mod ttl;
 pub use ttl::Ttl;
 mod options;
 pub use options::EntryOptions;
+mod tag;
+#[cfg(feature = "bytes")]
+pub use tag::{Depth, TagBackend, TagToken};
+pub use tag::{Tag, Tags};
 mod store;
-pub use store::{Commit, Fence, Hit, Store, StoreStats};
+pub use store::{Commit, Fence, Hit, Store, StoreCursor, StoreStats};
 mod error;
 pub use error::{Error, ErrorKind, LoadError, LoaderError, Result, Retry};
 mod event;
@@ -56,7 +60,7 @@ pub mod units;
 #[cfg(feature = "bytes")]
 mod backend;
 #[cfg(feature = "bytes")]
-pub use backend::{Backend, BackendInfo, Expired, Record, Removed};
+pub use backend::{Backend, BackendInfo, Expired, Record, Removed, SweepCursor, Swept};
 #[cfg(feature = "bytes")]
 mod lease;
 #[cfg(feature = "bytes")]
@@ -64,9 +68,15 @@ pub use key::{Key, Namespace};
 #[cfg(feature = "bytes")]
 pub use lease::{Held, Holder, LeaseBackend, LeaseReply, Nonce, Put, PutReply, Token};
 #[cfg(feature = "bytes")]
+mod pattern;
+#[cfg(feature = "bytes")]
+pub use pattern::{KeyPattern, Pattern};
+#[cfg(feature = "bytes")]
 mod bus;
 #[cfg(feature = "bytes")]
-pub use bus::{Bus, BusEvent, Message, PublisherId, Subject, Subscription};
+pub use bus::{
+    Body, Bus, BusEvent, BusGap, BusInfo, EventQueue, Message, PublisherId, Subject, Subscription,
+};
 #[cfg(feature = "bytes")]
 mod source;
 #[cfg(feature = "bytes")]

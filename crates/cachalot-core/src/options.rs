@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Entropy, Meta, Timestamp, Ttl};
+use crate::{Entropy, Meta, Tags, Timestamp, Ttl};
 
 /// How an entry is written and how stale it may be read. A cache holds a default; a call may derive its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct EntryOptions {
     /// How long a caller waits for a load while a value is at hand that could be served if the load failed;
     /// then it is served that value, and the load goes on. Default: none, it waits for the load's end.
     pub soft_timeout: Duration,
+    /// The tags of what is stored. Default: none. A loader adds those that the value decides.
+    pub tags: Tags,
 }
 
 impl EntryOptions {
@@ -69,6 +71,13 @@ impl EntryOptions {
         self
     }
 
+    /// Sets [`EntryOptions::tags`].
+    #[must_use]
+    pub fn tags(mut self, tags: Tags) -> Self {
+        self.tags = tags;
+        self
+    }
+
     /// The times of a value whose load ended at `now` and took `compute_time`, jitter drawn from
     /// `entropy`. `None` if the TTL is below a millisecond: do not store.
     pub fn stamp(&self, now: Timestamp, compute_time: Duration, entropy: &Entropy) -> Option<Meta> {
@@ -78,6 +87,12 @@ impl EntryOptions {
     /// As [`EntryOptions::stamp`] for a negative entry. `None` unless a negative TTL is set.
     pub fn stamp_negative(&self, now: Timestamp, compute_time: Duration, entropy: &Entropy) -> Option<Meta> {
         self.stamp_with(self.negative_ttl?, now, compute_time, entropy)
+    }
+
+    /// How long what is stored by these options is kept at most.
+    pub fn longest_life(&self) -> Duration {
+        let fresh_for = self.ttl.longest().max(self.negative_ttl.map_or(Duration::ZERO, Ttl::longest));
+        fresh_for.saturating_add(self.stale_while_revalidate.max(self.stale_if_error))
     }
 
     /// Whether a value that has been stale for `stale_for` may be served while it is refreshed.
@@ -115,6 +130,7 @@ impl Default for EntryOptions {
             stale_if_error: Duration::ZERO,
             max_stale: Duration::MAX,
             soft_timeout: Duration::MAX,
+            tags: Tags::NONE,
         }
     }
 }

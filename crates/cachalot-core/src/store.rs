@@ -57,6 +57,22 @@ pub trait Store<K, V>: Send + Sync + Sized + 'static {
     where
         Q: Hash + Equivalent<K> + ?Sized;
 
+    /// A bounded part of [invalidating](Store::invalidate) every entry that `test` is true of. Begin at
+    /// [`StoreCursor::START`] and go on with what each call gives until it gives none. An entry that is held
+    /// throughout is gone then; one that comes meanwhile, perhaps. Allow some microseconds for a part, `test`
+    /// not counted: whoever has long to walk lets others run between two.
+    ///
+    /// Revokes every fence on its way, also of keys that `test` is false of: a load may be in flight for a key
+    /// that is not held, and nobody can ask `test` about it. So nothing whose load began before the first part
+    /// is stored after the last.
+    ///
+    /// `test` may run under a lock: it must be quick, and not use this store.
+    fn invalidate_if(
+        &self,
+        from: StoreCursor,
+        test: impl FnMut(&K, &Entry<V>) -> bool,
+    ) -> Option<StoreCursor>;
+
     /// Revokes every fence. What is held stays.
     fn void_all(&self);
 
@@ -103,6 +119,33 @@ impl Fence {
     /// For stores: the generation at which it was granted.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+}
+
+/// Where [`Store::invalidate_if`] goes on. Only the store that gave it can read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreCursor {
+    part: u64,
+    place: u64,
+}
+
+impl StoreCursor {
+    /// Before the first entry.
+    pub const START: Self = Self { part: 0, place: 0 };
+
+    /// For stores: a `place` within a `part`. Zeros are the start.
+    pub fn new(part: u64, place: u64) -> Self {
+        Self { part, place }
+    }
+
+    /// For stores: the part.
+    pub fn part(&self) -> u64 {
+        self.part
+    }
+
+    /// For stores: the place within the part.
+    pub fn place(&self) -> u64 {
+        self.place
     }
 }
 

@@ -54,6 +54,16 @@ impl Ttl {
         self.base
     }
 
+    /// The longest that a TTL drawn from it may be.
+    pub fn longest(self) -> Duration {
+        let longest = self.base.as_secs_f64() * (1.0 + self.jitter);
+        if self.base == Duration::MAX {
+            self.base
+        } else {
+            Duration::try_from_secs_f64(longest).unwrap_or(Duration::MAX)
+        }
+    }
+
     /// The TTL of one entry, jitter drawn.
     pub fn draw(self, entropy: &Entropy) -> Duration {
         const MIN: Duration = units::millis(1);

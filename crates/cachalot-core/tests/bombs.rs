@@ -67,9 +67,9 @@ fn is_cheap<V: 'static>(codec: &dyn Codec<V>, bomb: &Bomb) {
         kept_for: Duration::from_secs(60),
         compute_time: Duration::ZERO,
     };
-    let planted = envelope::encode(&key, header, Some(&bomb.bytes), &Planted(codec.id()));
+    let planted = envelope::encode(&key, header, &[], Some(&bomb.bytes), &Planted(codec.id()));
     let sealed: Bytes = planted.expect("an envelope");
-    let (_, value) = envelope::open(&key, &sealed).expect("the envelope is whole");
+    let value = envelope::open(&key, &sealed).expect("the envelope is whole").value;
     let mut read = None;
     let allocated = allocation_counter::measure(|| read = Some(codec.decode(value).map(drop))).bytes_total;
     let read = read.expect("the decoder has run");

@@ -32,8 +32,8 @@ fn errors_are_one_word() {
 fn the_bytes_plane_can_be_erased_and_shared() {
     use cachalot_core::envelope::Header;
     use cachalot_core::{
-        Backend, BackendInfo, Bus, BusEvent, Codec, Key, LeaseBackend, LeaseReply, Message, Namespace, Nonce,
-        PublisherId, Put, Record, Source, Subscription, Token,
+        Backend, BackendInfo, Body, Bus, BusEvent, BusInfo, Codec, EventQueue, Key, LeaseBackend, LeaseReply,
+        Message, Namespace, Nonce, PublisherId, Put, Record, Source, Subscription, Token,
     };
 
     fn sent<T: Send + ?Sized>() {}
@@ -41,7 +41,7 @@ fn the_bytes_plane_can_be_erased_and_shared() {
     shared::<(Arc<dyn Backend>, Arc<dyn Bus>, Arc<dyn Codec<String>>)>();
     shared::<Arc<dyn Source<u64, String, Error = std::io::Error>>>();
     shared::<(Key, Namespace, Record, BackendInfo, Header, Put, Token, Nonce, LeaseReply)>();
-    shared::<(Message, BusEvent, PublisherId)>();
+    shared::<(Message, Body, BusEvent, BusInfo, EventQueue, PublisherId)>();
     sent::<dyn Subscription>();
     shared::<Box<dyn LeaseBackend>>();
 }

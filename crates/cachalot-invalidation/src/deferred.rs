@@ -7,11 +7,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cachalot_core::Key;
 
-/// Keys whose invalidation the shared tier has not taken. One item per key, the newest: it grows with the
-/// number of keys, not of invalidations. It has no other bound, since nothing may be dropped: an outage costs
-/// the memory of the keys that were removed during it.
+/// Invalidations that the shared tier has not taken, by the key there that they are about. One item per key,
+/// the newest: it grows with the number of keys, not of invalidations. It has no other bound, since nothing may
+/// be dropped: an outage costs the memory of the keys that were removed during it.
 ///
-/// `K` is the typed key, which the replay needs to reach what this process holds.
+/// `K` is what the replay needs besides that key: the typed key, say, to reach what this process holds.
 pub struct Deferred<K> {
     state: Mutex<State<K>>,
     /// Read by every load, so that the usual answer, "none", costs no lock.
@@ -29,8 +29,8 @@ struct State<K> {
 pub struct Item<K> {
     /// The key in the shared tier.
     pub key: Key,
-    /// The key in this process.
-    pub typed: K,
+    /// What it is about in this process.
+    pub missed: K,
     number: u64,
 }
 
@@ -44,11 +44,11 @@ impl<K: Clone> Deferred<K> {
     /// Keeps the invalidation of `key` until [`settle`](Deferred::settle). `true` if nobody replays: the
     /// caller must start a replay, which goes on until [`finish`](Deferred::finish) lets it end.
     #[must_use = "a replay must be started"]
-    pub fn defer(&self, key: Key, typed: K) -> bool {
+    pub fn defer(&self, key: Key, missed: K) -> bool {
         let mut state = self.lock();
         state.last += 1;
         let number = state.last;
-        state.items.insert(key.clone(), Item { key, typed, number });
+        state.items.insert(key.clone(), Item { key, missed, number });
         self.count.store(state.items.len(), Ordering::SeqCst);
         !std::mem::replace(&mut state.replaying, true)
     }
@@ -154,7 +154,7 @@ mod tests {
         for name in ["c", "a", "b", "c"] {
             let _ = deferred.defer(key(name), name);
         }
-        let order: Vec<_> = deferred.items().into_iter().map(|item| item.typed).collect();
+        let order: Vec<_> = deferred.items().into_iter().map(|item| item.missed).collect();
         assert_eq!(order, ["a", "b", "c"]);
     }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::units::MIB;
 use cachalot_core::{
-    Backend, BackendInfo, Clock, Error, ErrorKind, Expired, Held, Key, LeaseBackend, LeaseReply, Nonce, Put,
-    PutReply, Record, Removed, Result, Timestamp, Token,
+    Backend, BackendInfo, Clock, Depth, Error, ErrorKind, Expired, Held, Key, KeyPattern, LeaseBackend,
+    LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken,
+    Timestamp, Token,
 };
 
 use crate::write::Change;
-use crate::{Memory, Stats};
+use crate::{Cursor, Memory, Stats};
 
 mod record;
 use record::{Right, Stored};
@@ -47,6 +48,8 @@ use record::{Right, Stored};
 #[derive(Clone)]
 pub struct MemoryBackend {
     memory: Arc<Memory<Key, Stored>>,
+    /// The tags' tokens. One that is evicted ends the entries of its tag.
+    tokens: Arc<Memory<Key, (TagToken, Timestamp)>>,
     clock: Clock,
 }
 
@@ -66,7 +69,12 @@ impl MemoryBackend {
         let builder = Memory::weight_limit(limit.max(1))
             .weigher(|key, stored: &Stored| weight(key, stored.payload()))
             .clock(clock.clone());
-        Self { memory: Arc::new(Memory::open_with(builder)), clock }
+        let tokens = Memory::entries((limit / BYTES_PER_TAG).max(LEAST_TAGS)).clock(clock.clone());
+        Self {
+            memory: Arc::new(Memory::open_with(builder)),
+            tokens: Arc::new(Memory::open_with(tokens)),
+            clock,
+        }
     }
 
     /// Figures for people and metrics. Leases count as entries.
@@ -77,6 +85,7 @@ impl MemoryBackend {
     /// Forgets everything, leases included, as a server that restarts empty.
     pub fn clear(&self) {
         self.memory.clear();
+        self.tokens.clear();
     }
 
     /// One operation: `decide` gets the record and the time, and says what becomes of the record.
@@ -93,6 +102,21 @@ impl MemoryBackend {
         self.memory.get_with(key, |stored| stored.record(now))?
     }
 
+    /// The token that `change` makes of the one under `name`, in one step; it lives for `ttl` more at least.
+    fn change_token(
+        &self,
+        name: &Key,
+        ttl: Duration,
+        mut change: impl FnMut(Option<TagToken>) -> TagToken,
+    ) -> TagToken {
+        self.tokens.update(name, |held| {
+            let (before, ends) = held.copied().unzip();
+            let (token, wanted) = (change(before), self.clock.now() + ttl);
+            let ends = ends.map_or(wanted, |ends| wanted.max(ends));
+            (Change::Put((token, ends), ends), token)
+        })
+    }
+
     fn drop_value(&self, key: &Key) -> Removed {
         self.update(key, |stored, now| match stored {
             None => (Change::Keep, Removed::Nothing),
@@ -101,6 +125,17 @@ impl MemoryBackend {
                 None => (Change::Remove, Removed::Existing),
             },
         })
+    }
+
+    /// Some keys that match, and where to go on. Removed one by one afterwards, as a hold must stay.
+    fn matching(&self, pattern: &KeyPattern, from: Cursor) -> (Vec<Key>, Option<Cursor>) {
+        let mut keys = Vec::new();
+        let next = self.memory.see(from, SLOTS_PER_PART, |key, _| {
+            if pattern.matches(key.as_bytes()) {
+                keys.push(key.clone());
+            }
+        });
+        (keys, next)
     }
 
     /// The payload, if it can be held at all.
@@ -113,8 +148,34 @@ impl MemoryBackend {
     }
 }
 
+/// How many slots one part of a sweep looks at.
+const SLOTS_PER_PART: usize = 1 << 10;
+
+/// A place in the memory as it travels: two numbers.
+fn write_cursor(cursor: Cursor) -> SweepCursor {
+    let (shard, hash) = cursor.parts();
+    SweepCursor::new([shard.to_be_bytes(), hash.to_be_bytes()].concat())
+}
+
+fn read_cursor(cursor: &SweepCursor) -> Result<Cursor> {
+    let foreign = || Error::new(ErrorKind::Config, "memory sweep").detail("a cursor of another backend");
+    match cursor.as_bytes() {
+        [] => Ok(Cursor::START),
+        bytes => {
+            let (shard, hash) = bytes.split_first_chunk().ok_or_else(foreign)?;
+            let hash: &[u8; 8] = hash.try_into().map_err(|_| foreign())?;
+            Ok(Cursor::from_parts(u64::from_be_bytes(*shard), u64::from_be_bytes(*hash)))
+        }
+    }
+}
+
 /// Bytes of a record besides key and payload: the slot with its bookkeeping.
 const RECORD_OVERHEAD: usize = 300;
+
+/// Of the limit, one tag for so many bytes; they come on top of it.
+const BYTES_PER_TAG: u64 = 1024;
+/// However small the limit.
+const LEAST_TAGS: u64 = 64;
 
 fn weight(key: &Key, payload: &[u8]) -> u64 {
     (key.as_bytes().len() + payload.len() + RECORD_OVERHEAD) as u64
@@ -154,6 +215,12 @@ impl Backend for MemoryBackend {
         keys.iter().map(|key| Ok(self.drop_value(key))).collect()
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let (keys, next) = self.matching(pattern, read_cursor(from)?);
+        let removed = keys.iter().filter(|key| self.drop_value(key) != Removed::Nothing).count() as u64;
+        Ok(Swept { removed, next: next.map(write_cursor) })
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         Ok(self.update(key, |stored, now| {
             let Some(stored) = stored else {
@@ -180,6 +247,39 @@ impl Backend for MemoryBackend {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         Some(self)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl TagBackend for MemoryBackend {
+    async fn tag_tokens(&self, names: &[Key]) -> Result<Vec<Option<TagToken>>> {
+        Ok(names.iter().map(|name| self.tokens.get(name).map(|(token, _)| token)).collect())
+    }
+
+    async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
+        let pin =
+            |(name, fresh): (&Key, &TagToken)| self.change_token(name, ttl, |token| token.unwrap_or(*fresh));
+        Ok(names.iter().zip(fresh).map(pin).collect())
+    }
+
+    async fn rotate_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        depth: Depth,
+        ttl: Duration,
+    ) -> Result<()> {
+        for (name, fresh) in names.iter().zip(fresh) {
+            self.change_token(name, ttl, |token| match (token, depth) {
+                (Some(token), Depth::Expire) => TagToken { expired: fresh.expired, ..token },
+                _ => *fresh,
+            });
+        }
+        Ok(())
     }
 }
 

@@ -5,13 +5,13 @@ use std::mem::size_of;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cachalot_core::{Clock, Commit, Entry, Fence, Hit, Result, Store, StoreStats};
+use cachalot_core::{Clock, Commit, Entry, Fence, Hit, Result, Store, StoreCursor, StoreStats};
 use equivalent::Equivalent;
 
 use crate::builder::Weigh;
 use crate::life::Life;
 use crate::write::Right;
-use crate::{Memory, MemoryBuilder};
+use crate::{Cursor, Memory, MemoryBuilder};
 
 /// The L1 of a cache. Without a weigher the entry behind the `Arc` is counted at its own size; what the
 /// value points to is not seen.
@@ -63,6 +63,17 @@ where
         Memory::expire(self, key, keep)
     }
 
+    fn invalidate_if(
+        &self,
+        from: StoreCursor,
+        mut test: impl FnMut(&K, &Entry<V>) -> bool,
+    ) -> Option<StoreCursor> {
+        let from = Cursor::from_parts(from.part(), from.place());
+        let next = self.walk(from, SLOTS_PER_PART, |key, entry| !test(key, entry))?;
+        let (part, place) = next.parts();
+        Some(StoreCursor::new(part, place))
+    }
+
     fn void_all(&self) {
         Memory::void_all(self);
     }
@@ -84,6 +95,9 @@ where
         stats
     }
 }
+
+/// How many slots one part of a walk looks at: some microseconds.
+const SLOTS_PER_PART: usize = 1 << 10;
 
 impl<K, V> MemoryBuilder<K, Arc<Entry<V>>> {
     /// Counts the entry that the `Arc` points to as well, and the two counters beside it.

@@ -23,6 +23,16 @@ pub struct Cursor {
 impl Cursor {
     /// Before the first entry.
     pub const START: Self = Self { shard: 0, hash: 0 };
+
+    /// Both of its parts, to be carried elsewhere.
+    pub(crate) fn parts(self) -> (u64, u64) {
+        (self.shard as u64, self.hash)
+    }
+
+    /// From its parts. Beyond the last entry if they make no sense.
+    pub(crate) fn from_parts(shard: u64, hash: u64) -> Self {
+        Self { shard: usize::try_from(shard).unwrap_or(usize::MAX), hash }
+    }
 }
 
 /// Going over all entries.
@@ -122,6 +132,15 @@ impl<K: Hash + Eq, T> Memory<K, T> {
             true
         };
         self.step(Cursor::START, usize::MAX, false, see);
+    }
+
+    /// Goes on from `from` over about so many `slots` as [`walk`](Memory::walk) does, and removes nothing.
+    #[cfg(feature = "bytes")]
+    pub(crate) fn see(&self, from: Cursor, slots: usize, mut see: impl FnMut(&K, &T)) -> Option<Cursor> {
+        self.step(from, slots, false, &mut |key, value| {
+            see(key, value);
+            true
+        })
     }
 
     /// Clones of all entries. A few at a time are cloned under the lock of a shard; none is held between.

@@ -39,7 +39,7 @@ fn a_hit_of_the_store_allocates_nothing() {
     let meta = Meta::new(Clock::system().now(), minute, minute, Duration::ZERO);
     let value = Some("value".to_owned());
     let fence = Store::begin(&store, &1);
-    Store::commit(&store, fence, 1, Arc::new(Entry { value, meta }));
+    Store::commit(&store, fence, 1, Arc::new(Entry::new(value, meta)));
     let counted = allocations(|| {
         let hit = Store::get(&store, &1).unwrap();
         assert_eq!(hit.entry.value.as_deref(), Some("value"));

@@ -35,7 +35,7 @@ fn weight_of<V: Send + Sync + 'static>(value: V) -> u64 {
     let store = memory::<u64, V>(Memory::weight_limit(MIB));
     let meta = Meta::new(Clock::system().now(), Duration::MAX, Duration::MAX, Duration::ZERO);
     let value = Some(value);
-    let committed = Store::commit(&store, Store::begin(&store, &1), 1, Arc::new(Entry { value, meta }));
+    let committed = Store::commit(&store, Store::begin(&store, &1), 1, Arc::new(Entry::new(value, meta)));
     assert_eq!(committed, Commit::Stored);
     Store::stats(&store).weight
 }
@@ -53,7 +53,7 @@ fn a_weigher_of_the_user_replaces_the_default() {
     let put = |text: &str| {
         let meta = Meta::new(Clock::system().now(), Duration::MAX, Duration::MAX, Duration::ZERO);
         let value = Some(text.to_owned());
-        Store::commit(&store, Store::begin(&store, &1), 1, Arc::new(Entry { value, meta }))
+        Store::commit(&store, Store::begin(&store, &1), 1, Arc::new(Entry::new(value, meta)))
     };
     assert_eq!(put("four"), Commit::Stored);
     assert_eq!(Store::stats(&store).weight, 4);

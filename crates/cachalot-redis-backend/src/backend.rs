@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Error, ErrorKind, Expired, Key, LeaseBackend, Nonce, Record, Removed, Result,
+    Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed,
+    Result, SweepCursor, Swept, TagBackend,
 };
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::timeout;
@@ -21,6 +22,7 @@ use crate::name::name;
 use crate::record;
 use crate::reply::Reply;
 use crate::script::{self, Script};
+use crate::sweep::sweep;
 
 /// A Redis server as a shared tier. Made by [`Redis`](crate::Redis). Clones share its connections.
 #[derive(Clone)]
@@ -74,7 +76,23 @@ impl RedisBackend {
         self.reads.iter().find(|reads| reads.has_room()).unwrap_or_else(in_turn)
     }
 
-    fn name<'a>(&self, key: &'a Key) -> std::borrow::Cow<'a, [u8]> {
+    pub(crate) fn link_for_reads(&self) -> &Link {
+        self.reads().link()
+    }
+
+    pub(crate) fn link_aside(&self) -> &Link {
+        &self.aside
+    }
+
+    pub(crate) fn key_prefix(&self) -> &[u8] {
+        &self.limits.key_prefix
+    }
+
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub(crate) fn name<'a>(&self, key: &'a Key) -> std::borrow::Cow<'a, [u8]> {
         name(&self.limits.key_prefix, key)
     }
 
@@ -233,6 +251,13 @@ impl Backend for RedisBackend {
         outcomes.into_iter().zip(keys).map(with_key).collect()
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let part = sweep(&self.aside, &self.limits.key_prefix, pattern, from);
+        let error =
+            |fault: Fault| fault.into_error("redis sweep", &self.node).key(pattern.as_pattern().as_bytes());
+        self.aside.within_deadline(part).await.map_err(error)
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         let keep = millis(keep).to_string();
         let expired = |reply: Reply| match &*reply.status {
@@ -257,6 +282,10 @@ impl Backend for RedisBackend {
     }
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
+        Some(self)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
     }
 }

@@ -8,8 +8,8 @@ use cachalot_core::{Clock, Entropy, Error, ErrorKind, Result};
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
-use crate::RedisBackend;
 use crate::link::Setup;
+use crate::{RedisBackend, RedisBusBuilder};
 
 /// Redis as a shared tier: the door to a [`RedisBackend`].
 #[derive(Debug)]
@@ -127,6 +127,23 @@ impl RedisBuilder {
     /// # Errors
     /// [`ErrorKind::Config`] if a setting is not acceptable.
     pub fn connect_lazy(self) -> Result<RedisBackend> {
+        let (setup, node) = self.setup()?;
+        let limits = Limits { key_prefix: self.key_prefix.into_bytes(), max_payload: self.max_payload };
+        Ok(RedisBackend::new(setup, self.connections, limits, node))
+    }
+
+    /// Settings of a bus on this server, with connections of its own. URL, deadline, key prefix, clock and
+    /// entropy are these; the rest counts for nothing.
+    pub fn bus(self) -> RedisBusBuilder {
+        RedisBusBuilder::new(self)
+    }
+
+    pub(crate) fn prefixed(&self, name: &str) -> Vec<u8> {
+        [self.key_prefix.as_bytes(), name.as_bytes()].concat()
+    }
+
+    /// What connections are made by, and where to.
+    pub(crate) fn setup(&self) -> Result<(Setup, String)> {
         self.check()?;
         let info = connection_info(&self.url)?;
         let node = node(info.addr());
@@ -136,12 +153,11 @@ impl RedisBuilder {
             client,
             resp3,
             deadline: self.deadline,
-            clock: self.clock,
-            entropy: self.entropy,
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
             made: Arc::default(),
         };
-        let limits = Limits { key_prefix: self.key_prefix.into_bytes(), max_payload: self.max_payload };
-        Ok(RedisBackend::new(setup, self.connections, limits, node))
+        Ok((setup, node))
     }
 
     fn check(&self) -> Result<()> {
@@ -185,7 +201,7 @@ pub(crate) struct Limits {
     pub(crate) max_payload: usize,
 }
 
-fn config(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub(crate) fn config(detail: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Config, "redis connect").detail(detail)
 }
 

@@ -22,6 +22,17 @@
 //! it. A key of another type (list, hash, set, ...) is left alone: reads miss, removals find nothing, puts
 //! are lost, and a lease or a hold fails with [`ErrorKind::Unsupported`](cachalot_core::ErrorKind).
 //!
+//! # Patterns
+//!
+//! A sweep is `SCAN` in pages of 1,000 keys and a script that removes 250 keys at a time, as a removal does each:
+//! nobody waits for longer than that, and `KEYS` is never used. A key of more than 512 bytes is kept under its
+//! first 512 bytes and a hash of the rest: a pattern that these do not contradict removes it, so now and then one
+//! too many. A pattern with a `*` before its end asks the server for all that begins alike, and picks out here
+//! what matches. If the connection is lost in between, the walk begins anew, since another server may answer.
+//!
+//! There is no Redis Cluster here yet; a sweep would have to go over every primary, and over the ones that got
+//! slots meanwhile.
+//!
 //! # Time
 //!
 //! Lease deadlines, lives and ages go by the server's clock. How far it is ahead of ours is estimated per
@@ -44,7 +55,9 @@ mod config;
 pub use config::{Redis, RedisBuilder};
 mod backend;
 pub use backend::RedisBackend;
+mod bus;
 mod lease;
+pub use bus::{RedisBus, RedisBusBuilder, RedisStreamBus};
 
 mod fault;
 mod gather;
@@ -55,3 +68,5 @@ mod record;
 mod reply;
 mod script;
 mod server_time;
+mod sweep;
+mod tags;

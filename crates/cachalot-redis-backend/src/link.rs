@@ -72,6 +72,8 @@ struct Wire {
     connection: MultiplexedConnection,
     alive: Arc<AtomicBool>,
     time: ServerTime,
+    /// Of all connections of the backend, the how-manieth.
+    number: u64,
     /// When the first of an unbroken row of timeouts was noticed, ms; 0 if the last command was answered.
     silent_since: AtomicU64,
 }
@@ -94,6 +96,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Which connection it came by: another number than any other of this backend.
+    pub(crate) fn connection(&self) -> u64 {
+        self.wire.number
+    }
+
     /// The replies to many commands, in their order, and the server's time by estimate, ms.
     pub(crate) fn into_list(self) -> Result<(Vec<Value>, u64), Fault> {
         match self.value {
@@ -312,10 +319,10 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn succeeded(mut self, wire: Wire) -> Arc<Wire> {
+    fn succeeded(mut self, mut wire: Wire) -> Arc<Wire> {
         self.ended = true;
+        wire.number = self.link.setup.made.fetch_add(1, Ordering::Relaxed);
         let wire = Arc::new(wire);
-        self.link.setup.made.fetch_add(1, Ordering::Relaxed);
         *self.link.lock() = State::Up(wire.clone());
         wire
     }
@@ -362,6 +369,7 @@ impl Wire {
             connection,
             alive,
             time: ServerTime::new(server_ms, sent, received),
+            number: 0,
             silent_since: AtomicU64::new(0),
         })
     }
@@ -405,7 +413,7 @@ async fn ask_time(
 }
 
 /// The pause after so many failures in a row: doubling, capped, spread over its upper half.
-fn pause(failures: u32, entropy: &Entropy) -> Duration {
+pub(crate) fn pause(failures: u32, entropy: &Entropy) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10));
     doubled.min(LONGEST_PAUSE).mul_f64(0.5 + 0.5 * entropy.draw_unit())
 }

@@ -7,7 +7,9 @@ use cachalot_core::Key;
 use sha2::{Digest, Sha256};
 
 /// Keys up to this length are kept as they are. Redis takes longer ones, at a price for every command.
-const LONGEST: usize = 512;
+pub(crate) const LONGEST: usize = 512;
+/// `~` and SHA-256 in hexadecimal.
+const HASH: usize = 65;
 
 /// `prefix` and the key's bytes. Of a longer key the first 512 bytes, so that its namespace stays visible,
 /// then `~` and SHA-256: longer than any name that is kept, so the two never meet, and no two long keys do,
@@ -17,7 +19,7 @@ pub(crate) fn name<'a>(prefix: &[u8], key: &'a Key) -> Cow<'a, [u8]> {
     if prefix.is_empty() && bytes.len() <= LONGEST {
         return Cow::Borrowed(bytes);
     }
-    let mut name = Vec::with_capacity(prefix.len() + bytes.len().min(LONGEST + 65));
+    let mut name = Vec::with_capacity(prefix.len() + bytes.len().min(LONGEST + HASH));
     name.extend_from_slice(prefix);
     if bytes.len() <= LONGEST {
         name.extend_from_slice(bytes);
@@ -26,6 +28,16 @@ pub(crate) fn name<'a>(prefix: &[u8], key: &'a Key) -> Cow<'a, [u8]> {
         name.extend_from_slice(hash(bytes).as_bytes());
     }
     Cow::Owned(name)
+}
+
+/// The key that is called `name`, and whether that is all of it; of a long key only how it begins is known.
+/// `None` if no key has such a name.
+pub(crate) fn key_in<'a>(prefix: &[u8], name: &'a [u8]) -> Option<(&'a [u8], bool)> {
+    let bytes = name.strip_prefix(prefix)?;
+    match bytes.len() {
+        length if length == LONGEST + HASH => Some((&bytes[..LONGEST], false)),
+        _ => Some((bytes, true)),
+    }
 }
 
 fn hash(bytes: &[u8]) -> String {

@@ -17,7 +17,7 @@ macro_rules! scripts {
     )*};
 }
 
-scripts! { GET_OR_LEASE PUT_LEASED RELEASE REMOVE EXPIRE HOLD PUT_HELD TOUCH }
+scripts! { GET_OR_LEASE PUT_LEASED RELEASE REMOVE EXPIRE HOLD PUT_HELD SWEEP TOUCH }
 
 mod text {
     pub(super) const PRELUDE: &str = include_str!("lua/prelude.lua");
@@ -28,6 +28,7 @@ mod text {
     pub(super) const EXPIRE: &str = include_str!("lua/expire.lua");
     pub(super) const HOLD: &str = include_str!("lua/hold.lua");
     pub(super) const PUT_HELD: &str = include_str!("lua/put_held.lua");
+    pub(super) const SWEEP: &str = include_str!("lua/sweep.lua");
     pub(super) const TOUCH: &str = include_str!("lua/touch.lua");
 }
 
@@ -47,6 +48,16 @@ impl Script {
     pub(crate) fn by_text(&self, key: &[u8], arguments: &[&[u8]]) -> Cmd {
         command("EVAL", &self.source, key, arguments)
     }
+
+    /// Runs it on many keys by its hash.
+    pub(crate) fn many_by_hash(&self, keys: &[Vec<u8>]) -> Cmd {
+        command_of_many("EVALSHA", &self.sha, keys)
+    }
+
+    /// Runs it on many keys by its text.
+    pub(crate) fn many_by_text(&self, keys: &[Vec<u8>]) -> Cmd {
+        command_of_many("EVAL", &self.source, keys)
+    }
 }
 
 fn command(verb: &str, script: &str, key: &[u8], arguments: &[&[u8]]) -> Cmd {
@@ -56,6 +67,16 @@ fn command(verb: &str, script: &str, key: &[u8], arguments: &[&[u8]]) -> Cmd {
     command.arg(verb).arg(script).arg(1).arg(key);
     for argument in arguments {
         command.arg(*argument);
+    }
+    command
+}
+
+fn command_of_many(verb: &str, script: &str, keys: &[Vec<u8>]) -> Cmd {
+    let size = keys.iter().map(Vec::len).sum::<usize>();
+    let mut command = Cmd::with_capacity(3 + keys.len(), verb.len() + script.len() + 8 + size);
+    command.arg(verb).arg(script).arg(keys.len());
+    for key in keys {
+        command.arg(&**key);
     }
     command
 }
@@ -74,6 +95,7 @@ mod tests {
             text::EXPIRE,
             text::HOLD,
             text::PUT_HELD,
+            text::SWEEP,
             text::TOUCH,
         ];
         for text in own {

@@ -221,6 +221,24 @@ impl<K, E> Failures<K, E> {
         self.finish(state);
         item.is_some()
     }
+
+    /// Forgets the failures of all keys that `test` is true of. It runs under a lock: it must be quick, and not
+    /// use this.
+    pub fn forget_if(&self, mut test: impl FnMut(&K) -> bool) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut state = lock(&self.state);
+        let State { items, order, .. } = &mut *state;
+        items.retain(|item| {
+            let goes = test(&item.key);
+            if goes {
+                order.remove(&(item.until, item.id));
+            }
+            !goes
+        });
+        self.finish(state);
+    }
 }
 
 impl<K, E> fmt::Debug for Failures<K, E> {

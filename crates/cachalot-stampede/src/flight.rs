@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::mem;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cachalot_core::Timestamp;
@@ -61,6 +61,28 @@ impl<K, O> Flights<K, O> {
     /// Whether nothing is being loaded.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Detaches all flights of keys that `test` is true of, as [`Flights::void`] does one. How many they were.
+    ///
+    /// `test` runs under a lock: it must be quick, and not use this table. A flight that is opened meanwhile may
+    /// be missed: whoever invalidates does so below first, and then a flight that comes later finds what is new.
+    pub fn void_if(&self, mut test: impl FnMut(&K) -> bool) -> usize {
+        let mut voided = 0;
+        for shard in &self.table.shards {
+            let mut meant = |flight: &mut Flight<K, O>| {
+                let goes = test(&flight.key);
+                if goes {
+                    // At once, since the next `test` may panic.
+                    lock(&flight.cell.state).void = true;
+                }
+                goes
+            };
+            // Dropped without the lock: keys are a user's.
+            let flights: Vec<_> = lock(shard).extract_if(&mut meant).collect();
+            voided += flights.len();
+        }
+        voided
     }
 
     /// Detaches all flights, as [`Flights::void`] does one.
@@ -247,6 +269,18 @@ impl<K, O> Lead<K, O> {
         Poll::Ready(())
     }
 
+    /// Ends the flight without an outcome if [nobody waits](Lead::is_deserted) for it. Who comes later opens a new
+    /// one.
+    ///
+    /// # Errors
+    /// The duty, if somebody has joined.
+    pub fn give_up(self) -> Result<(), Self> {
+        match self.poll_deserted(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(()) => Ok(()),
+            Poll::Pending => Err(self),
+        }
+    }
+
     /// Lands first, then leaves the table: who joins in between gets the outcome at once.
     fn end(&self, landing: Landing<O>) {
         let Some((wakers, hanging)) = self.cell.end(landing) else {
@@ -266,7 +300,7 @@ impl<K, O: Clone> Lead<K, O> {
     pub fn land(self, outcome: O) {
         let overtaken = mem::take(&mut lock(&self.cell.state).overtaken);
         for hanging in overtaken {
-            if let Some((wakers, _)) = hanging.end(Landing::Final(outcome.clone())) {
+            if let Some(wakers) = hanging.serve(outcome.clone()) {
                 wakers.wake();
                 hanging.wake_deserted();
             }

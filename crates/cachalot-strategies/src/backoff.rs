@@ -27,14 +27,11 @@ where
     /// Remembers that the load of `lead` failed, unless an invalidation asks for a new one. The error for its
     /// callers.
     pub(crate) fn remember_failure(&self, lead: &Lead<K, Outcome<V>>, error: LoadError) -> LoadError {
-        let Some(failures) = self.failures.as_ref().filter(|_| !lead.is_void()) else { return error };
-        let retry_at = failures.record(lead.key(), error.clone(), self.clock.now(), &self.entropy);
-        // An invalidation voids first and forgets then: if it did not see this failure, it is seen here.
-        if lead.is_void() {
-            failures.forget(lead.key());
-            return error;
+        let Some(failures) = &self.failures else { return error };
+        match failures.record_load(lead, error.clone(), self.clock.now(), &self.entropy) {
+            Some(retry_at) => error.with_retry_at(retry_at),
+            None => error,
         }
-        error.with_retry_at(retry_at)
     }
 
     pub(crate) fn forget_failure<Q>(&self, key: &Q)
@@ -55,7 +52,7 @@ where
         wanted: Wanted,
     ) -> Option<Found<V>> {
         let serves = |found: &Found<V>| wanted.accepts(found) && will_do(options, found);
-        match self.store.get(key).map(Found::in_memory).filter(serves) {
+        match self.look(key).map(Found::in_memory).filter(serves) {
             Some(found) => Some(found),
             None => self.read_shared(key, wanted).await.filter(serves),
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Error, ErrorKind, Expired, Held, Key, LeaseBackend, LeaseReply, Nonce, Put,
-    PutReply, Record, Removed, Result, Token,
+    Backend, BackendInfo, Depth, Error, ErrorKind, Expired, Held, Key, KeyPattern, LeaseBackend, LeaseReply,
+    Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Token,
 };
 use tokio::time::timeout;
 
@@ -29,9 +29,18 @@ impl Bounded {
         key: &Key,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        self.bytes_within(operation, key.as_bytes(), work).await
+    }
+
+    async fn bytes_within<T>(
+        &self,
+        operation: &'static str,
+        about: &[u8],
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         match timeout(self.limit, work).await {
             Ok(result) => result,
-            Err(_) => Err(self.late(operation, key)),
+            Err(_) => Err(self.late(operation, about)),
         }
     }
 
@@ -44,17 +53,37 @@ impl Bounded {
     ) -> Vec<Result<T>> {
         match timeout(self.limit, work).await {
             Ok(results) => results,
-            Err(_) => keys.iter().map(|key| Err(self.late(operation, key))).collect(),
+            Err(_) => keys.iter().map(|key| Err(self.late(operation, key.as_bytes()))).collect(),
         }
     }
 
     #[cold]
-    fn late(&self, operation: &'static str, key: &Key) -> Error {
+    fn late(&self, operation: &'static str, about: &[u8]) -> Error {
         let info = self.inner.info();
         let error = Error::new(ErrorKind::Timeout, format!("{} {operation}", info.name))
             .detail(format!("no answer within {:?}", self.limit))
-            .key(key.as_bytes());
+            .key(about);
         if info.node.is_empty() { error } else { error.node(info.node) }
+    }
+
+    /// One bound for all tags, and one error.
+    async fn tags_within<T>(
+        &self,
+        operation: &'static str,
+        names: &[Key],
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match (timeout(self.limit, work).await, names.first()) {
+            (Ok(result), _) => result,
+            (Err(_), Some(name)) => Err(self.late(operation, name.as_bytes())),
+            (Err(_), None) => Err(Error::new(ErrorKind::Timeout, operation)),
+        }
+    }
+
+    /// The tags of the backend inside, which has some, or [`Backend::tags`] would have given none.
+    fn inner_tags(&self) -> Result<&dyn TagBackend> {
+        let none = || Error::new(ErrorKind::Unsupported, "tags").detail("the shared tier has no tags");
+        self.inner.tags().ok_or_else(none)
     }
 
     /// The leases of the backend inside, which has some, or [`Backend::leases`] would have given none.
@@ -86,6 +115,11 @@ impl Backend for Bounded {
         self.all_within("remove_many", keys, self.inner.remove_many(keys)).await
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let about = pattern.as_pattern().as_bytes();
+        self.bytes_within("sweep", about, self.inner.sweep(pattern, from)).await
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         self.within("expire", key, self.inner.expire(key, keep)).await
     }
@@ -96,6 +130,32 @@ impl Backend for Bounded {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         self.inner.leases().map(|_| self as &dyn LeaseBackend)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        self.inner.tags().map(|_| self as &dyn TagBackend)
+    }
+}
+
+#[async_trait]
+impl TagBackend for Bounded {
+    async fn tag_tokens(&self, names: &[Key]) -> Result<Vec<Option<TagToken>>> {
+        self.tags_within("tag_tokens", names, self.inner_tags()?.tag_tokens(names)).await
+    }
+
+    async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
+        self.tags_within("pin_tags", names, self.inner_tags()?.pin_tags(names, fresh, ttl)).await
+    }
+
+    async fn rotate_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        depth: Depth,
+        ttl: Duration,
+    ) -> Result<()> {
+        let rotate = self.inner_tags()?.rotate_tags(names, fresh, depth, ttl);
+        self.tags_within("rotate_tags", names, rotate).await
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use cachalot_core::codec::MsgPack;
 use cachalot_core::units::seconds;
 use cachalot_core::{
-    Backend, CacheKey, Clock, Codec, Entropy, EntryOptions, Error, ErrorKind, Key, Namespace, Observer,
+    Backend, Bus, CacheKey, Clock, Codec, Entropy, EntryOptions, Error, ErrorKind, Key, Namespace, Observer,
     Result, Spawn, Store, Ttl,
 };
-use cachalot_invalidation::Deferred;
+use cachalot_invalidation::{Deferred, Seen};
 use cachalot_stampede::{ErrorBackoff, Failures, Flights, RefreshBudget, XFetch};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +20,8 @@ use crate::bounded::Bounded;
 use crate::cache::Cache;
 use crate::early::{Early, Refresh, RefreshMode};
 use crate::engine::{Engine, OnDeserted, Times};
+use crate::fleet::{Fleet, Membership};
+use crate::names::Names;
 use crate::shared::Shared;
 use crate::spawn::TokioSpawn;
 
@@ -32,6 +34,9 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     name: String,
     memory: Option<S::Config>,
     backend: Option<Below<K, V>>,
+    bus: Option<Arc<dyn Bus>>,
+    heartbeat: Duration,
+    names: Option<fn(Namespace) -> Names<K>>,
     codec: Option<Arc<dyn Codec<V>>>,
     schema: Option<u32>,
     memory_ttl: Option<Duration>,
@@ -79,6 +84,9 @@ where
             name: name.to_owned(),
             memory: None,
             backend: None,
+            bus: None,
+            heartbeat: seconds(2),
+            names: None,
             codec: None,
             schema: None,
             memory_ttl: None,
@@ -116,6 +124,36 @@ where
     {
         let key_of = |namespace: &Namespace, key: &K| namespace.key(key);
         self.backend = Some(Below { backend: Arc::new(backend), key_of, codec: Arc::new(MsgPack) });
+        self.names = Some(Names::new);
+        self
+    }
+
+    /// The bus on which processes tell each other what they have invalidated. Default: none; then a copy in
+    /// memory lives for [`memory_ttl`](CacheBuilder::memory_ttl) at most, and nobody is told.
+    ///
+    /// With one, memory keeps copies for as long as values live, and gives up what others invalidate as soon as
+    /// it hears of it. Whatever the bus loses is noticed, at the latest by the
+    /// [`heartbeat`](CacheBuilder::heartbeat) after, and then nothing in memory is trusted: each key that is read
+    /// is looked up in the shared tier once, or loaded. As long as the subscription does not stand, memory
+    /// serves nothing.
+    ///
+    /// The cache must be built within its runtime: two tasks begin, and end when the cache is gone. A cache
+    /// that others read from says goodbye in [`shutdown`](crate::Cache::shutdown), and when its last handle is
+    /// dropped; one that falls silent without it is a gap for all others.
+    pub fn bus(mut self, bus: impl Bus) -> Self
+    where
+        K: CacheKey,
+    {
+        self.bus = Some(Arc::new(bus));
+        self.names = Some(Names::new);
+        self
+    }
+
+    /// How often this cache says on the bus that it is there, and how much it has sent. Default: 2 s. A message
+    /// that is lost is noticed by then; a cache that was not heard for four and a half times as long counts as gone. All
+    /// processes should use the same.
+    pub fn heartbeat(mut self, every: Duration) -> Self {
+        self.heartbeat = every;
         self
     }
 
@@ -135,7 +173,8 @@ where
     }
 
     /// How long memory may keep a copy of what the shared tier has: how long this process may serve a value
-    /// that another process has removed. Default: 10 s. Zero: memory keeps no copy. `Duration::MAX`: as long
+    /// that another process has removed. Default: 10 s; with a [`bus`](CacheBuilder::bus), as long as the value
+    /// lives. Zero: memory keeps no copy. `Duration::MAX`: as long
     /// as the value lives. Refused without a shared tier.
     pub fn memory_ttl(mut self, ttl: Duration) -> Self {
         self.memory_ttl = Some(ttl);
@@ -382,7 +421,13 @@ where
         if self.batch.size == 0 || self.batch.concurrency == 0 {
             return refuse("a batch of no keys or of no calls loads nothing");
         }
-        let memory_ttl = self.memory_ttl.unwrap_or(seconds(10));
+        let usual = if self.bus.is_some() { Duration::MAX } else { seconds(10) };
+        let memory_ttl = self.memory_ttl.unwrap_or(usual);
+        let names = self.names.map(|names| names(namespace.clone()));
+        let fleet = self.bus.map(|bus| {
+            let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
+            Membership(Arc::new(Fleet::new(bus, namespace.clone(), self.heartbeat, clock, entropy)))
+        });
         let shared = match self.backend {
             None => None,
             Some(below) => {
@@ -392,6 +437,7 @@ where
                 }
                 let (key_of, schema, early) = (below.key_of, self.schema.unwrap_or(0), refresh.early);
                 let backend = Arc::new(Bounded::new(below.backend, backend_timeout));
+                let namespace = namespace.clone();
                 Some(Shared { backend, codec, namespace, key_of, schema, memory_ttl, early })
             }
         };
@@ -404,6 +450,14 @@ where
             refresh,
             shared,
             deferred: Deferred::new(),
+            pending: Default::default(),
+            names,
+            namespace: namespace.clone(),
+            unswept: Default::default(),
+            fleet,
+            leases_ended: Default::default(),
+            seen: Seen::new(),
+            epoch: Default::default(),
             options: self.options,
             times,
             batch: self.batch,

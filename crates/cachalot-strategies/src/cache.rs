@@ -5,12 +5,13 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cachalot_core::{EntryOptions, LoadError, LoaderError, Result, Store};
+use cachalot_core::{Depth, EntryOptions, LoadError, LoaderError, Result, Store, Tags};
 use equivalent::Equivalent;
 
 use crate::builder::CacheBuilder;
 use crate::cached::Cached;
 use crate::engine::Engine;
+use crate::fleet::{Membership, listen};
 use crate::flight::LoadFuture;
 use crate::load::Load;
 use crate::read::{Read, value_of};
@@ -44,7 +45,13 @@ where
     }
 
     pub(crate) fn over(engine: Engine<K, V, S>) -> Self {
-        Self { engine: Arc::new(engine) }
+        let engine = Arc::new(engine);
+        if let Some(Membership(fleet)) = &engine.fleet {
+            engine.seen.trust_nothing();
+            engine.spawn.spawn(Box::pin(fleet.clone().speak()));
+            engine.spawn.spawn(Box::pin(listen(Arc::downgrade(&engine), fleet.clone())));
+        }
+        Self { engine }
     }
 
     /// The name it was built with.
@@ -178,6 +185,68 @@ where
         self.engine.detached("expire", work).await
     }
 
+    /// Invalidates everything that has the tag `name`, in every tier and process, in a number of steps that does
+    /// not depend on how much that is: one round trip to a shared tier.
+    ///
+    /// Entries get tags by the options ([`EntryOptions::tags`], through [`with`](Cache::with)) and from their
+    /// loader ([`Load::tag`]). What is being loaded meanwhile and turns out to have the tag is not kept either.
+    ///
+    /// The entries themselves stay where they are until they are replaced, evicted or end; none is served. A
+    /// shared tier that loses what it knows of a tag, by eviction say, ends the entries that have it.
+    ///
+    /// ```
+    /// # use cachalot_core::{Entry, Tags};
+    /// # use cachalot_memory_backend::Memory;
+    /// # use cachalot_strategies::Cache;
+    /// # use std::sync::Arc;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cache: Cache<u64, String, Memory<u64, Arc<Entry<String>>>> =
+    /// #     Cache::builder("products").memory(Memory::entries(10)).build()?;
+    /// cache.get_or_load(&1, |load| async move {
+    ///     load.tag("category:7");
+    ///     Ok("kettle".to_owned())
+    /// }).await?;
+    /// let tags = Tags::new(["category:7", "new"])?;
+    /// cache.with(|options| options.tags(tags)).insert(2, "teapot".to_owned()).await?;
+    ///
+    /// cache.remove_tag("category:7").await?;
+    /// assert!(cache.get_local(&1).is_none() && cache.get_local(&2).is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Config`](cachalot_core::ErrorKind::Config) if `name` is no [`Tag`](cachalot_core::Tag), else as
+    /// [`remove`](Cache::remove).
+    pub async fn remove_tag(&self, name: impl AsRef<[u8]>) -> Result<Removal> {
+        self.remove_tags([name]).await
+    }
+
+    /// [`remove_tag`](Cache::remove_tag) of each of `names`, 64 at most, in one round trip.
+    ///
+    /// # Errors
+    /// As [`remove_tag`](Cache::remove_tag), and [`Config`](cachalot_core::ErrorKind::Config) if they are too
+    /// many.
+    pub async fn remove_tags<T: AsRef<[u8]>>(&self, names: impl IntoIterator<Item = T>) -> Result<Removal> {
+        self.end_tags("remove_tags", Tags::new(names)?, Depth::Remove).await
+    }
+
+    /// As [`remove_tag`](Cache::remove_tag), but what has the tag may still be served if a load fails, within
+    /// [`stale_if_error`](CacheBuilder::stale_if_error) and its own life. If the shared tier cannot be reached,
+    /// it is removed.
+    ///
+    /// # Errors
+    /// As [`remove_tag`](Cache::remove_tag).
+    pub async fn expire_tag(&self, name: impl AsRef<[u8]>) -> Result<Removal> {
+        self.end_tags("expire_tag", Tags::new([name])?, Depth::Expire).await
+    }
+
+    async fn end_tags(&self, operation: &'static str, tags: Tags, depth: Depth) -> Result<Removal> {
+        let work = self.engine.clone().remove_tags(tags, depth);
+        self.engine.detached(operation, work).await
+    }
+
     /// The same cache with other options for the calls made through the view. The TTLs say how what the call
     /// itself loads or inserts is kept; how stale a value may be, and how long to wait for a fresh one, holds
     /// for whatever the call finds.
@@ -214,7 +283,14 @@ where
     /// [`Unfinished`] if that takes longer than `deadline`, with what is left.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), Unfinished> {
         self.engine.tasks.close();
-        match tokio::time::timeout(deadline, self.engine.tasks.idle()).await {
+        let ended = async {
+            self.engine.tasks.idle().await;
+            if let Some(Membership(fleet)) = &self.engine.fleet {
+                fleet.leave();
+                fleet.gone().await;
+            }
+        };
+        match tokio::time::timeout(deadline, ended).await {
             Ok(()) => Ok(()),
             Err(_) => Err(Unfinished {
                 tasks: self.engine.tasks.running(),

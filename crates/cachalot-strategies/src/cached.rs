@@ -49,7 +49,7 @@ impl<V> Cached<V> {
     /// Whether what was found in memory is served as it is: a value, fresh, and not about to expire.
     #[inline]
     pub(crate) fn is_plain(hit: &Hit<V>) -> bool {
-        let Entry { value, meta } = &*hit.entry;
+        let Entry { value, meta, .. } = &*hit.entry;
         hit.freshness == Freshness::Fresh && value.is_some() && !meta.is_early(hit.at)
     }
 

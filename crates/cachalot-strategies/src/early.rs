@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{Entropy, EntryOptions, Event, Freshness, Meta, Store, Timestamp};
-use cachalot_stampede::{Follow, Joined, RefreshBudget, XFetch, clamp_delta, should_refresh};
+use cachalot_stampede::{Follow, Joined, Lead, RefreshBudget, XFetch, clamp_delta, should_refresh};
 use tokio::time::timeout;
 
 use crate::cached::Found;
@@ -112,11 +112,11 @@ where
     /// What a refresh gave, if that is what the caller wants who waited for it, for its soft timeout at most.
     pub(crate) async fn refreshed(
         &self,
-        follow: Follow<Outcome<V>>,
+        mut follow: Follow<Outcome<V>>,
         options: &EntryOptions,
         wanted: Wanted,
     ) -> Option<Found<V>> {
-        let wait = timeout(options.soft_timeout, self.wait(follow, |offer| offer.is_err()));
+        let wait = timeout(options.soft_timeout, self.wait(&mut follow, |offer| offer.is_err()));
         let Ok(Ok(Waited::Landed(_, landed))) = wait.await else {
             return None;
         };
@@ -133,23 +133,28 @@ where
         load: impl FnOnce(Load<K>) -> LoadFuture<V>,
     ) -> Option<Follow<Outcome<V>>> {
         let task = self.admit("refresh").ok()?;
-        let (lead, follow) = match self.join(key) {
-            Joined::Lead(lead, follow) => (lead, follow),
-            Joined::Follow(_) => return None,
-        };
-        let mut purpose = Purpose::Refresh;
-        if !self.may_refresh() {
-            // Who has joined in between finds what is there now. What this caller has found may be gone.
-            match self.fresh_in_memory(key).filter(|found| wanted.accepts(found)) {
-                Some(found) => {
-                    lead.land(Ok(found));
-                    return None;
-                }
-                None => purpose = Purpose::Answer,
-            }
-        }
+        let Turn { lead, follow, purpose } = self.lead_refresh(key, wanted)?;
         self.take_off(task, lead, options, wanted, purpose, load);
-        Some(follow)
+        follow
+    }
+
+    /// The lead of a refresh of `key`, unless somebody loads it already or the budget is spent. Only who leads
+    /// spends of it.
+    pub(crate) fn lead_refresh(&self, key: &K, wanted: Wanted) -> Option<Turn<K, V>> {
+        let Joined::Lead(lead, follow) = self.join(key) else { return None };
+        if self.may_refresh() {
+            return Some(Turn { lead, follow: Some(follow), purpose: Purpose::Refresh });
+        }
+        drop(follow);
+        let lead = lead.give_up().err()?;
+        // Who has joined in between finds what is there now. What this caller has found may be gone.
+        match self.fresh_in_memory(key).filter(|found| wanted.accepts(found)) {
+            Some(found) => {
+                lead.land(Ok(found));
+                None
+            }
+            None => Some(Turn { lead, follow: None, purpose: Purpose::Answer }),
+        }
     }
 
     /// Refreshes what a flight has found fresh and due in the shared tier, with the loader that it did not
@@ -162,21 +167,26 @@ where
         loader: Loader<V>,
     ) {
         let Ok(task) = self.admit("refresh") else { return };
-        if !self.may_refresh() {
-            return;
-        }
-        if let Joined::Lead(lead, _) = self.join(key) {
-            let flight = Flight::new(self.clone(), lead, options, wanted, Purpose::Refresh);
+        if let Some(Turn { lead, purpose, .. }) = self.lead_refresh(key, wanted) {
+            let flight = Flight::new(self.clone(), lead, options, wanted, purpose);
             self.detach(task, flight.run(loader));
         }
     }
 
     /// Whether the budget has a refresh left; takes it.
-    pub(crate) fn may_refresh(&self) -> bool {
+    fn may_refresh(&self) -> bool {
         let granted = self.refresh.budget.as_ref().is_none_or(|budget| budget.try_take(self.clock.now()));
         self.emit(if granted { &Event::EarlyRefresh } else { &Event::RefreshRefused });
         granted
     }
+}
+
+/// The duty to refresh a key.
+pub(crate) struct Turn<K, V> {
+    pub(crate) lead: Lead<K, Outcome<V>>,
+    /// `None`: the budget is spent, and others wait for it.
+    follow: Option<Follow<Outcome<V>>>,
+    pub(crate) purpose: Purpose,
 }
 
 #[cfg(test)]

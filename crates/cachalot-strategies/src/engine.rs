@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use cachalot_core::{
     Clock, Commit, Entropy, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Key, LoadError, Meta,
-    Observer, Result, Spawn, Store, Tier, Timestamp, mutant,
+    Namespace, Observer, Result, Spawn, Store, Subject, Tier, Timestamp, mutant,
 };
-use cachalot_invalidation::Deferred;
+use cachalot_invalidation::{Deferred, Seen};
 use cachalot_stampede::{Failures, Flights, Joined, guard};
 use equivalent::Equivalent;
 use tokio::sync::{Notify, oneshot};
@@ -17,9 +17,13 @@ use tokio::sync::{Notify, oneshot};
 use crate::batch::Bounds;
 use crate::cached::Found;
 use crate::early::Refresh;
+use crate::fleet::{Membership, Pending, Wakes};
 use crate::flight::Outcome;
+use crate::names::Names;
 use crate::shared::Shared;
 use crate::stats::{Counters, Stats};
+use crate::tags::Epoch;
+use crate::write::Missed;
 
 pub(crate) struct Engine<K, V, S> {
     pub(crate) name: Arc<str>,
@@ -31,7 +35,18 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) failures: Option<Failures<K, LoadError>>,
     pub(crate) refresh: Refresh,
     pub(crate) shared: Option<Shared<K, V>>,
-    pub(crate) deferred: Deferred<K>,
+    pub(crate) deferred: Deferred<Missed<K>>,
+    /// What other processes have deferred.
+    pub(crate) pending: Pending,
+    /// `None`: memory alone.
+    pub(crate) names: Option<Names<K>>,
+    pub(crate) namespace: Namespace,
+    /// What patterns are about that the shared tier has not been swept for.
+    pub(crate) unswept: Pending,
+    pub(crate) fleet: Option<Membership>,
+    pub(crate) leases_ended: Wakes,
+    pub(crate) seen: Seen,
+    pub(crate) epoch: Epoch,
     pub(crate) options: EntryOptions,
     pub(crate) times: Times,
     pub(crate) batch: Bounds,
@@ -79,7 +94,7 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let hit = self.store.get(key)?;
+        let hit = self.look(key)?;
         (hit.freshness == Freshness::Fresh).then(|| Found::in_memory(hit))
     }
 
@@ -96,7 +111,9 @@ where
             self.flights.void(key);
         }
         // After the flights: one that fails from now on sees that it is void.
-        self.forget_failure(key);
+        if !mutant!(RemembersFailuresOfTheRemoved) {
+            self.forget_failure(key);
+        }
     }
 
     /// Joins the flight of `key`, or leads it; takes it over from one that hangs.
@@ -118,6 +135,30 @@ where
         let fence = if mutant!(FillsMemoryUnfenced) { self.store.begin(&key) } else { fence };
         if self.store.commit(fence, key, found.entry.clone()) == Commit::Revoked {
             self.emit(&Event::Fenced { tier: Tier::Memory });
+        }
+    }
+
+    /// Whether the shared tier may still hold what an invalidation of this name was about, here or elsewhere.
+    pub(crate) fn is_pending(&self, name: &Key) -> bool {
+        let now = self.clock.coarse();
+        let is_own = self.deferred.contains(name) || self.unswept.contains(name, now);
+        if is_own && !mutant!(TrustsWhatIsPending) {
+            return true;
+        }
+        self.pending.contains(name, now) && !mutant!(TrustsWhatOthersHavePending)
+    }
+
+    /// Tells other processes that `subject` is no longer good.
+    pub(crate) fn tell(&self, subject: Subject) {
+        if let Some(fleet) = &self.fleet {
+            fleet.0.announce([subject]);
+        }
+    }
+
+    /// Tells them of a key; `pending` if the shared tier has not taken its invalidation.
+    pub(crate) fn tell_key(&self, key: &K, pending: bool) {
+        if let Some(names) = self.names.as_ref().filter(|_| self.fleet.is_some()) {
+            self.tell(Subject::Key { key: names.key(key), pending });
         }
     }
 
@@ -149,6 +190,7 @@ where
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             pending_invalidations: self.deferred.len() as u64,
+            pending_messages: self.fleet.as_ref().map_or(0, |fleet| fleet.0.waiting() as u64),
             flights: self.flights.len() as u64,
             memory: self.store.stats(),
             ..self.counters.stats()

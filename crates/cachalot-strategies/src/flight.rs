@@ -2,22 +2,23 @@
 
 use std::future::poll_fn;
 use std::hash::Hash;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use cachalot_core::{
     BoxFuture, EntryOptions, Error, ErrorKind, Event, Fence, Key, LoadError, LoadOutcome, LoaderError, Store,
-    Token, Ttl, mutant,
+    Token, mutant,
 };
 use cachalot_stampede::{Failure, Lead, guard, loading};
 use tokio::time::sleep;
 
 use crate::cached::Found;
-use crate::engine::{Engine, OnDeserted};
-use crate::load::Wishes;
+use crate::engine::{Engine, OnDeserted, Times};
+use crate::load::{Wished, Wishes};
 use crate::shared::Shared;
+use crate::tags::Captured;
 
 mod ask;
 pub(crate) use ask::{Asked, Considered, Patience, REFUSALS, Tried, until_free};
@@ -61,6 +62,8 @@ pub(crate) struct Flight<K, V, S> {
     pub(crate) lead: Lead<K, Outcome<V>>,
     /// Granted before the first read of any tier.
     pub(crate) fence: Fence,
+    /// The count of invalidations then.
+    pub(crate) began: u64,
     pub(crate) options: EntryOptions,
     pub(crate) wanted: Wanted,
     purpose: Purpose,
@@ -111,8 +114,10 @@ impl Right {
 /// What the loader gave for one key.
 pub(crate) struct Loaded<V> {
     pub(crate) result: std::result::Result<Option<V>, LoadError>,
-    /// The TTL it asked for.
-    pub(crate) ttl: Option<Ttl>,
+    /// What it asked for.
+    pub(crate) wishes: Wished,
+    /// What was read of its tags before.
+    pub(crate) captured: Captured,
     pub(crate) took: Duration,
 }
 
@@ -130,8 +135,8 @@ where
         wanted: Wanted,
         purpose: Purpose,
     ) -> Self {
-        let fence = engine.store.begin(lead.key());
-        Self { engine, lead, fence, options, wanted, purpose, current: None }
+        let (began, fence) = (engine.seen.count(), engine.store.begin(lead.key()));
+        Self { engine, lead, fence, began, options, wanted, purpose, current: None }
     }
 
     pub(crate) async fn run(self, loader: Loader<V>) {
@@ -160,7 +165,7 @@ where
         let Some((shared, shared_key)) = engine.shared_key(&key) else {
             return self.load(loader, None, Right::Memory { ghost: None }, None).await;
         };
-        if engine.deferred.contains(&shared_key) && !mutant!(TrustsWhatIsPending) {
+        if engine.is_pending(&shared_key) {
             return self.load(loader, None, Right::Nothing, None).await;
         }
         let mut stale = None;
@@ -192,7 +197,8 @@ where
     /// Whether this flight is so old that another took the key over: it seemed to hang, and now it comes back.
     fn was_overtaken(&self) -> bool {
         let age = self.engine.clock.now().since(self.lead.opened());
-        age > self.engine.times.overtaken_after && self.lead.is_void()
+        let is_old = age > self.engine.times.overtaken_after && !mutant!(StoresWhatWasOvertaken);
+        is_old && self.lead.is_void()
     }
 
     /// Runs the loader, stores what it gives as far as `right` reaches, and lands.
@@ -207,18 +213,25 @@ where
         if let (Right::Nothing, Some(found)) = (&right, self.still_fresh()) {
             return self.lead.land(Ok(found));
         }
+        // Before the load: what it reads is then not older than what is read of its tags.
+        let captured = match (&right, &shared) {
+            (Right::Lease(_), Some((shared, _))) => engine.capture(shared, &self.options.tags).await,
+            _ => Captured::default(),
+        };
         let started = engine.clock.monotonic();
         let ran = self.run_loader(load, stale.is_some()).await;
         let took = engine.clock.monotonic().saturating_sub(started);
         let Some(result) = ran else {
             engine.emit(&Event::Load { outcome: LoadOutcome::Cancelled, took });
             drop(self);
-            if let (Some(token), Some((shared, key))) = (right.token(), &shared) {
+            if let (Some(token), Some((shared, key))) = (right.token(), &shared)
+                && !mutant!(KeepsTheLeaseOfTheDeserted)
+            {
                 engine.release(shared, key, token).await;
             }
             return;
         };
-        let loaded = Loaded { result: engine.loaded(result, took), ttl: wishes.ttl(), took };
+        let loaded = Loaded { result: engine.loaded(result, took), wishes: wishes.taken(), captured, took };
         self.settle(loaded, shared, right, stale).await;
     }
 
@@ -226,11 +239,24 @@ where
     /// away. `None`: it was dropped because nobody waits any more.
     async fn run_loader(&self, load: LoadFuture<V>, at_hand: bool) -> Option<Ran<V>> {
         let times = &self.engine.times;
-        let mut run = pin!(loading(self.lead.id(), guard(load, times.max_flight_age)));
+        let run = pin!(loading(self.lead.id(), guard(load, times.max_flight_age)));
         let give_up = times.on_deserted == OnDeserted::Cancel && self.purpose == Purpose::Answer && !at_hand;
-        let mut deserted = give_up.then(|| Box::pin(self.lead.deserted()));
+        let deserted = give_up.then(|| Box::pin(self.lead.deserted()));
+        times.watch(run, deserted, |error| self.lead.offer(Err(Failed { error, stale: None }))).await
+    }
+}
+
+impl Times {
+    /// Runs a loader to its end. Once the hard timeout is over, those who wait are to be `sent_away`. `None`: it
+    /// was `deserted`, and is to be dropped.
+    pub(crate) async fn watch<T>(
+        &self,
+        mut run: Pin<&mut impl Future<Output = T>>,
+        mut deserted: Option<Pin<Box<impl Future<Output = ()>>>>,
+        sent_away: impl Fn(LoadError),
+    ) -> Option<T> {
         let mut overdue =
-            (times.hard_timeout < times.max_flight_age).then(|| Box::pin(sleep(times.hard_timeout)));
+            (self.hard_timeout < self.max_flight_age).then(|| Box::pin(sleep(self.hard_timeout)));
         poll_fn(|cx| {
             if deserted.as_mut().is_some_and(|deserted| deserted.as_mut().poll(cx).is_ready()) {
                 return Poll::Ready(None);
@@ -240,8 +266,7 @@ where
             }
             if overdue.as_mut().is_some_and(|overdue| overdue.as_mut().poll(cx).is_ready()) {
                 overdue = None;
-                let error = failure(Failure::Timeout, times.hard_timeout);
-                self.lead.offer(Err(Failed { error, stale: None }));
+                sent_away(failure(Failure::Timeout, self.hard_timeout));
             }
             Poll::Pending
         })

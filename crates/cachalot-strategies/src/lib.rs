@@ -48,8 +48,15 @@
 //! When [`Cache::remove`] returns [`Removal::Removed`], no later read in this process, and no read of the
 //! shared tier from anywhere, sees a value from before it; whatever was in flight never brings the old value
 //! back. When the shared tier cannot be reached it returns [`Removal::Deferred`]; the promise starts with the
-//! replay, and until then the key bypasses both tiers in this process. Other processes may serve the copy in
-//! their memory for at most [`CacheBuilder::memory_ttl`]: there is no bus yet that tells them.
+//! replay, and until then the key bypasses both tiers in this process.
+//!
+//! In every other process the same holds from the moment it hears of the invalidation on the
+//! [bus](CacheBuilder::bus), or, whatever the bus loses, repeats or reorders, from the moment it notices that it
+//! has missed something: after a heartbeat at most, or when its subscription is confirmed anew. Until then it may
+//! serve the copy in its memory. Without a bus it may do so for [`CacheBuilder::memory_ttl`].
+//!
+//! What is invalidated is a [key](Cache::remove), all that has a [tag](Cache::remove_tag), all that
+//! [matches](Cache::remove_pattern), or [everything](Cache::clear); the promise is the same.
 //!
 //! Not covered: a server that forgets an acknowledged write (a fail-over to a lagging replica, a restart from
 //! an old snapshot), and a source that reads from a lagging replica.
@@ -74,8 +81,12 @@ mod engine;
 pub use engine::OnDeserted;
 mod backoff;
 mod bounded;
+mod fleet;
 mod flight;
+mod names;
 mod read;
 mod shared;
 mod spawn;
+mod tags;
 pub use spawn::TokioSpawn;
+mod sweep;

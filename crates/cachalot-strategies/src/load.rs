@@ -1,12 +1,12 @@
 //! What a loader is given.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cachalot_core::Ttl;
+use cachalot_core::{Error, Result, Tag, Tags, Ttl};
 
 /// The load in progress, handed to the loader, which owns it.
 ///
-/// What depends on the value is set here: a TTL that the source knows, for instance.
+/// What depends on the value is set here: a TTL that the source knows, the tags that it belongs to.
 #[derive(Debug)]
 pub struct Load<K> {
     key: K,
@@ -29,18 +29,57 @@ impl<K> Load<K> {
 
     /// Sets the TTL of what this load gives, instead of the options'. Zero: do not store.
     pub fn ttl(&self, ttl: impl Into<Ttl>) {
-        *self.wishes.ttl.lock().unwrap_or_else(PoisonError::into_inner) = Some(ttl.into());
+        self.wishes.lock().ttl = Some(ttl.into());
+    }
+
+    /// Adds a tag to what this load gives, beside those of the options.
+    ///
+    /// A name that is empty or longer than [`Tag::MAX_LEN`], or one beyond [`Tags::MAX`], makes the value
+    /// unstorable: its callers get it, no tier keeps it, and
+    /// [`Event::Unstorable`](cachalot_core::Event::Unstorable) says why. Kept without its tag it would outlive
+    /// its removal.
+    ///
+    /// Over a shared tier a load with tags set here costs one round trip more than without.
+    pub fn tag(&self, name: impl AsRef<[u8]>) {
+        self.wishes.lock().tag(name.as_ref());
     }
 }
 
 /// What the loader asked for; shared with the flight, which reads it when the load has ended.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wishes {
-    ttl: Arc<Mutex<Option<Ttl>>>,
+pub(crate) struct Wishes(Arc<Mutex<Wished>>);
+
+/// What a loader asked for one value.
+#[derive(Debug, Default)]
+pub(crate) struct Wished {
+    pub(crate) ttl: Option<Ttl>,
+    tags: Vec<Tag>,
+    bad_tag: Option<Error>,
 }
 
 impl Wishes {
-    pub(crate) fn ttl(&self) -> Option<Ttl> {
-        *self.ttl.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn taken(&self) -> Wished {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Wished> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wished {
+    pub(crate) fn tag(&mut self, name: &[u8]) {
+        match Tag::new(name) {
+            Ok(tag) => self.tags.push(tag),
+            Err(error) => self.bad_tag = Some(error),
+        }
+    }
+
+    /// Its tags and those that were `declared`.
+    pub(crate) fn tags(&mut self, declared: &Tags) -> Result<Tags> {
+        match self.bad_tag.take() {
+            Some(error) => Err(error),
+            None => declared.with(&Tags::of(std::mem::take(&mut self.tags))?),
+        }
     }
 }

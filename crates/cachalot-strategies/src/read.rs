@@ -1,5 +1,6 @@
 //! The way of a caller that memory could not serve at once.
 
+use std::future::poll_fn;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -11,6 +12,7 @@ use cachalot_core::{
     EntryOptions, Error, ErrorKind, Event, Freshness, LoadError, LoadOutcome, LoaderError, Result, Store,
     Tier, mutant,
 };
+use cachalot_invalidation::Standing;
 use cachalot_stampede::{Failure, Follow, Landing, Lead, Reentrant};
 use equivalent::Equivalent;
 use tokio::time::timeout;
@@ -40,8 +42,8 @@ where
     /// What the shared tier has, by a plain read: if fresh, copied to memory under the fence.
     pub(crate) async fn read_shared(&self, key: &K, wanted: Wanted) -> Option<Found<V>> {
         let (shared, shared_key) = self.shared_key(key)?;
-        let fence = self.store.begin(key);
-        if self.deferred.contains(&shared_key) && !mutant!(TrustsWhatIsPending) {
+        let (began, fence) = (self.seen.count(), self.store.begin(key));
+        if self.is_pending(&shared_key) {
             return None;
         }
         let record = match shared.backend.get(&shared_key).await {
@@ -51,7 +53,8 @@ where
                 return None;
             }
         };
-        let found = match self.consider(shared, &shared_key, &record, wanted) {
+        let record = self.vet(shared, &shared_key, record).await;
+        let found = match self.consider(shared, &shared_key, &record, began, wanted) {
             Considered::Usable(found) => found,
             Considered::Unfit(stale) => return stale,
             Considered::Newer => return None,
@@ -67,7 +70,7 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let hit = Cached::fresh(self.store.get(key)?)?;
+        let hit = Cached::fresh(self.look(key)?)?;
         self.emit_memory_hit();
         Some(hit)
     }
@@ -94,21 +97,24 @@ where
         key: &K,
         options: &EntryOptions,
         wanted: Wanted,
-        Seat { role, at_hand, follow }: Seat<V>,
+        Seat { role, at_hand, mut follow, may_load }: Seat<V>,
     ) -> Option<Answer<V>> {
         if let Some(found) = at_hand.filter(|found| may_revalidate(options, found)) {
             return Some(Ok(self.serve_stale(found, StaleReason::Revalidating)));
         }
-        let waited = match self.wait_for(key, follow, options, wanted).await {
-            Ok(waited) => waited,
-            Err(error) => return Some(Err(error)),
-        };
-        match self.weigh(key, options, wanted, role, waited) {
-            Weighed::Answer(answer) => Some(answer),
-            Weighed::Refused => None,
-            Weighed::Sent(error) => {
-                let found = self.find_after(key, options, wanted).await;
-                Some(self.give_up(found, role, error))
+        loop {
+            let waited = match self.wait_for(key, &mut follow, options, wanted).await {
+                Ok(waited) => waited,
+                Err(error) => return Some(Err(error)),
+            };
+            match self.weigh(key, options, wanted, role, waited) {
+                Weighed::Answer(answer) => return Some(answer),
+                Weighed::Refused if may_load || !follow.insist() => return None,
+                Weighed::Refused => {}
+                Weighed::Sent(error) => {
+                    let found = self.find_after(key, options, wanted).await;
+                    return Some(self.give_up(found, role, error));
+                }
             }
         }
     }
@@ -130,6 +136,10 @@ where
         let answer = match waited {
             Waited::Late(found) => self.serve_late(found),
             Waited::Landed(_, Ok(found)) if !wanted.accepts(&found) => return Weighed::Refused,
+            // Whoever led the flight asked before the removal; this caller may have come after it.
+            Waited::Landed(_, Ok(found)) if matches!(role, Role::Follower) && !self.still_stands(&found) => {
+                return Weighed::Refused;
+            }
             Waited::Landed(_, Ok(found)) if found.freshness == Freshness::Fresh => {
                 self.emit(&role.served_from(found.tier));
                 Cached::new(found)
@@ -146,6 +156,11 @@ where
             }
         };
         Weighed::Answer(Ok(answer))
+    }
+
+    /// Whether no tag of what was found has been removed since its flight began.
+    fn still_stands(&self, found: &Found<V>) -> bool {
+        self.seen.standing(&found.entry.stamp) == Standing::Good || mutant!(JoinsAcrossATag)
     }
 
     fn serve_late(&self, found: Found<V>) -> Option<Cached<V>> {
@@ -184,7 +199,7 @@ where
     async fn wait_for(
         &self,
         key: &K,
-        follow: Follow<Outcome<V>>,
+        follow: &mut Follow<Outcome<V>>,
         options: &EntryOptions,
         wanted: Wanted,
     ) -> Result<Waited<V>, LoadError> {
@@ -198,7 +213,7 @@ where
             }
             is_late.store(true, Ordering::Relaxed);
             // Asked again: what was there before may have been invalidated meanwhile.
-            let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
+            let in_memory = self.look(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
             if let Some(found) = in_memory.filter(|found| may_serve_late(options, found)) {
                 return Ok(Waited::Late(found));
             }
@@ -211,7 +226,7 @@ where
         match offer {
             // The hard timeout is over.
             Err(_) => true,
-            Ok(found) if !wanted.accepts(found) => false,
+            Ok(found) if !wanted.accepts(found) || !self.still_stands(found) => false,
             Ok(found) if found.freshness == Freshness::Fresh => self.is_still_fresh(found),
             Ok(found) => {
                 let found = found.clone().later(self.clock.now());
@@ -229,10 +244,10 @@ where
     /// What the flight lands, or offers and `content` takes.
     pub(crate) async fn wait(
         &self,
-        follow: Follow<Outcome<V>>,
+        follow: &mut Follow<Outcome<V>>,
         content: impl Fn(&Outcome<V>) -> bool,
     ) -> Result<Waited<V>, LoadError> {
-        landed(follow.wait_or_interim(content).await)
+        landed(poll_fn(|cx| follow.poll_wait(cx, &content)).await)
     }
 
     /// After a failed load: the old value, if the caller's options allow, else the error. Memory is asked
@@ -245,8 +260,9 @@ where
         role: Role,
         failed: Failed<V>,
     ) -> Answer<V> {
-        let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
-        let below = failed.stale.map(|found| found.later(self.clock.now()));
+        let in_memory = self.look(key).map(Found::in_memory).filter(|found| wanted.accepts(found));
+        let below = failed.stale.filter(|found| self.still_stands(found));
+        let below = below.map(|found| found.later(self.clock.now()));
         let found = in_memory.or(below).filter(|found| will_do(options, found));
         self.give_up(found, role, failed.error)
     }
@@ -338,6 +354,8 @@ pub(crate) struct Seat<V> {
     pub(crate) role: Role,
     pub(crate) at_hand: Option<Found<V>>,
     pub(crate) follow: Follow<Outcome<V>>,
+    /// Whether this caller still has its loader. One that has given it to its flight cannot lead another.
+    pub(crate) may_load: bool,
 }
 
 /// A caller's part in a flight: each read is counted once, by what came of it.

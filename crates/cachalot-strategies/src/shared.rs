@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cachalot_core::envelope::{self, Header};
+use cachalot_core::envelope::{self, Header, Tagged};
 use cachalot_core::{
-    Backend, Codec, Entry, Error, ErrorKind, Freshness, Key, Meta, Namespace, Record, Result, Tier,
-    Timestamp, mutant,
+    Backend, Codec, Entry, Error, ErrorKind, Freshness, Key, Meta, Namespace, Result, Stamp, Tier, Timestamp,
+    mutant,
 };
 
 use crate::cached::Found;
 use crate::early::Early;
+use crate::tags::Vetted;
 
 pub(crate) struct Shared<K, V> {
     pub(crate) backend: Arc<dyn Backend>,
@@ -43,7 +44,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
     }
 
     /// The bytes of `value` with its times.
-    pub(crate) fn encode(&self, key: &Key, value: Option<&V>, meta: &Meta) -> Result<Bytes> {
+    pub(crate) fn encode(&self, key: &Key, value: Option<&V>, meta: &Meta, tags: &[Tagged]) -> Result<Bytes> {
         let header = Header {
             codec: self.codec.id(),
             schema: self.schema,
@@ -52,7 +53,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
             kept_for: meta.kept_for(),
             compute_time: meta.compute_time(),
         };
-        caught(ErrorKind::Encode, || envelope::encode(key, header, value, &*self.codec))
+        caught(ErrorKind::Encode, || envelope::encode(key, header, tags, value, &*self.codec))
     }
 
     /// The times of an entry as memory keeps it.
@@ -61,10 +62,15 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
         if mutant!(KeepsCopiesTooLong) { meta } else { meta.capped(now + self.memory_ttl) }
     }
 
-    /// Decodes `record` and places it in time: its age by the server's clock, its life from the envelope.
-    pub(crate) fn judge(&self, key: &Key, record: &Record, now: Timestamp) -> Judged<V> {
-        let (header, bytes) = match envelope::open(key, &record.payload) {
-            Ok(opened) => opened,
+    /// Decodes a record and places it in time: its age by the server's clock, its life from the envelope. It
+    /// bears the stamp of who read it: `began` is the count of invalidations before that.
+    pub(crate) fn judge(&self, key: &Key, vetted: &Vetted, began: u64, now: Timestamp) -> Judged<V> {
+        let Vetted { record, is_removed } = vetted;
+        if *is_removed {
+            return Judged::Unusable(None);
+        }
+        let (header, tags, bytes) = match envelope::open(key, &record.payload) {
+            Ok(opened) => (opened.header, opened.tags, opened.value),
             Err(error) => return Judged::Unusable(Some(error)),
         };
         if header.schema > self.schema {
@@ -77,10 +83,12 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
             Ok(value) => value,
             Err(error) => return Judged::Unusable(Some(error.key(key.as_bytes()))),
         };
+        let prints = (!tags.is_empty()).then(|| tags.iter().map(|it| it.tag.fingerprint()).collect());
+        let stamp = Stamp { at: began, tags: prints };
         let created_at = now.back(record.age);
         let meta = Meta::new(created_at, header.fresh_for, header.kept_for, header.compute_time);
         let found = |freshness, stale_for| {
-            let entry = Arc::new(Entry { value, meta: self.in_memory(meta, now) });
+            let entry = Arc::new(Entry { value, meta: self.in_memory(meta, now), stamp });
             Found { entry, tier: Tier::Backend, freshness, stale_for, at: now }
         };
         if now >= meta.hard_expiry() && meta.hard_expiry() != Timestamp::NEVER {

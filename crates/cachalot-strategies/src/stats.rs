@@ -45,10 +45,16 @@ pub struct Stats {
     pub deferred: u64,
     /// Deferred invalidations replayed since.
     pub replayed: u64,
+    /// Invalidations heard from other processes.
+    pub heard: u64,
+    /// Times that something may have been missed on the bus, and memory was distrusted.
+    pub gaps: u64,
     /// Background tasks that panicked.
     pub task_panics: u64,
     /// Keys whose invalidation is still to be replayed, now.
     pub pending_invalidations: u64,
+    /// Messages of this cache that are still to be sent on the bus, now: subjects, not batches.
+    pub pending_messages: u64,
     /// Loads in progress, now.
     pub flights: u64,
     /// The memory tier's own figures.
@@ -85,6 +91,8 @@ pub(crate) struct Counters {
     backend_failures: AtomicU64,
     deferred: AtomicU64,
     replayed: AtomicU64,
+    heard: AtomicU64,
+    gaps: AtomicU64,
     task_panics: AtomicU64,
 }
 
@@ -114,6 +122,8 @@ impl Counters {
             Event::BackendFailed { .. } => &self.backend_failures,
             Event::Deferred => &self.deferred,
             Event::Replayed => &self.replayed,
+            Event::Heard => &self.heard,
+            Event::Gap => &self.gaps,
             Event::TaskPanicked => &self.task_panics,
             _ => return,
         };
@@ -140,6 +150,8 @@ impl Counters {
             backend_failures: read(&self.backend_failures),
             deferred: read(&self.deferred),
             replayed: read(&self.replayed),
+            heard: read(&self.heard),
+            gaps: read(&self.gaps),
             task_panics: read(&self.task_panics),
             ..Stats::default()
         }

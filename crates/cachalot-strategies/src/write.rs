@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, Commit, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend, Meta,
-    Nonce, Put, PutReply, Result, Store, Tier, Token, mutant,
+    Backend, Commit, Depth, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend,
+    Nonce, Pattern, Put, PutReply, Result, Store, Subject, Tag, Tags, Tier, Token, mutant,
 };
 use cachalot_invalidation::{Backoff, Item};
 use cachalot_stampede::{Joined, Lead};
 
 use crate::engine::Engine;
 use crate::shared::Shared;
+use crate::tags;
 
 /// What became of an invalidation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,16 @@ pub enum Removal {
     /// promise starts then. Meanwhile the key bypasses both tiers in this process; others may still read
     /// the old value.
     Deferred,
+}
+
+/// An invalidation that the shared tier has not taken.
+#[derive(Clone, Debug)]
+pub(crate) enum Missed<K> {
+    Key(K),
+    Tag(Tag),
+    Pattern(Pattern),
+    /// All that the cache has.
+    All,
 }
 
 /// What became of an insert. In each case the old value is gone from this process.
@@ -51,15 +62,23 @@ where
     pub(crate) async fn remove(self: Arc<Self>, key: K) -> Removal {
         let Some((shared, shared_key)) = self.shared_key(&key) else {
             self.forget(&key);
+            self.tell_key(&key, false);
             return Removal::Removed;
         };
         if mutant!(ForgetsMemoryFirst) {
             self.forget(&key);
         }
+        if mutant!(AnnouncesFirst) {
+            self.tell_key(&key, false);
+        }
         match shared.backend.remove(&shared_key).await {
             Ok(_) => {
                 if !mutant!(ForgetsMemoryFirst) {
                     self.forget(&key);
+                }
+                // Numbered only now: a heartbeat that spoke of it earlier would make others look too early.
+                if !mutant!(AnnouncesFirst) {
+                    self.tell_key(&key, false);
                 }
                 Removal::Removed
             }
@@ -88,12 +107,14 @@ where
         }
         self.flights.void(&key);
         self.forget_failure(&key);
+        self.tell_key(&key, false);
         Removal::Removed
     }
 
     /// Stores `value` in place of whatever is there.
     pub(crate) async fn insert(self: Arc<Self>, key: K, value: V, options: EntryOptions) -> Result<Inserted> {
         let _turn = self.turn(&key).await;
+        let began = self.seen.count();
         let now = self.clock.now();
         let Some(meta) = options.stamp(now, Duration::ZERO, &self.entropy) else {
             return Ok(match self.remove(key).await {
@@ -102,14 +123,25 @@ where
             });
         };
         let Some((shared, shared_key)) = self.shared_key(&key) else {
-            return Ok(self.insert_in_memory(key, value, self.in_memory(meta, now)));
+            let stamp = tags::stamp(began, &options.tags);
+            let entry = Entry { value: Some(value), meta: self.in_memory(meta, now), stamp };
+            return Ok(self.insert_in_memory(key, entry));
         };
         let Some(leases) = shared.backend.leases() else {
             return Err(Error::new(ErrorKind::Unsupported, "insert").detail("the shared tier has no leases"));
         };
+        let tagged = match self.tokens_for_insert(shared, &options.tags).await {
+            Ok(tagged) => tagged,
+            Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
+            Err(error) => {
+                self.defer(shared_key, key, &error);
+                return Ok(Inserted::Deferred);
+            }
+        };
         // Before anything is touched: a value that cannot be encoded changes nothing.
-        let put = self.put(shared, &shared_key, Some(&value), &meta)?;
-        let entry = Arc::new(Entry { value: Some(value), meta: shared.in_memory(meta, now) });
+        let put = self.put(shared, &shared_key, Some(&value), &meta, &tagged)?;
+        let stamp = tags::stamp(began, &options.tags);
+        let entry = Arc::new(Entry { value: Some(value), meta: shared.in_memory(meta, now), stamp });
 
         self.forget(&key);
         let fence = self.store.begin(&key);
@@ -122,16 +154,19 @@ where
                     // right to store in memory ends too, lest memory keeps the other one.
                     self.forget(&key);
                 }
+                self.tell_key(&key, false);
                 // Too heavy for memory or past its time there: the shared tier has it all the same.
                 Ok(self.inserted(if kept == Commit::Rejected { Commit::Stored } else { kept }))
             }
             Ok(false) => {
                 self.emit(&Event::Fenced { tier: Tier::Backend });
                 self.forget(&key);
+                self.tell_key(&key, false);
                 Ok(Inserted::Dropped)
             }
             Err(PutOver::Refused(error)) => {
                 self.forget(&key);
+                self.tell_key(&key, false);
                 Err(error)
             }
             Err(PutOver::Unreached(error)) => {
@@ -154,11 +189,11 @@ where
         }
     }
 
-    fn insert_in_memory(&self, key: K, value: V, meta: Meta) -> Inserted {
+    fn insert_in_memory(&self, key: K, entry: Entry<V>) -> Inserted {
         self.forget(&key);
         let fence = self.store.begin(&key);
-        let entry = Arc::new(Entry { value: Some(value), meta });
-        let kept = self.commit_write(fence, &key, entry);
+        let kept = self.commit_write(fence, &key, Arc::new(entry));
+        self.tell_key(&key, false);
         self.inserted(kept)
     }
 
@@ -224,13 +259,15 @@ where
     /// that begins after the second sees the first, one that began before has lost its fence.
     pub(crate) fn defer(self: &Arc<Self>, shared_key: Key, key: K, error: &Error) {
         self.backend_failed(error);
-        self.emit(&Event::Deferred);
-        if mutant!(ForgetsTheDeferred) {
-            return self.forget(&key);
-        }
-        let start = self.deferred.defer(shared_key, key.clone());
+        self.keep_for_replay(shared_key, Missed::Key(key.clone()));
         self.forget(&key);
-        if start {
+        self.tell_key(&key, true);
+    }
+
+    /// Keeps `missed` until a replay has brought it to the shared tier.
+    pub(crate) fn keep_for_replay(self: &Arc<Self>, name: Key, missed: Missed<K>) {
+        self.emit(&Event::Deferred);
+        if !mutant!(ForgetsTheDeferred) && self.deferred.defer(name, missed) {
             // Not refused by a shutdown: it belongs to the invalidation that runs.
             self.detach(self.tasks.begin(), self.clone().replay());
         }
@@ -252,22 +289,55 @@ where
     }
 
     /// Whether the shared tier has taken any of `items`.
-    async fn replay_some(&self, shared: &Shared<K, V>, items: &[Item<K>]) -> bool {
-        let keys: Vec<Key> = items.iter().map(|item| item.key.clone()).collect();
+    async fn replay_some(&self, shared: &Shared<K, V>, items: &[Item<Missed<K>>]) -> bool {
+        let (keys, others): (Vec<_>, Vec<_>) =
+            items.iter().partition(|item| matches!(item.missed, Missed::Key(_)));
         let mut taken = false;
-        for (item, removed) in items.iter().zip(shared.backend.remove_many(&keys).await) {
-            match removed {
-                Ok(_) => {
-                    // Before it is settled: until then no reader stores.
-                    self.forget(&item.typed);
-                    self.deferred.settle(item);
-                    self.emit(&Event::Replayed);
-                    taken = true;
-                }
-                Err(error) => self.backend_failed(&error),
+        if !keys.is_empty() {
+            let names: Vec<Key> = keys.iter().map(|item| item.key.clone()).collect();
+            for (item, removed) in keys.iter().zip(shared.backend.remove_many(&names).await) {
+                taken |= self.settle(item, removed.map(drop)).await;
             }
         }
+        for item in others {
+            let outcome = match &item.missed {
+                Missed::Tag(tag) => self.rotate(shared, &Tags::one(tag.clone()), Depth::Remove).await,
+                Missed::Pattern(pattern) => self.sweep_again(pattern).await,
+                Missed::All => self.sweep_again(&Pattern::any()).await,
+                Missed::Key(_) => Ok(()),
+            };
+            taken |= self.settle(item, outcome).await;
+        }
         taken
+    }
+
+    /// Whether the shared tier has taken `item`.
+    async fn settle(&self, item: &Item<Missed<K>>, outcome: Result<()>) -> bool {
+        if let Err(error) = outcome {
+            self.backend_failed(&error);
+            return false;
+        }
+        // Before it is settled: until then no reader stores.
+        match &item.missed {
+            Missed::Key(key) => self.forget(key),
+            Missed::Tag(tag) => self.forget_tags(&Tags::one(tag.clone()), Depth::Remove),
+            Missed::Pattern(pattern) => self.forget_unswept(pattern).await,
+            Missed::All => {
+                self.forget_all();
+                self.unswept.settle_pattern(&Pattern::any().within(&self.namespace));
+            }
+        }
+        self.deferred.settle(item);
+        self.emit(&Event::Replayed);
+        // Once more: others may have read the old value below since they were told first.
+        match &item.missed {
+            _ if mutant!(SkipsTheSecondMessage) => {}
+            Missed::Key(key) => self.tell_key(key, false),
+            Missed::Tag(tag) => self.tell_tags(&Tags::one(tag.clone()), false),
+            Missed::Pattern(pattern) => self.tell_pattern(pattern, false),
+            Missed::All => self.tell(Subject::Clear { pending: false }),
+        }
+        true
     }
 }
 

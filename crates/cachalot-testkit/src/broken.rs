@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, BackendInfo, Expired, Holder, Key, LeaseBackend, Nonce, Put, PutReply, Record, Removed, Result,
-    Token,
+    Backend, BackendInfo, Expired, Holder, Key, KeyPattern, LeaseBackend, Nonce, Put, PutReply, Record,
+    Removed, Result, SweepCursor, Swept, TagBackend, Token,
 };
 
 use crate::ModelBackend;
@@ -16,6 +16,7 @@ use crate::model_backend::Slot;
 
 mod defect;
 mod leases;
+mod tags;
 #[cfg(test)]
 mod tests;
 pub use defect::Defect;
@@ -27,6 +28,8 @@ pub struct BrokenBackend {
     defect: Defect,
     /// Every right that was ever granted.
     granted: Mutex<Vec<(Key, Token)>>,
+    /// Every pattern that was swept.
+    swept: Mutex<Vec<KeyPattern>>,
     /// Whether a read has begun and not ended.
     is_reading: AtomicBool,
 }
@@ -34,7 +37,13 @@ pub struct BrokenBackend {
 impl BrokenBackend {
     /// Breaks `model`.
     pub fn new(model: ModelBackend, defect: Defect) -> Self {
-        Self { model, defect, granted: Mutex::default(), is_reading: AtomicBool::new(false) }
+        Self {
+            model,
+            defect,
+            granted: Mutex::default(),
+            swept: Mutex::default(),
+            is_reading: AtomicBool::new(false),
+        }
     }
 
     fn is(&self, defect: Defect) -> bool {
@@ -68,6 +77,44 @@ impl BrokenBackend {
     fn was_granted(&self, key: &Key, token: Token) -> bool {
         let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
         granted.contains(&(key.clone(), token))
+    }
+
+    /// Whether it takes `key` for one that is meant.
+    fn sweeps(&self, pattern: &KeyPattern, key: &Key) -> bool {
+        let prefix = pattern.as_pattern().literal_prefix();
+        match self.defect {
+            Defect::SweepsNeighbouringNamespaces => {
+                let name = prefix.split(|byte| *byte == b':').next().unwrap_or_default();
+                key.as_bytes().starts_with(name)
+            }
+            Defect::SweepsAllThatBeginsAlike => key.as_bytes().starts_with(prefix),
+            Defect::SweepsTextOnly => {
+                pattern.matches(key.as_bytes()) && std::str::from_utf8(key.as_bytes()).is_ok()
+            }
+            _ => pattern.matches(key.as_bytes()),
+        }
+    }
+
+    /// As [`remove`](Backend::remove), in its own wrong way.
+    async fn sweep_one(&self, key: &Key) -> Result<Removed> {
+        let before = self.slot(key);
+        let is_leased = before.as_ref().is_some_and(|slot| slot.right.is_some());
+        let is_held = self.token_of(key, Holder::Writer).is_some();
+        match self.defect {
+            Defect::SweepsWithoutRevoking if is_leased && !is_held => {
+                self.change(key, |slot| slot.value = None);
+                Ok(Removed::Existing)
+            }
+            Defect::SweepsOnlyWhatIsStored if before.is_none_or(|slot| slot.value.is_none()) && !is_held => {
+                Ok(Removed::Nothing)
+            }
+            Defect::SweepsHoldsAway if is_held => {
+                self.model.step(key, |slot, _| *slot = None);
+                Ok(Removed::Held)
+            }
+            Defect::SweepsBesideAHold if is_held => Ok(Removed::Held),
+            _ => self.model.remove(key).await,
+        }
     }
 
     fn slot(&self, key: &Key) -> Option<Slot> {
@@ -121,6 +168,10 @@ impl Backend for BrokenBackend {
             }
             tokio::task::yield_now().await;
             self.is_reading.store(false, Ordering::SeqCst);
+        }
+        let swept = |pattern: &KeyPattern| pattern.matches(key.as_bytes());
+        if self.swept.lock().unwrap_or_else(PoisonError::into_inner).iter().any(swept) {
+            return Ok(None);
         }
         let Some(mut record) = self.model.get(key).await?.map(|record| self.shown(record)) else {
             let shows = self.is(Defect::ShowsALeaseAsAValue) && self.slot(key).is_some();
@@ -187,6 +238,32 @@ impl Backend for BrokenBackend {
         removed
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let (mut part, mut next) = self.model.part_of_a_sweep(from.as_bytes());
+        match self.defect {
+            Defect::StopsASweepAtTheFirstPart => next = None,
+            Defect::StopsASweepWhereNothingMatches => {
+                let found = part.iter().any(|key| pattern.matches(key.as_bytes()));
+                next = next.filter(|_| found);
+            }
+            Defect::NeverEndsASweep => next = next.or(Some(SweepCursor::START)),
+            Defect::SweepsForEver => {
+                let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+                swept.push(pattern.clone());
+            }
+            Defect::ForgetsTheLastOfAPart if part.len() > 1 => drop(part.pop()),
+            _ => {}
+        }
+        let mut removed = 0;
+        for key in part.iter().filter(|key| self.sweeps(pattern, key)) {
+            removed += u64::from(self.sweep_one(key).await? != Removed::Nothing);
+        }
+        if self.is(Defect::CountsNoSweptKeys) {
+            removed = 0;
+        }
+        Ok(Swept { removed, next })
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         let key = &self.key(key);
         let before = self.slot(key);
@@ -236,6 +313,10 @@ impl Backend for BrokenBackend {
     }
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
+        Some(self)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, BoxFuture, Entropy, Error, ErrorKind, Expired, Held, Key, LeaseBackend, LeaseReply,
-    Nonce, Put, PutReply, Record, Removed, Result, Token,
+    Backend, BackendInfo, BoxFuture, Depth, Entropy, Error, ErrorKind, Expired, Held, Key, KeyPattern,
+    LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend,
+    TagToken, Token,
 };
 
 mod call;
@@ -348,6 +349,11 @@ impl Backend for Faulty {
         self.pass_many(call, |inner, keys| inner.remove_many(keys)).await
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let call = Call::Sweep(pattern.clone(), from.clone());
+        self.pass(call, self.inner.sweep(pattern, from)).await
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         self.pass(Call::Expire(key.clone(), keep), self.inner.expire(key, keep)).await
     }
@@ -360,6 +366,10 @@ impl Backend for Faulty {
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         self.inner.leases().map(|_| self as &dyn LeaseBackend)
     }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        self.inner.tags().map(|_| self as &dyn TagBackend)
+    }
 }
 
 impl Faulty {
@@ -367,6 +377,36 @@ impl Faulty {
     fn inner_leases(&self) -> Result<&dyn LeaseBackend> {
         let missing = || Error::new(ErrorKind::Unsupported, "faulty leases");
         self.inner.leases().ok_or_else(missing)
+    }
+
+    /// Only asked for by who got them from [`Backend::tags`].
+    fn inner_tags(&self) -> Result<&dyn TagBackend> {
+        let missing = || Error::new(ErrorKind::Unsupported, "faulty tags");
+        self.inner.tags().ok_or_else(missing)
+    }
+}
+
+#[async_trait]
+impl TagBackend for Faulty {
+    async fn tag_tokens(&self, names: &[Key]) -> Result<Vec<Option<TagToken>>> {
+        let call = Call::TagTokens(names.to_vec());
+        self.pass(call, self.inner_tags()?.tag_tokens(names)).await
+    }
+
+    async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
+        let call = Call::PinTags(names.to_vec(), fresh.to_vec(), ttl);
+        self.pass(call, self.inner_tags()?.pin_tags(names, fresh, ttl)).await
+    }
+
+    async fn rotate_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        depth: Depth,
+        ttl: Duration,
+    ) -> Result<()> {
+        let call = Call::RotateTags(names.to_vec(), fresh.to_vec(), depth, ttl);
+        self.pass(call, self.inner_tags()?.rotate_tags(names, fresh, depth, ttl)).await
     }
 }
 

@@ -215,7 +215,7 @@ impl<K: Clone + PartialEq + fmt::Debug> History<K> {
             format!("read {at}, of {:?} by {:?} from {begin} to {end} ms: saw {seen:?}", read.key, read.by)
         };
         let newest = self.version_at(&read.key, end.number);
-        if seen.version > newest {
+        if seen.version == 0 || seen.version > newest {
             return Err(Broken(format!("{}, when the source had only {newest}", what())));
         }
         let broken = self.invalidations.iter().find(|begun| {

@@ -35,9 +35,9 @@
 //! # });
 //! ```
 //!
-//! - **Proof**: [`backend_suite!`] and [`store_suite!`], one `#[test]` per sentence of a contract. The
-//!   references that satisfy them are [`ModelBackend`] and [`ModelStore`]; the backends in [`broken`] are
-//!   what they catch.
+//! - **Proof**: [`backend_suite!`], [`bus_suite!`] and [`store_suite!`], one `#[test]` per sentence of a
+//!   contract. The references that satisfy them are [`ModelBackend`], [`ModelBus`] and [`ModelStore`]; the
+//!   backends in [`broken`] and the buses in [`broken_bus`] are what they catch.
 //! - **Effects**: [`tokio_clock`] beside core's `ManualClock`, [`block_on`] and [`block_on_paused`].
 //! - **Interleaving**: [`CountingSource`], a database that stops where told, and its [`Gate`]s.
 //! - **Faults**: [`Faulty`], around any backend.
@@ -49,14 +49,19 @@
 
 pub mod backend_suite;
 pub use backend_suite::BackendSubject;
+pub mod bus_suite;
+pub use bus_suite::BusSubject;
 pub mod store_suite;
 pub use store_suite::StoreSubject;
 
 mod model_backend;
 pub use model_backend::ModelBackend;
+mod model_bus;
+pub use model_bus::ModelBus;
 mod model_store;
 pub use model_store::ModelStore;
 pub mod broken;
+pub mod broken_bus;
 pub mod history;
 
 mod faults;

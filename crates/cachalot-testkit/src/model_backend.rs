@@ -1,14 +1,15 @@
 //! A backend written to be read, not to be fast: what `Backend` and `LeaseBackend` mean.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, BackendInfo, Clock, Expired, Held, Holder, Key, LeaseBackend, LeaseReply, Nonce, Put, PutReply,
-    Record, Removed, Result, Timestamp, Token,
+    Backend, BackendInfo, Clock, Depth, Expired, Held, Holder, Key, KeyPattern, LeaseBackend, LeaseReply,
+    Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Timestamp,
+    Token,
 };
 
 /// A [`Backend`] with leases, without bound, in one map under one lock. A clone is the same backend, as two
@@ -20,7 +21,11 @@ use cachalot_core::{
 pub struct ModelBackend {
     clock: Clock,
     slots: Arc<Mutex<HashMap<Key, Slot>>>,
+    tags: Arc<Mutex<Marks>>,
 }
+
+/// The tags' tokens, and when they end.
+type Marks = HashMap<Key, (TagToken, Timestamp)>;
 
 /// What is under one key. A slot that holds neither a value nor a right does not exist.
 #[derive(Clone, Debug)]
@@ -50,12 +55,44 @@ pub(crate) struct Right {
 impl ModelBackend {
     /// An empty one over `clock`.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, slots: Arc::default() }
+        Self { clock, slots: Arc::default(), tags: Arc::default() }
     }
 
     /// Loses everything, as a server that restarts empty, or evicts what was there.
     pub fn lose_everything(&self) {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lose_tags();
+    }
+
+    /// Loses what it knows of tags, as a server that evicts it.
+    pub fn lose_tags(&self) {
+        self.marks().0.clear();
+    }
+
+    pub(crate) fn forget_tags(&self, names: &[Key]) {
+        let (mut marks, _) = self.marks();
+        marks.retain(|name, _| !names.contains(name));
+    }
+
+    /// The tokens that have not ended.
+    fn marks(&self) -> (MutexGuard<'_, Marks>, Timestamp) {
+        let mut marks = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        marks.retain(|_, (_, ends)| !reached(*ends, now));
+        (marks, now)
+    }
+
+    /// Some keys, in the order of their bytes, that come after the one given, and where to go on.
+    pub(crate) fn part_of_a_sweep(&self, after: &[u8]) -> (Vec<Key>, Option<SweepCursor>) {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        // No key is meant that has no namespace, so none is lost where an empty one would come first.
+        let mut keys: Vec<Key> = slots.keys().filter(|key| key.as_bytes() > after).cloned().collect();
+        keys.sort_unstable_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
+        let more = keys.len() > KEYS_PER_PART;
+        keys.truncate(KEYS_PER_PART);
+        let last = keys.last().filter(|_| more);
+        let next = last.map(|last| SweepCursor::new(last.as_bytes().to_vec()));
+        (keys, next)
     }
 
     /// Runs one atomic step on the slot of `key`, as a server runs a script.
@@ -71,6 +108,9 @@ impl ModelBackend {
         result
     }
 }
+
+/// How many keys one part of a sweep looks at. Few, so that sweeps of tests have several parts.
+const KEYS_PER_PART: usize = 8;
 
 impl Slot {
     /// A right without a value, which ends with its deadline.
@@ -170,6 +210,15 @@ impl Backend for ModelBackend {
         removed
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let (part, next) = self.part_of_a_sweep(from.as_bytes());
+        let mut removed = 0;
+        for key in part.iter().filter(|key| pattern.matches(key.as_bytes())) {
+            removed += u64::from(self.remove(key).await? != Removed::Nothing);
+        }
+        Ok(Swept { removed, next })
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         Ok(self.step(key, |slot, now| {
             if poison(slot, now) {
@@ -201,6 +250,46 @@ impl Backend for ModelBackend {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         Some(self)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl TagBackend for ModelBackend {
+    async fn tag_tokens(&self, names: &[Key]) -> Result<Vec<Option<TagToken>>> {
+        let (marks, _) = self.marks();
+        Ok(names.iter().map(|name| marks.get(name).map(|(token, _)| *token)).collect())
+    }
+
+    async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
+        let (mut marks, now) = self.marks();
+        let mut pin = |(name, fresh): (&Key, &TagToken)| {
+            let (token, ends) = marks.entry(name.clone()).or_insert((*fresh, now + ttl));
+            *ends = (*ends).max(now + ttl);
+            *token
+        };
+        Ok(names.iter().zip(fresh).map(&mut pin).collect())
+    }
+
+    async fn rotate_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        depth: Depth,
+        ttl: Duration,
+    ) -> Result<()> {
+        let (mut marks, now) = self.marks();
+        for (name, fresh) in names.iter().zip(fresh) {
+            let (token, _) = marks.entry(name.clone()).or_insert((*fresh, now + ttl));
+            match depth {
+                Depth::Remove => *token = *fresh,
+                Depth::Expire => token.expired = fresh.expired,
+            }
+        }
+        Ok(())
     }
 }
 

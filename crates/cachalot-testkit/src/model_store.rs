@@ -5,7 +5,9 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cachalot_core::{Clock, Commit, Entry, Fence, Freshness, Hit, Result, Store, StoreStats, Timestamp};
+use cachalot_core::{
+    Clock, Commit, Entry, Fence, Freshness, Hit, Result, Store, StoreCursor, StoreStats, Timestamp,
+};
 use equivalent::Equivalent;
 
 /// A [`Store`] without bound, under one lock, that looks at key after key. The reference that shows the
@@ -19,11 +21,15 @@ struct State<K, V> {
     held: Vec<Held<K, V>>,
     /// One generation guards all keys: it revokes more than asked, never less.
     generation: u64,
+    /// How many entries were ever committed.
+    committed: u64,
     expired: u64,
     revoked: u64,
 }
 
 struct Held<K, V> {
+    /// Which commit it came with.
+    number: u64,
     key: K,
     entry: Arc<Entry<V>>,
     ends: Timestamp,
@@ -33,8 +39,19 @@ struct Held<K, V> {
 impl<K, V> ModelStore<K, V> {
     /// An empty one over `clock`.
     pub fn new(clock: Clock) -> Self {
-        let state = State { held: Vec::new(), generation: 0, expired: 0, revoked: 0 };
+        let state = State { held: Vec::new(), generation: 0, committed: 0, expired: 0, revoked: 0 };
         Self { clock, state: Mutex::new(state) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn generation(&self) -> u64 {
+        self.state().generation
+    }
+
+    /// Makes fences good again.
+    #[cfg(test)]
+    pub(crate) fn set_generation(&self, generation: u64) {
+        self.state().generation = generation;
     }
 
     /// The state with nothing in it that time has ended.
@@ -70,10 +87,14 @@ impl<K, V> State<K, V> {
         if clock.has_reached(ends) {
             return Commit::Rejected;
         }
-        self.held.push(Held { key, entry, ends, is_invalidated: false });
+        self.committed += 1;
+        self.held.push(Held { number: self.committed, key, entry, ends, is_invalidated: false });
         Commit::Stored
     }
 }
+
+/// How many entries one part of a walk looks at. Few, so that walks of tests have several parts.
+const ENTRIES_PER_PART: usize = 8;
 
 impl<K, V> Store<K, V> for ModelStore<K, V>
 where
@@ -142,6 +163,22 @@ where
         held.ends = held.ends.min(latest);
         held.is_invalidated = true;
         true
+    }
+
+    fn invalidate_if(
+        &self,
+        from: StoreCursor,
+        mut test: impl FnMut(&K, &Entry<V>) -> bool,
+    ) -> Option<StoreCursor> {
+        let mut state = self.state();
+        state.generation += 1;
+        let mut ahead: Vec<u64> =
+            state.held.iter().map(|held| held.number).filter(|number| *number >= from.place()).collect();
+        ahead.sort_unstable();
+        let next = ahead.get(ENTRIES_PER_PART).copied();
+        let in_part = |number: u64| number >= from.place() && next.is_none_or(|next| number < next);
+        state.held.retain(|held| !(in_part(held.number) && test(&held.key, &held.entry)));
+        next.map(|next| StoreCursor::new(0, next))
     }
 
     fn void_all(&self) {

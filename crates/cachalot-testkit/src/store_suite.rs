@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cachalot_core::{Clock, Commit, Entry, Fence, Freshness, ManualClock, Meta, Store};
+use cachalot_core::{Clock, Commit, Entry, Fence, Freshness, ManualClock, Meta, Store, StoreCursor};
 
 #[doc(hidden)]
 pub mod cases;
@@ -71,6 +71,7 @@ macro_rules! __for_each_store_case {
             two_fences_of_a_key_both_commit
             a_commit_after_an_invalidation_is_refused
             a_commit_after_an_expire_is_refused
+            a_commit_after_an_invalidate_if_is_refused
             a_commit_after_a_clear_is_refused
             a_commit_after_void_all_is_refused
             a_refused_commit_changes_nothing
@@ -94,6 +95,9 @@ macro_rules! __for_each_store_case {
             a_rejected_commit_removes_the_old_value
             void_all_keeps_what_is_held
             clear_drops_everything
+            invalidate_if_drops_what_is_meant_and_nothing_else
+            invalidate_if_tells_of_entries_and_not_of_those_past_their_life
+            an_entry_that_comes_during_a_walk_from_before_it_is_refused_or_dropped
             a_written_commit_is_found
             a_written_commit_revokes_every_other_fence_of_the_key
             a_written_commit_after_an_invalidation_is_refused
@@ -158,15 +162,21 @@ impl<S: Store<String, u64>> StoreSubject<S> {
     }
 
     fn entry_for(&self, value: u64, fresh_for: Duration, kept_for: Duration) -> Arc<Entry<u64>> {
-        Arc::new(Entry {
-            value: Some(value),
-            meta: Meta::new(self.time.now(), fresh_for, kept_for, Duration::ZERO),
-        })
+        let meta = Meta::new(self.time.now(), fresh_for, kept_for, Duration::ZERO);
+        Arc::new(Entry::new(Some(value), meta))
     }
 
     /// The value under `key`, in whatever state.
     fn value(&self, key: &str) -> Option<u64> {
         self.store.get(key).and_then(|hit| hit.entry.value)
+    }
+
+    /// Drops every entry whose key `test` is true of.
+    fn invalidate_if(&self, mut test: impl FnMut(&str) -> bool) {
+        let mut next = Some(StoreCursor::START);
+        while let Some(from) = next {
+            next = self.store.invalidate_if(from, |key, _| test(key));
+        }
     }
 
     fn freshness(&self, key: &str) -> Option<Freshness> {

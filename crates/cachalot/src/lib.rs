@@ -45,8 +45,8 @@
 #[doc(inline)]
 pub use cachalot_core::{
     CacheKey, Clock, Commit, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Hit,
-    LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Store,
-    StoreStats, Tier, Timestamp, Ttl, units,
+    LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Stamp, Store,
+    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, units,
 };
 
 #[cfg(feature = "memory")]
@@ -69,9 +69,13 @@ mod cache {
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_core::{
-    Backend, BackendInfo, Codec, Expired, Held, Holder, Key, LeaseBackend, LeaseReply, Namespace, Nonce, Put,
-    PutReply, Record, Removed, Source, Token, codec,
+    Backend, BackendInfo, Body, Bus, BusEvent, BusGap, BusInfo, Codec, Depth, Expired, Held, Holder, Key,
+    KeyPattern, LeaseBackend, LeaseReply, Message, Namespace, Nonce, Pattern, PublisherId, Put, PutReply,
+    Record, Removed, Source, Subject, Subscription, SweepCursor, Swept, TagBackend, TagToken, Token, codec,
 };
+#[cfg(feature = "cache")]
+#[doc(inline)]
+pub use cachalot_invalidation::LocalBus;
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_memory_backend::MemoryBackend;

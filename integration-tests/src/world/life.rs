@@ -1,14 +1,17 @@
 //! Processes that can be stopped and killed at any await.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use cachalot::Spawn;
 use cachalot_core::{BoxFuture, Entropy};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, Id, JoinHandle};
+use tokio::time::sleep;
 
 use super::Action;
 
@@ -40,13 +43,18 @@ pub(super) struct Act {
     /// The step at which its process dies.
     dies: Option<usize>,
     steps: AtomicUsize,
+    /// How many tasks work for it.
+    tasks: watch::Sender<usize>,
+    /// Its writer's hold has landed.
+    held: watch::Sender<bool>,
 }
 
 impl Act {
     pub(super) fn new(lots: Entropy, weather: &Weather, action: Action) -> Arc<Self> {
         let Action { id, is_calm, dies, .. } = action;
         let (pace, weather) = ((lots.draw_u64() % 3) as usize, weather.clone());
-        Arc::new(Self { id, lots, pace, weather, is_calm, dies, steps: AtomicUsize::new(0) })
+        let (tasks, held) = (watch::Sender::new(0), watch::Sender::new(false));
+        Arc::new(Self { id, lots, pace, weather, is_calm, dies, steps: AtomicUsize::new(0), tasks, held })
     }
 
     /// What the tasks of `action` have in common if nothing goes wrong.
@@ -64,6 +72,21 @@ impl Act {
     /// Whether all its commands arrive at once.
     pub(super) fn is_calm(&self) -> bool {
         self.is_calm || self.weather.is_calm.load(Ordering::SeqCst)
+    }
+
+    /// Waits until no task but one works for it any more.
+    pub(super) async fn alone(&self) {
+        // Fails only when the sender is gone, and `self` is here.
+        let _ = self.tasks.subscribe().wait_for(|tasks| *tasks <= 1).await;
+    }
+
+    pub(super) fn has_held(&self) {
+        self.held.send_replace(true);
+    }
+
+    /// Waits until a hold for it has landed.
+    pub(super) async fn held(&self) {
+        let _ = self.held.subscribe().wait_for(|held| *held).await;
     }
 
     /// One step further. Whether the process dies at it.
@@ -84,7 +107,9 @@ struct LifeState {
     is_dead: AtomicBool,
     is_cut_off: AtomicBool,
     is_paused: AtomicBool,
-    /// Tasks that were to go on during a pause.
+    /// Tasks that hold a thread and do nothing else.
+    stuck: Mutex<Vec<Id>>,
+    /// Tasks that were to go on while they could not.
     waiting: Mutex<Vec<Waker>>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
@@ -106,7 +131,8 @@ impl Life {
     where
         T: Send + 'static,
     {
-        let work = Living { life: self.clone(), work: Box::pin(work) };
+        act.tasks.send_modify(|tasks| *tasks += 1);
+        let work = Living { life: self.clone(), act: act.clone(), work: Box::pin(work) };
         let task = tokio::spawn(ACT.scope(act, work));
         self.state.tasks.lock().unwrap().push(task.abort_handle());
         // Too late to be killed with the others.
@@ -132,6 +158,33 @@ impl Life {
         if !is_paused {
             self.state.waiting.lock().unwrap().drain(..).for_each(Waker::wake);
         }
+    }
+
+    /// Holds the thread of the current task for `time`: nothing of the task goes on, not even a timeout.
+    pub(super) async fn stick(&self, time: Duration) {
+        let (life, stuck) = (self.clone(), tokio::task::id());
+        self.state.stuck.lock().unwrap().push(stuck);
+        tokio::spawn(async move {
+            sleep(time).await;
+            life.state.stuck.lock().unwrap().retain(|task| *task != stuck);
+            life.state.waiting.lock().unwrap().drain(..).for_each(Waker::wake);
+        });
+        // Not polled before it is over, but once at once.
+        let mut is_over = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut is_over, true) {
+                return Poll::Ready(());
+            }
+            self.state.waiting.lock().unwrap().push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn can_go_on(&self) -> bool {
+        let stands = self.state.is_paused.load(Ordering::SeqCst);
+        let stuck = self.state.stuck.lock().unwrap();
+        !stands && (stuck.is_empty() || !stuck.contains(&tokio::task::id()))
     }
 
     /// Takes it off the network, or puts it back.
@@ -161,14 +214,21 @@ impl Spawn for Life {
 /// Work that goes on only while its process does.
 struct Living<T> {
     life: Life,
+    act: Arc<Act>,
     work: BoxFuture<'static, T>,
+}
+
+impl<T> Drop for Living<T> {
+    fn drop(&mut self) {
+        self.act.tasks.send_modify(|tasks| *tasks -= 1);
+    }
 }
 
 impl<T> Future for Living<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        if self.life.state.is_paused.load(Ordering::SeqCst) {
+        if !self.life.can_go_on() {
             self.life.state.waiting.lock().unwrap().push(cx.waker().clone());
             return Poll::Pending;
         }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, BoxFuture, Entropy, Error, ErrorKind, Expired, Held, Key, LeaseBackend, LeaseReply,
-    Nonce, Put, PutReply, Record, Removed, Result, Token,
+    Backend, BackendInfo, BoxFuture, Depth, Entropy, Error, ErrorKind, Expired, Held, Key, KeyPattern,
+    LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend,
+    TagToken, Token,
 };
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -151,6 +152,11 @@ impl Backend for Net {
         self.call_many("remove_many", keys.len(), work).await
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        let (pattern, from) = (pattern.clone(), from.clone());
+        self.call("sweep", |server| Box::pin(async move { server.sweep(&pattern, &from).await })).await
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         let key = key.clone();
         self.call("expire", |server| Box::pin(async move { server.expire(&key, keep).await })).await
@@ -163,6 +169,48 @@ impl Backend for Net {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         Some(self)
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+}
+
+/// The tags of a server that has some.
+fn tags(server: &Arc<dyn Backend>) -> &dyn TagBackend {
+    server.tags().expect("a server with tags")
+}
+
+#[async_trait]
+impl TagBackend for Net {
+    async fn tag_tokens(&self, names: &[Key]) -> Result<Vec<Option<TagToken>>> {
+        let names = names.to_vec();
+        let work = |server: Arc<dyn Backend>| -> Work<Vec<Option<TagToken>>> {
+            Box::pin(async move { tags(&server).tag_tokens(&names).await })
+        };
+        self.call("tag_tokens", work).await
+    }
+
+    async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
+        let (names, fresh) = (names.to_vec(), fresh.to_vec());
+        let work = |server: Arc<dyn Backend>| -> Work<Vec<TagToken>> {
+            Box::pin(async move { tags(&server).pin_tags(&names, &fresh, ttl).await })
+        };
+        self.call("pin_tags", work).await
+    }
+
+    async fn rotate_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        depth: Depth,
+        ttl: Duration,
+    ) -> Result<()> {
+        let (names, fresh) = (names.to_vec(), fresh.to_vec());
+        let work = |server: Arc<dyn Backend>| -> Work<()> {
+            Box::pin(async move { tags(&server).rotate_tags(&names, &fresh, depth, ttl).await })
+        };
+        self.call("rotate_tags", work).await
     }
 }
 
@@ -199,9 +247,13 @@ impl LeaseBackend for Net {
     }
 
     async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
-        let key = key.clone();
+        let (key, act) = (key.clone(), Act::current());
         let work = |server: Arc<dyn Backend>| -> Work<Held> {
-            Box::pin(async move { leases(&server).hold(&key, token, term).await })
+            Box::pin(async move {
+                let held = leases(&server).hold(&key, token, term).await;
+                act.has_held();
+                held
+            })
         };
         self.call("hold", work).await
     }

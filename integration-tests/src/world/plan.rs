@@ -26,8 +26,25 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Habits {
     pub(super) soft_timeout: bool,
-    pub(super) early_refresh: bool,
+    pub(super) early: Early,
+    /// Who starts a refresh waits for it.
+    pub(super) is_inline: bool,
     pub(super) error_backoff: bool,
+    /// Loads that nobody waits for are cancelled.
+    pub(super) cancels: bool,
+    /// Loads go on when their callers have been sent away.
+    pub(super) goes_on: bool,
+    /// Every third version of a key is that there is no row.
+    pub(super) has_absences: bool,
+    pub(super) keeps_absences: bool,
+}
+
+/// When values are refreshed before their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Early {
+    Never,
+    Ratio,
+    XFetch,
 }
 
 /// One thing that happens at its time, however long the others take.
@@ -41,6 +58,8 @@ pub struct Action {
     pub(super) what: What,
     /// The caller leaves after so many milliseconds.
     pub(super) leaves: Option<u64>,
+    /// The next writer of the key may come when this one has its hold.
+    pub(super) lets_in: bool,
     /// The process dies at this step of this action.
     pub(super) dies: Option<usize>,
     /// Its commands take no time and always arrive.
@@ -53,16 +72,22 @@ pub(super) enum What {
     Look,
     /// Reads without loading.
     Get,
-    /// Reads, and loads what is missing: the source answers after `before`, the load is done `after` that.
-    Load { ttl: u64, fails: bool, before: u64, after: u64 },
-    /// Reads all keys at once, and loads what is missing or not.
-    Many { loads: bool, fails: bool },
+    /// Reads, and loads what is missing.
+    Load(Loading),
+    /// Reads all keys at once.
+    GetMany,
+    /// Reads all keys at once, and loads what is missing, by a loader that may leave one out.
+    LoadMany { loading: Loading, omits: bool },
     /// A process that has just been started reads, or falls back when its load fails.
     Probe { fails: bool },
     /// The source changes, and the cache is told.
     Change(How),
+    /// The source changes in all keys, and the cache is told by one call.
+    ChangeMany(How),
     /// A removal for no reason.
     Remove,
+    /// The same of all keys by one call.
+    RemoveMany,
     /// The process dies and starts again.
     Crash,
     /// The process stands still, as one that is stopped or collects garbage.
@@ -73,6 +98,19 @@ pub(super) enum What {
     Lose,
 }
 
+/// One load: the source answers after `before`, the load is done `after` that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Loading {
+    pub(super) ttl: u64,
+    pub(super) fails: bool,
+    pub(super) before: u64,
+    pub(super) after: u64,
+    /// It holds its thread meanwhile.
+    pub(super) is_stuck: bool,
+    /// Who asks can do with an absence.
+    pub(super) may_be_absent: bool,
+}
+
 const ACTIONS: u64 = 36;
 /// For how long actions begin: some worlds are busier than others.
 const STORMS: [u64; 3] = [150, 400, 1_200];
@@ -80,16 +118,20 @@ const STORMS: [u64; 3] = [150, 400, 1_200];
 const MEMORY_TTLS: [u64; 2] = [400, 60_000];
 
 /// What may happen, and how often on the whole.
-const KINDS: [(What, u64); 13] = [
+const KINDS: [(What, u64); 17] = [
     (What::Look, 10),
     (What::Get, 14),
-    (What::Load { ttl: 0, fails: false, before: 0, after: 0 }, 28),
-    (What::Many { loads: false, fails: false }, 8),
+    (What::Load(Loading::calm(0)), 28),
+    (What::GetMany, 4),
+    (What::LoadMany { loading: Loading::calm(0), omits: false }, 8),
     (What::Probe { fails: false }, 8),
     (What::Change(How::Remove), 8),
     (What::Change(How::Expire), 7),
     (What::Change(How::Insert), 9),
+    (What::ChangeMany(How::Remove), 3),
+    (What::ChangeMany(How::Insert), 3),
     (What::Remove, 6),
+    (What::RemoveMany, 2),
     (What::Crash, 2),
     (What::Pause { lasts: 0 }, 4),
     (What::Outage { lasts: 0 }, 8),
@@ -106,7 +148,16 @@ impl Plan {
         let storm = STORMS[draw(3) as usize];
         let memory_ttl = MEMORY_TTLS[draw(2) as usize];
         let flip = || draw(2) == 0;
-        let habits = Habits { soft_timeout: flip(), early_refresh: flip(), error_backoff: flip() };
+        let habits = Habits {
+            soft_timeout: flip(),
+            early: [Early::Never, Early::Ratio, Early::Ratio, Early::XFetch][draw(4) as usize],
+            is_inline: flip(),
+            error_backoff: flip(),
+            cancels: flip(),
+            goes_on: flip(),
+            has_absences: draw(3) == 0,
+            keeps_absences: flip(),
+        };
         let weights = KINDS.map(|(_, weight)| weight * [0, 1, 1, 3][draw(4) as usize]);
         let weights =
             if weights.iter().sum::<u64>() == 0 { KINDS.map(|(_, weight)| weight) } else { weights };
@@ -173,19 +224,21 @@ impl Action {
         let what = What::draw(draw, weights);
         let leaves = (what.may_be_left() && draw(4) == 0).then(|| draw([8, 70][draw(2) as usize]));
         let dies = (draw(40) == 0).then(|| draw(6) as usize);
-        Self { id, at, node, key, what, leaves, dies, is_calm: false }
+        let lets_in = draw(8) > 0;
+        Self { id, at, node, key, what, leaves, lets_in, dies, is_calm: false }
     }
 
     /// One that is in no plan.
     pub(super) fn extra(key: usize, what: What) -> Self {
-        Self { id: EXTRA, at: 0, node: 0, key, what, leaves: None, dies: None, is_calm: true }
+        Self { id: EXTRA, at: 0, node: 0, key, what, leaves: None, lets_in: false, dies: None, is_calm: true }
     }
 
     /// Versions of it to which less happens.
-    fn calmer(self) -> [Self; 3] {
-        let patient = Self { leaves: None, ..self };
+    fn calmer(self) -> [Self; 4] {
+        let jealous = Self { lets_in: false, ..self };
+        let patient = Self { leaves: None, ..jealous };
         let lasting = Self { dies: None, ..patient };
-        [patient, lasting, Self { is_calm: true, ..lasting }]
+        [jealous, patient, lasting, Self { is_calm: true, ..lasting }]
     }
 }
 
@@ -199,13 +252,8 @@ impl What {
             kind += 1;
         }
         match KINDS[kind].0 {
-            Self::Load { .. } => Self::Load {
-                ttl: if draw(10) < 4 { 60 } else { 3_600_000 },
-                fails: draw(10) < 2,
-                before: draw(20),
-                after: draw(60),
-            },
-            Self::Many { .. } => Self::Many { loads: draw(3) > 0, fails: draw(5) == 0 },
+            Self::Load(_) => Self::Load(Loading::draw(draw)),
+            Self::LoadMany { .. } => Self::LoadMany { loading: Loading::draw(draw), omits: draw(4) == 0 },
             Self::Probe { .. } => Self::Probe { fails: draw(2) == 0 },
             Self::Pause { .. } => Self::Pause { lasts: draw(600) },
             Self::Outage { .. } => Self::Outage { lasts: draw(300) },
@@ -213,13 +261,29 @@ impl What {
         }
     }
 
-    /// An insert may not: the next writer of the key would not know when it is over.
     fn may_be_left(self) -> bool {
-        match self {
-            Self::Load { .. } | Self::Get | Self::Remove => true,
-            Self::Change(how) => how != How::Insert,
-            _ => false,
+        let is_read = matches!(self, Self::Load(_) | Self::Get | Self::GetMany | Self::LoadMany { .. });
+        is_read || matches!(self, Self::Change(_) | Self::ChangeMany(_) | Self::Remove | Self::RemoveMany)
+    }
+}
+
+impl Loading {
+    fn draw(draw: &impl Fn(u64) -> u64) -> Self {
+        let hangs = draw(20);
+        Self {
+            ttl: if draw(10) < 4 { 60 } else { 3_600_000 },
+            fails: draw(10) < 2,
+            before: draw(20),
+            // One in twenty for longer than it may.
+            after: if hangs == 0 { 150 + draw(1_500) } else { draw(60) },
+            is_stuck: hangs == 0 && draw(2) == 0,
+            may_be_absent: draw(3) == 0,
         }
+    }
+
+    /// One that takes no time.
+    pub(super) const fn calm(ttl: u64) -> Self {
+        Self { ttl, fails: false, before: 0, after: 0, is_stuck: false, may_be_absent: false }
     }
 }
 

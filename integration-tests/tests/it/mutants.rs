@@ -1,4 +1,5 @@
-//! Deliberate mistakes are found out: by a hundredth of the worlds, by a cell of the matrix, or by two writers.
+//! Deliberate mistakes are found out: by a hundredth of the worlds, or else by a cell of the matrix, a scene,
+//! or two writers.
 //!
 //! Those of the engine are compiled in by `cargo xtask mutants`, which prints what found each.
 
@@ -34,7 +35,7 @@ mod every {
     use integration_tests::Mistake;
 
     use super::found_out;
-    use crate::{matrix, writers};
+    use crate::{matrix, scenes, writers};
 
     /// The mistakes that the protocol's counterexamples begin with.
     const SIX: [Mistake; 6] = [
@@ -68,6 +69,8 @@ mod every {
     /// What else notices `mistake`.
     fn cell(mistake: Mistake) -> String {
         let cell = matrix::cell_that_notices(mistake).map(|(row, column)| format!("{row:?} x {column:?}"));
-        cell.or_else(|| writers::notice(mistake).then(|| "two writers".to_owned())).unwrap_or_default()
+        let scene = || scenes::spoiled_by(mistake).map(str::to_owned);
+        let writers = || writers::notice(mistake).then(|| "two writers".to_owned());
+        cell.or_else(scene).or_else(writers).unwrap_or_default()
     }
 }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use cachalot_core::envelope::{self, Header};
-use cachalot_core::{Codec, Key, Result};
+use cachalot_core::envelope::{self, Header, Tagged};
+use cachalot_core::{Codec, Entropy, Key, Result, Tag, TagToken};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Debug)]
@@ -39,9 +39,11 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let codec = Raw(header.codec);
-    let sealed = envelope::encode(&key, header, value.as_ref(), &codec).expect("an envelope");
-    let (read, opened) = envelope::open(&key, &sealed).expect("what was encoded");
-    assert_eq!((read, opened), (header, value.as_deref().unwrap_or_default()));
+    let tags = tags(rest, usize::from(flip % 5));
+    let sealed = envelope::encode(&key, header, &tags, value.as_ref(), &codec).expect("an envelope");
+    let read = envelope::open(&key, &sealed).expect("what was encoded");
+    assert_eq!((read.header, read.tags), (header, tags));
+    assert_eq!(read.value, value.as_deref().unwrap_or_default());
     assert!(envelope::open(&Key::new(rest.to_vec()), &sealed).is_err() || rest == b"users:7");
 
     let mut damaged = sealed.to_vec();
@@ -65,6 +67,13 @@ fn input(bytes: &[u8]) -> Option<Input<'_>> {
     };
     let at = usize::from(numbers[28]) * 7 + usize::from(numbers[29]);
     Some((header, (!negative).then(|| rest.to_vec()), at, numbers[29], rest))
+}
+
+/// So many tags, named by pieces of `bytes`.
+fn tags(bytes: &[u8], count: usize) -> Vec<Tagged> {
+    let names = bytes.chunks(1 + bytes.len() / 7).take(count);
+    let tags = names.filter_map(|name| Tag::new(name).ok());
+    tags.map(|tag| Tagged { tag, token: TagToken::draw(&Entropy::seeded(bytes.len() as u64)) }).collect()
 }
 
 /// As on the wire: all ones stand for "for ever".

@@ -174,11 +174,11 @@ fn an_envelope_never_yields_another_value() {
             compute_time: Duration::from_millis(3),
         };
         let read = |key: &Key, bytes: &[u8]| {
-            let (header, value) = envelope::open(key, bytes)?;
+            let envelope::Opened { header, value, .. } = envelope::open(key, bytes)?;
             assert_eq!(header.codec, codec.id());
             codec.decode(value)
         };
-        let mut bytes = envelope::encode(&key, header, Some(&kettle()), codec).unwrap().to_vec();
+        let mut bytes = envelope::encode(&key, header, &[], Some(&kettle()), codec).unwrap().to_vec();
         assert_eq!(read(&key, &bytes).unwrap(), kettle());
         assert!(read(&other, &bytes).is_err());
         for length in 0..bytes.len() {

@@ -42,7 +42,7 @@ fn header() -> Header {
 
 fn sealed(header: Header, value: Option<&[u8]>) -> Vec<u8> {
     let value = value.map(<[u8]>::to_vec);
-    encode(&key(), header, value.as_ref(), &Raw).unwrap().to_vec()
+    encode(&key(), header, &[], value.as_ref(), &Raw).unwrap().to_vec()
 }
 
 /// Gives `bytes` the checksum that fits them, as one would who writes bad bytes on purpose.
@@ -51,6 +51,12 @@ fn resealed(mut bytes: Vec<u8>) -> Vec<u8> {
     let sum = checksum(&key(), *head, value);
     bytes[CHECKSUM].copy_from_slice(&sum.to_le_bytes());
     bytes
+}
+
+fn opened<'a>(key: &Key, bytes: &'a [u8]) -> Result<(Header, &'a [u8])> {
+    let Opened { header, tags, value } = open(key, bytes)?;
+    assert_eq!(tags, []);
+    Ok((header, value))
 }
 
 fn detail(bytes: &[u8]) -> String {
@@ -71,25 +77,25 @@ fn what_was_encoded_is_opened() {
     for value in samples() {
         let bytes = sealed(header(), Some(&value));
         assert_eq!(bytes.len(), HEADER + value.len());
-        assert_eq!(open(&key(), &bytes).unwrap(), (header(), &*value));
+        assert_eq!(opened(&key(), &bytes).unwrap(), (header(), &*value));
     }
 }
 
 #[test]
 fn a_negative_entry_has_no_value() {
     let bytes = sealed(header(), None);
-    let (read, value) = open(&key(), &bytes).unwrap();
+    let (read, value) = opened(&key(), &bytes).unwrap();
     assert!(read.negative && value.is_empty());
     // An empty value is still a value.
     let bytes = sealed(header(), Some(b""));
-    assert!(!open(&key(), &bytes).unwrap().0.negative);
+    assert!(!opened(&key(), &bytes).unwrap().0.negative);
 }
 
 #[test]
 fn codec_and_absence_are_what_they_are_whatever_the_header_says() {
     let lying = Header { codec: 9, negative: true, ..header() };
     let bytes = sealed(lying, Some(b"here"));
-    assert_eq!(open(&key(), &bytes).unwrap(), (header(), &b"here"[..]));
+    assert_eq!(opened(&key(), &bytes).unwrap(), (header(), &b"here"[..]));
 }
 
 #[test]
@@ -109,7 +115,7 @@ fn extreme_times_come_back() {
     for (written, expected) in in_millis {
         let header = Header { fresh_for: written, kept_for: written, ..header() };
         let bytes = sealed(header, Some(b"v"));
-        let (read, _) = open(&key(), &bytes).unwrap();
+        let (read, _) = opened(&key(), &bytes).unwrap();
         assert_eq!((read.fresh_for, read.kept_for), (expected, expected), "{written:?}");
     }
     let in_micros = [
@@ -122,7 +128,7 @@ fn extreme_times_come_back() {
     for (written, expected) in in_micros {
         let header = Header { compute_time: written, ..header() };
         let bytes = sealed(header, Some(b"v"));
-        assert_eq!(open(&key(), &bytes).unwrap().0.compute_time, expected, "{written:?}");
+        assert_eq!(opened(&key(), &bytes).unwrap().0.compute_time, expected, "{written:?}");
     }
 }
 
@@ -130,7 +136,7 @@ fn extreme_times_come_back() {
 fn two_schema_versions_tell_themselves_apart() {
     for schema in [0, 1, 2, u32::MAX] {
         let bytes = sealed(Header { schema, ..header() }, Some(b"v"));
-        assert_eq!(open(&key(), &bytes).unwrap().0.schema, schema);
+        assert_eq!(opened(&key(), &bytes).unwrap().0.schema, schema);
     }
 }
 
@@ -187,7 +193,7 @@ fn parts_of_two_envelopes_make_no_third() {
     assert!(open(&key(), &mixed).is_err());
     mixed[CHECKSUM].copy_from_slice(&second[CHECKSUM]);
     // The same header: it is the second now.
-    assert_eq!(open(&key(), &mixed).unwrap().1, b"other");
+    assert_eq!(opened(&key(), &mixed).unwrap().1, b"other");
     mixed[8] ^= 1;
     assert!(open(&key(), &mixed).is_err());
 }
@@ -204,11 +210,12 @@ fn each_kind_of_unusable_bytes_says_what_it_is() {
     assert!(detail(&good[..HEADER - 1]).contains("too short"));
     assert!(detail(&changed(0, 1)).contains("another format"));
     assert!(detail(&changed(HEADER, b'V')).contains("damaged, or another key's"));
-    assert!(detail(&resealed(changed(2, 2))).contains("unknown flags"));
-    assert!(detail(&resealed(changed(2, 3))).contains("unknown flags"));
+    assert!(detail(&resealed(changed(2, 4))).contains("unknown flags"));
+    assert!(detail(&resealed(changed(2, 5))).contains("unknown flags"));
+    assert!(detail(&resealed(changed(2, TAGGED))).contains("tags that cannot be read"));
     assert!(detail(&resealed(changed(3, 1))).contains("unknown flags"));
     assert!(detail(&resealed(changed(2, NEGATIVE))).contains("said to be absent"));
-    assert_eq!(open(&key(), &resealed(good.clone())).unwrap().1, b"value");
+    assert_eq!(opened(&key(), &resealed(good.clone())).unwrap().1, b"value");
     assert!(detail(b"").ends_with("(key users:7)"));
 }
 
@@ -236,8 +243,45 @@ fn a_codec_that_takes_bytes_away_is_an_error() {
         }
     }
 
-    let error = encode(&key(), header(), Some(&1), &Taker).unwrap_err();
+    let error = encode(&key(), header(), &[], Some(&1), &Taker).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Encode);
+}
+
+fn tagged(name: &[u8]) -> Tagged {
+    let entropy = crate::Entropy::seeded(name.len() as u64);
+    Tagged { tag: crate::Tag::new(name).unwrap(), token: crate::TagToken::draw(&entropy) }
+}
+
+#[test]
+fn tags_come_back_with_their_tokens() {
+    for names in [vec![&b"a"[..]], vec![b"category:7", b"\xff\0"], vec![&[b'x'; 256]; 64]] {
+        let tags: Vec<_> = names.iter().map(|name| tagged(name)).collect();
+        for value in [Some(b"value".to_vec()), Some(Vec::new()), None] {
+            let bytes = encode(&key(), header(), &tags, value.as_ref(), &Raw).unwrap();
+            let read = open(&key(), &bytes).unwrap();
+            assert_eq!((&read.tags, read.header.negative), (&tags, value.is_none()));
+            assert_eq!(read.value, value.as_deref().unwrap_or_default());
+        }
+    }
+    let many = vec![tagged(b"t"); 256];
+    assert_eq!(encode(&key(), header(), &many, Some(&vec![]), &Raw).unwrap_err().kind(), ErrorKind::Encode);
+}
+
+#[test]
+fn tags_that_do_not_end_or_are_none_are_a_miss() {
+    let tags = [tagged(b"a"), tagged(b"category:7")];
+    let good = encode(&key(), header(), &tags, Some(&vec![]), &Raw).unwrap();
+    for length in HEADER..good.len() {
+        assert!(detail(&resealed(good[..length].to_vec())).contains("tags that cannot be read"), "{length}");
+    }
+    for (at, to) in [(HEADER, 0), (HEADER, 3), (HEADER + 1, 0), (HEADER + 2, 2)] {
+        let mut bytes = good.to_vec();
+        bytes[at] = to;
+        assert!(detail(&resealed(bytes)).contains("tags that cannot be read"), "{at}");
+    }
+    let mut value_behind = encode(&key(), header(), &tags, None, &Raw).unwrap().to_vec();
+    value_behind.push(1);
+    assert!(detail(&resealed(value_behind)).contains("said to be absent"));
 }
 
 fn any_header() -> impl Strategy<Value = Header> {
@@ -270,7 +314,7 @@ proptest! {
             bytes[3] = 0;
         }
         let bytes = resealed(bytes);
-        match open(&key(), &bytes) {
+        match opened(&key(), &bytes) {
             Ok((header, value)) => {
                 // What it says is what is there, and nothing else would say it.
                 prop_assert_eq!(value, &bytes[HEADER..]);
@@ -283,12 +327,14 @@ proptest! {
     #[test]
     fn any_header_and_value_come_back(
         header in any_header(), value in proptest::collection::vec(any::<u8>(), 0..600),
+        names in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..300), 0..5),
     ) {
+        let tags: Vec<_> = names.iter().map(|name| tagged(&name[..name.len().min(256)])).collect();
         let value = (!header.negative).then_some(value);
-        let bytes = encode(&key(), header, value.as_ref(), &Raw).unwrap();
-        let (read, opened) = open(&key(), &bytes).unwrap();
-        prop_assert_eq!(read, header);
-        prop_assert_eq!(opened, value.as_deref().unwrap_or_default());
+        let bytes = encode(&key(), header, &tags, value.as_ref(), &Raw).unwrap();
+        let read = open(&key(), &bytes).unwrap();
+        prop_assert_eq!((read.header, read.tags), (header, tags));
+        prop_assert_eq!(read.value, value.as_deref().unwrap_or_default());
     }
 
     #[test]

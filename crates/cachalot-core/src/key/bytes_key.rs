@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::short_key;
-use crate::{CacheKey, Error, ErrorKind, Result};
+use crate::{CacheKey, Error, ErrorKind, Result, Tag};
 
 /// The name of a cache in its shared tiers: the first part of every key, so that caches don't meet and a
 /// clear of `users` never touches `usersAbc`.
@@ -40,6 +40,20 @@ impl Namespace {
         bytes.push(b':');
         key.write_key(&mut bytes);
         Key::new(bytes)
+    }
+
+    /// Where the token of `tag` lies: `namespace#tag`, which is no record's key, since no namespace has a `#`.
+    pub fn tag(&self, tag: &Tag) -> Key {
+        self.mark(tag.as_bytes())
+    }
+
+    /// Where the epoch of all tags lies, which changes before any of their tokens does.
+    pub fn epoch(&self) -> Key {
+        self.mark(b"")
+    }
+
+    fn mark(&self, name: &[u8]) -> Key {
+        Key::new([self.0.as_bytes(), b"#", name].concat())
     }
 }
 
@@ -89,6 +103,13 @@ mod tests {
         for bad in ["", "a:b", "a*", "a b", "ü", &"x".repeat(65)] {
             assert_eq!(Namespace::new(bad).unwrap_err().kind(), ErrorKind::Config, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn no_tag_meets_a_key() {
+        let (users, tag) = (Namespace::new("users").unwrap(), Tag::new("7").unwrap());
+        assert_eq!(users.tag(&tag).as_bytes(), b"users#7");
+        assert_eq!(users.epoch().as_bytes(), b"users#");
     }
 
     #[test]

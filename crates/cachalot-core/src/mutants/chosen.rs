@@ -47,8 +47,58 @@ mutants! {
     InsertsAsAReader,
     /// Memory keeps copies for as long as the shared tier does.
     KeepsCopiesTooLong,
+    /// A copy by `get_many` takes its fences when it has read the shared tier, not before.
+    FencesCopiesLate,
+    /// A flight of a batch takes its fence when it has read the shared tier, not before.
+    FencesABatchLate,
+    /// What the answer of a loader of many lacks is taken for absent.
+    TakesTheUnansweredForAbsent,
+    /// A removal of many leaves the flights of its keys open for those who come later.
+    LeavesFlightsOpenToMany,
+    /// A removal of many forgets in memory first, then in the shared tier.
+    ForgetsManyFirst,
+    /// A batch that fails does not give its leases back.
+    KeepsTheLeasesOfAFailedBatch,
+    /// A batch that nobody waits for is cancelled and does not give its leases back.
+    KeepsTheLeasesOfADesertedBatch,
+    /// A load that nobody waits for is cancelled and does not give its lease back.
+    KeepsTheLeaseOfTheDeserted,
+    /// A load that was overtaken because it seemed to hang is stored all the same.
+    StoresWhatWasOvertaken,
+    /// A failure is remembered although its key was invalidated since.
+    RemembersFailuresOfTheRemoved,
+    /// An early refresh is content with the value that it is to replace.
+    RefreshesByWhatIsThere,
     /// The tokens of each process are the same ones in the same order, as if they were counters.
     CountsTokens,
+    /// Who asked after a tag was removed is served by a load that began before.
+    JoinsAcrossATag,
+    /// What the shared tier has is taken without asking what its tags stand at there.
+    TrustsTagsUnread,
+    /// A tag without a token counts as one that nobody removed.
+    TakesNoTokenForGood,
+    /// The tokens of tags that a loader decides are taken as they stand after the load.
+    IgnoresTheEpoch,
+    /// After a load, the epoch is read before the tokens, not after.
+    ReadsTheEpochFirst,
+    /// A tag's removal changes the tag's token before the epoch.
+    RotatesTheEpochLast,
+    /// Others are told of a removal before the shared tier has taken it.
+    AnnouncesFirst,
+    /// Others are not told when a deferred invalidation has been replayed.
+    SkipsTheSecondMessage,
+    /// What another process has yet to invalidate is read in the shared tier.
+    TrustsWhatOthersHavePending,
+    /// A gap on the bus changes nothing.
+    IgnoresGaps,
+    /// A gap on the bus leaves flights as they are.
+    KeepsFlightsInAGap,
+    /// Memory is used before the bus has confirmed the subscription.
+    TrustsBeforeSubscribed,
+    /// A message drops what memory holds, and leaves what is in flight.
+    HearsWithoutVoiding,
+    /// A tag's removal ends at the shared tier: memory goes on serving.
+    RemovesTagsBelowOnly,
 }
 
 thread_local! {

@@ -2,6 +2,9 @@
 // A failed expectation is how a test reports.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod bus;
+mod bus_pub_sub;
+mod bus_stream;
 mod conformance;
 mod connection;
 mod foreign;

@@ -28,6 +28,18 @@ pub(super) struct State<O> {
     pub(super) deserted: Option<Waker>,
     /// The flights of this key that hang. In one list, not a chain: dropping it does not recurse.
     pub(super) overtaken: Vec<Arc<Cell<O>>>,
+    pub(super) end: End,
+}
+
+/// Whether the leader has ended its flight.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    NotYet,
+    /// What has landed is its own.
+    Landed,
+    /// The flight that overtook it had landed by then. What it gave itself is where offers are; nothing, if it
+    /// was abandoned.
+    TooLate,
 }
 
 impl<O> Cell<O> {
@@ -38,6 +50,7 @@ impl<O> Cell<O> {
             wakers: Wakers::default(),
             deserted: None,
             overtaken: Vec::new(),
+            end: End::NotYet,
         };
         Self {
             id: FlightId::next(),
@@ -77,15 +90,41 @@ impl<O> Cell<O> {
         leader.into_iter().for_each(Waker::wake);
     }
 
-    /// Lands, unless it has landed already: whom to wake, and which flights it has overtaken.
-    pub(super) fn end(&self, landing: Landing<O>) -> Option<(Wakers, Vec<Arc<Self>>)> {
+    /// Lands by what the flight gave that overtook it, unless it has landed already: whom to wake.
+    pub(super) fn serve(&self, outcome: O) -> Option<Wakers> {
         let mut state = lock(&self.state);
-        if let Err(landing) = self.landing.set(landing) {
+        if let Err(landing) = self.landing.set(Landing::Final(outcome)) {
             drop(state);
             drop(landing);
             return None;
         }
-        Some((mem::take(&mut state.wakers), mem::take(&mut state.overtaken)))
+        Some(mem::take(&mut state.wakers))
+    }
+
+    /// Ends the flight, once: whom to wake, and which flights it has overtaken.
+    pub(super) fn end(&self, landing: Landing<O>) -> Option<(Wakers, Vec<Arc<Self>>)> {
+        let mut state = lock(&self.state);
+        if state.end != End::NotYet {
+            drop(state);
+            drop(landing);
+            return None;
+        }
+        let mut offer = None;
+        state.end = match self.landing.set(landing) {
+            Ok(()) => End::Landed,
+            Err(landing) => {
+                let own = match landing {
+                    Landing::Final(own) | Landing::Interim(own) => Some(own),
+                    Landing::Abandoned => None,
+                };
+                offer = mem::replace(&mut state.interim, own);
+                End::TooLate
+            }
+        };
+        let ended = (mem::take(&mut state.wakers), mem::take(&mut state.overtaken));
+        drop(state);
+        drop(offer);
+        Some(ended)
     }
 }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::Landing;
-use super::cell::Cell;
+use super::cell::{Cell, End};
 use crate::sync::{Arc, Ordering, lock};
 use crate::waits::{Reentrant, Wait};
 
@@ -21,6 +21,8 @@ pub struct Follow<O> {
     begun: bool,
     /// Has seen the end, after which nobody counts the participants.
     landed: bool,
+    /// Waits for what its own flight gives.
+    insists: bool,
 }
 
 /// More followers than this do not fit into memory.
@@ -29,7 +31,7 @@ const NOWHERE: u32 = u32::MAX;
 impl<O> Follow<O> {
     pub(super) fn new(cell: Arc<Cell<O>>) -> Self {
         cell.waiting.fetch_add(1, Ordering::SeqCst);
-        Self { cell, edge: None, place: NOWHERE, begun: false, landed: false }
+        Self { cell, edge: None, place: NOWHERE, begun: false, landed: false, insists: false }
     }
 
     pub(super) fn cell(&self) -> &Arc<Cell<O>> {
@@ -82,7 +84,36 @@ impl<O: Clone> Follow<O> {
         ready.map(Ok)
     }
 
+    /// Makes a share that is done wait once more, for what its own flight gives, where it was served by one that
+    /// [overtook](super::Flights::join_at) it, and cannot use that. Whether there is something to wait for: not
+    /// if it was its own flight that landed. A flight that was given up by then is
+    /// [`Abandoned`](Landing::Abandoned).
+    pub fn insist(&mut self) -> bool {
+        if self.insists || !self.landed || lock(&self.cell.state).end == End::Landed {
+            return false;
+        }
+        (self.insists, self.landed, self.begun, self.place) = (true, false, false, NOWHERE);
+        true
+    }
+
+    fn poll_insisting(&mut self, cx: &Context<'_>, content: impl Fn(&O) -> bool) -> Poll<Landing<O>> {
+        let mut state = lock(&self.cell.state);
+        if state.end == End::TooLate {
+            self.landed = true;
+            return Poll::Ready(state.interim.clone().map_or(Landing::Abandoned, Landing::Final));
+        }
+        if let Some(offer) = state.interim.as_ref().filter(|offer| content(offer)) {
+            return Poll::Ready(Landing::Interim(offer.clone()));
+        }
+        let place = (self.place != NOWHERE).then_some(self.place);
+        self.place = state.wakers.register(place, cx.waker());
+        Poll::Pending
+    }
+
     pub(super) fn poll(&mut self, cx: &Context<'_>, content: impl Fn(&O) -> bool) -> Poll<Landing<O>> {
+        if self.insists {
+            return self.poll_insisting(cx, content);
+        }
         if let Some(landing) = self.cell.landing.get() {
             self.landed = true;
             return Poll::Ready(landing.clone());

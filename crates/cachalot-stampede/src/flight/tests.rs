@@ -107,6 +107,41 @@ fn void_all_detaches_every_flight() {
 }
 
 #[tokio::test]
+async fn void_if_detaches_the_flights_of_the_keys_it_is_true_of_and_no_other() {
+    let flights = Flights::<u32, u32>::new();
+    let (leads, shares): (Vec<_>, Vec<_>) = (0..100)
+        .map(|key| match flights.join(&key) {
+            Joined::Lead(lead, share) => (lead, share),
+            Joined::Follow(_) => panic!("a fresh key"),
+        })
+        .unzip();
+    assert_eq!(flights.void_if(|key| key % 3 == 0), 34);
+    assert_eq!(flights.void_if(|key| key % 3 == 0), 0, "they are detached already");
+    assert_eq!(flights.len(), 66);
+    for lead in &leads {
+        assert_eq!(lead.is_void(), lead.key() % 3 == 0, "{}", lead.key());
+        assert_eq!(matches!(flights.join(lead.key()), Joined::Lead(..)), lead.is_void());
+    }
+    for (lead, share) in leads.into_iter().zip(shares) {
+        let key = *lead.key();
+        lead.land(key);
+        assert_eq!(share.wait().await, Ok(Landing::Final(key)), "also who was detached gets what it lands");
+    }
+    assert!(flights.is_empty());
+}
+
+#[test]
+fn a_test_that_panics_leaves_the_table_in_order() {
+    let flights = Flights::<u32, u32>::new();
+    let leads: Vec<_> = (0..100).map(|key| flights.join(&key)).collect();
+    let voiding = || flights.void_if(|key| if *key == 50 { panic!("on purpose") } else { true });
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(voiding)).is_err());
+    assert!(matches!(flights.join(&50), Joined::Follow(_)));
+    let in_table = leads.iter().filter(|joined| matches!(joined, Joined::Lead(lead, _) if !lead.is_void()));
+    assert_eq!(in_table.count(), flights.len(), "who is out of the table knows it");
+}
+
+#[tokio::test]
 async fn an_interim_goes_only_to_those_who_want_it() {
     let flights = Loads::new();
     let (leader, patient) = lead(&flights, "k");
@@ -272,6 +307,50 @@ async fn an_overtaken_flight_that_lands_after_all_serves_its_own_callers_only() 
     assert_eq!(flights.len(), 1, "the new flight goes on");
     new.land(2);
     assert_eq!(new_share.wait().await, Ok(Landing::Final(2)));
+}
+
+#[tokio::test]
+async fn who_cannot_use_what_overtook_its_flight_may_insist_on_its_own() {
+    let flights = Loads::new();
+    for lands in [true, false] {
+        let (hung, mut share) = lead_at(&flights, 0);
+        let (new, _) = lead_at(&flights, 11);
+        assert!(!share.insist(), "nothing has landed yet");
+        new.land(2);
+        let landing = poll_fn(|cx| share.poll_wait(cx, |_| false)).await;
+        assert_eq!(landing, Ok(Landing::Final(2)));
+        assert!(share.insist());
+        let mut insisting = Box::pin(poll_fn(|cx| share.poll_wait(cx, |_| false)));
+        let (wakes, waker) = counting_waker();
+        assert!(insisting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        if lands {
+            hung.land(1)
+        } else {
+            drop(hung)
+        }
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+        let own = if lands { Landing::Final(1) } else { Landing::Abandoned };
+        assert_eq!(insisting.await, Ok(own));
+        assert!(!share.insist(), "there is no third answer");
+    }
+    let (leader, mut share) = lead_at(&flights, 0);
+    leader.land(1);
+    assert_eq!(poll_fn(|cx| share.poll_wait(cx, |_| false)).await, Ok(Landing::Final(1)));
+    assert!(!share.insist(), "that was its own");
+    assert!(flights.is_empty());
+}
+
+#[test]
+fn a_flight_is_given_up_only_if_nobody_has_joined() {
+    let flights = Loads::new();
+    let (leader, share) = lead(&flights, "k");
+    let Err(leader) = leader.give_up() else { panic!("its own share waits") };
+    drop(share);
+    let joined = follow(&flights, "k");
+    let Err(leader) = leader.give_up() else { panic!("somebody has joined") };
+    drop(joined);
+    assert!(leader.give_up().is_ok());
+    assert!(flights.is_empty());
 }
 
 #[tokio::test]

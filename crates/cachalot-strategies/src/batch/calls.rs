@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cachalot_core::{Event, Key, LoadError, LoadOutcome, LoaderError, Result, Store, Token};
+use cachalot_core::{Event, Key, LoadError, LoadOutcome, LoaderError, Result, Store, Token, mutant};
 use cachalot_stampede::{Failure, guard, loading_all};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::sleep;
 
 use super::AT_ONCE;
 use super::flights::{Batch, Ready};
 use super::load::{Answers, LoadMany, ManyFuture, Unanswered};
 use super::pipeline::pipelined;
 use crate::engine::OnDeserted;
-use crate::flight::{Failed, Loaded, failure};
+use crate::flight::{Failed, Loaded, Right};
+use crate::tags::Captured;
 
 /// What came of running a loader. `None`: it was dropped because nobody waits any more.
 type Ran<K, V> = Option<Result<Result<Answers<K, V>, LoaderError>, Failure>>;
@@ -38,6 +38,11 @@ where
         let handle = LoadMany::new(ready.iter().map(|ready| ready.flight.lead.key().clone()).collect());
         let wishes = handle.wishes();
         let load = self.load.clone();
+        let stores_below = ready.iter().any(|ready| matches!(ready.right, Right::Lease(_)));
+        let captured = match &engine.shared {
+            Some(shared) if stores_below => engine.capture(shared, &self.options.tags).await,
+            _ => Captured::default(),
+        };
         let started = engine.clock.monotonic();
         // The closure is called inside: its panic is the load's.
         let ran = self.run_loader(Box::pin(async move { load(handle).await }), &ready).await;
@@ -48,10 +53,12 @@ where
             return self.give_back(ready).await;
         };
         let mut answers = engine.loaded(result, took);
+        let keeps_leases = answers.is_err() && mutant!(KeepsTheLeasesOfAFailedBatch);
         let settled = ready.into_iter().map(|Ready { flight, right, stale }| {
+            let right = if keeps_leases { Right::Nothing } else { right };
             let key = flight.lead.key();
             let result = answer_for(&mut answers, key);
-            let loaded = Loaded { result, ttl: wishes.ttl(key), took };
+            let loaded = Loaded { result, wishes: wishes.taken(key), captured: captured.clone(), took };
             let shared = engine.shared_key(key);
             let settle = Box::pin(flight.settle(loaded, shared, right, stale));
             async move {
@@ -68,34 +75,24 @@ where
     async fn run_loader(&self, load: ManyFuture<K, V>, ready: &[Ready<K, V, S>]) -> Ran<K, V> {
         let times = &self.engine.times;
         let flights = ready.iter().map(|ready| ready.flight.lead.id());
-        let mut run = pin!(loading_all(flights, guard(load, times.max_flight_age)));
+        let run = pin!(loading_all(flights, guard(load, times.max_flight_age)));
         let replaces = ready.iter().any(|ready| ready.stale.is_some() || !ready.flight.answers_callers());
         let give_up = times.on_deserted == OnDeserted::Cancel && !replaces;
-        let mut deserted = give_up.then(|| Box::pin(all_deserted(ready)));
-        let mut overdue =
-            (times.hard_timeout < times.max_flight_age).then(|| Box::pin(sleep(times.hard_timeout)));
-        poll_fn(|cx| {
-            if deserted.as_mut().is_some_and(|deserted| deserted.as_mut().poll(cx).is_ready()) {
-                return Poll::Ready(None);
+        let deserted = give_up.then(|| Box::pin(all_deserted(ready)));
+        let send_away = |error: LoadError| {
+            for ready in ready {
+                ready.flight.lead.offer(Err(Failed { error: error.clone(), stale: None }));
             }
-            if let Poll::Ready(ran) = run.as_mut().poll(cx) {
-                return Poll::Ready(Some(ran));
-            }
-            if overdue.as_mut().is_some_and(|overdue| overdue.as_mut().poll(cx).is_ready()) {
-                overdue = None;
-                let error = failure(Failure::Timeout, times.hard_timeout);
-                for ready in ready {
-                    ready.flight.lead.offer(Err(Failed { error: error.clone(), stale: None }));
-                }
-            }
-            Poll::Pending
-        })
-        .await
+        };
+        times.watch(run, deserted, send_away).await
     }
 
     /// Abandons flights that nobody waits for, and gives their leases back.
     async fn give_back(&self, ready: Vec<Ready<K, V, S>>) {
         let Some(shared) = &self.engine.shared else { return };
+        if mutant!(KeepsTheLeasesOfADesertedBatch) {
+            return;
+        }
         let token = |Ready { flight, right, .. }: Ready<K, V, S>| {
             Some((shared.key(flight.lead.key()), right.token()?))
         };
@@ -125,6 +122,7 @@ fn answer_for<K: Hash + Eq, V>(
     match answers {
         Ok(answers) => match answers.remove(key) {
             Some(answer) => answer.map_err(LoadError::Loader),
+            None if mutant!(TakesTheUnansweredForAbsent) => Ok(None),
             None => Err(LoadError::Loader(Unanswered.into())),
         },
         Err(error) => Err(error.clone()),

@@ -10,17 +10,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cachalot_core::{EntryOptions, Event, Key, LeaseBackend, Nonce, Record, Result, Store, Token};
-use cachalot_stampede::{Failure, Joined, guard};
+use cachalot_core::{EntryOptions, Event, Key, LeaseBackend, Nonce, Result, Store, Token, mutant};
+use cachalot_stampede::{Failure, guard};
 use tokio::sync::Semaphore;
 
 use super::AT_ONCE;
 use super::load::ManyLoader;
 use super::pipeline::pipelined;
 use crate::cached::Found;
+use crate::early::Turn;
 use crate::engine::{Engine, Task};
-use crate::flight::{Asked, Flight, Patience, Purpose, REFUSALS, Right, Tried, Wanted, until_free};
+use crate::flight::{Asked, Flight, Patience, REFUSALS, Right, Tried, Wanted, until_free};
 use crate::shared::Shared;
+use crate::tags::Vetted;
 
 /// One call that loads many keys.
 pub(super) struct Batch<K, V, S> {
@@ -100,7 +102,7 @@ where
         for flight in flights {
             let key = shared.key(flight.lead.key());
             // An invalidation is yet to be replayed there.
-            if self.engine.deferred.contains(&key) {
+            if self.engine.is_pending(&key) {
                 open.push(Next::load(flight, Right::Nothing));
             } else {
                 asked.push((flight, key));
@@ -110,7 +112,8 @@ where
             return open;
         }
         let keys: Vec<Key> = asked.iter().map(|(_, key)| key.clone()).collect();
-        let mut records = shared.backend.get_many(&keys).await.into_iter();
+        let records = shared.backend.get_many(&keys).await;
+        let mut records = self.engine.vet_many(shared, &keys, records).await.into_iter();
         for (flight, key) in asked {
             let next = match records.next() {
                 Some(Ok(record)) => self.guarded(|| self.judge(shared, flight, key, record)),
@@ -133,10 +136,10 @@ where
         shared: &Shared<K, V>,
         flight: Flight<K, V, S>,
         key: Key,
-        record: Option<Record>,
+        record: Option<Vetted>,
     ) -> Next<K, V, S> {
         let mut stale = None;
-        let nonce = record.as_ref().map(|record| record.nonce);
+        let nonce = record.as_ref().map(|vetted| vetted.record.nonce);
         let refuse = match record.map(|record| flight.first_answer(shared, &key, &record, &mut stale)) {
             Some(Ok(Asked::Found(found))) => return self.found(shared, flight, key, nonce, found),
             Some(Ok(answer)) => return self.next(flight, answer, stale),
@@ -158,11 +161,13 @@ where
         let engine = &self.engine;
         let typed = flight.lead.key().clone();
         let landed = self.next(flight, Asked::Found(found.clone()), None);
-        if !engine.is_due(&typed, &found.entry.meta, found.at) || !engine.may_refresh() {
+        if !engine.is_due(&typed, &found.entry.meta, found.at) {
             return landed;
         }
-        let Joined::Lead(lead, _) = engine.join(&typed) else { return landed };
-        let refresh = Flight::new(engine.clone(), lead, self.options.clone(), self.wanted, Purpose::Refresh);
+        let Some(Turn { lead, purpose, .. }) = engine.lead_refresh(&typed, self.wanted) else {
+            return landed;
+        };
+        let refresh = Flight::new(engine.clone(), lead, self.options.clone(), self.wanted, purpose);
         match refresh.land_from_memory() {
             Some(refresh) => self.ask_for(shared, refresh, key, nonce, None),
             None => landed,
@@ -188,7 +193,8 @@ where
     fn next(&self, flight: Flight<K, V, S>, answer: Asked<V>, stale: Option<Found<V>>) -> Next<K, V, S> {
         match answer {
             Asked::Found(found) => {
-                self.engine.fill_memory(flight.fence, flight.lead.key().clone(), &found);
+                let late = mutant!(FencesABatchLate).then(|| self.engine.store.begin(flight.lead.key()));
+                self.engine.fill_memory(late.unwrap_or(flight.fence), flight.lead.key().clone(), &found);
                 flight.lead.land(Ok(found));
                 Next::Done
             }

@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cachalot_core::{BoxFuture, LoaderError, Result, Ttl};
+
+use crate::load::Wished;
 
 /// The load of many keys in progress, handed to the loader, which owns it.
 #[derive(Debug)]
@@ -16,7 +18,7 @@ pub struct LoadMany<K> {
 
 impl<K> LoadMany<K> {
     pub(super) fn new(keys: Vec<K>) -> Self {
-        Self { keys, wishes: Wishes { ttls: Arc::default() } }
+        Self { keys, wishes: Wishes { by_key: Arc::default() } }
     }
 
     pub(super) fn wishes(&self) -> Wishes<K> {
@@ -32,8 +34,12 @@ impl<K> LoadMany<K> {
 impl<K: Hash + Eq + Clone> LoadMany<K> {
     /// Sets the TTL of what this load gives for `key`, instead of the options'. Zero: do not store.
     pub fn ttl(&self, key: &K, ttl: impl Into<Ttl>) {
-        let mut ttls = self.wishes.ttls.lock().unwrap_or_else(PoisonError::into_inner);
-        ttls.insert(key.clone(), ttl.into());
+        self.wishes.lock().entry(key.clone()).or_default().ttl = Some(ttl.into());
+    }
+
+    /// Adds a tag to what this load gives for `key`; see [`Load::tag`](crate::Load::tag).
+    pub fn tag(&self, key: &K, name: impl AsRef<[u8]>) {
+        self.wishes.lock().entry(key.clone()).or_default().tag(name.as_ref());
     }
 
     /// An answer for every key: what was `found`, and "absent" for the others. For a loader of
@@ -57,18 +63,24 @@ impl<K: Hash + Eq + Clone> LoadMany<K> {
 /// What the loader asked for; shared with whoever stores.
 #[derive(Debug)]
 pub(super) struct Wishes<K> {
-    ttls: Arc<Mutex<HashMap<K, Ttl>>>,
+    by_key: Arc<Mutex<HashMap<K, Wished>>>,
 }
 
 impl<K: Hash + Eq> Wishes<K> {
-    pub(super) fn ttl(&self, key: &K) -> Option<Ttl> {
-        self.ttls.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    pub(super) fn taken(&self, key: &K) -> Wished {
+        self.lock().remove(key).unwrap_or_default()
+    }
+}
+
+impl<K> Wishes<K> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Wished>> {
+        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K> Clone for Wishes<K> {
     fn clone(&self) -> Self {
-        Self { ttls: self.ttls.clone() }
+        Self { by_key: self.by_key.clone() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{
-    EntryOptions, Event, Fence, Freshness, Key, LoadError, LoaderError, Record, Result, Store, Tier,
+    EntryOptions, Event, Fence, Freshness, Key, LoadError, LoaderError, Result, Store, Tier, mutant,
 };
 use cachalot_stampede::Joined;
 
@@ -15,10 +15,12 @@ use super::flights::Batch;
 use super::load::{self, IntoLoaded, LoadMany, ManyLoader};
 use super::pipeline::pipelined;
 use crate::cached::{Cached, Found};
+use crate::early::Turn;
 use crate::engine::{Engine, Task};
 use crate::flight::{Considered, Failed, Flight, Purpose, Wanted};
 use crate::read::{Answer, Role, Seat, gave_nothing};
 use crate::shared::Shared;
+use crate::tags::Vetted;
 
 /// Where a caller stands with one key before anything is awaited.
 enum Taken<V> {
@@ -56,21 +58,24 @@ where
 
     async fn copy_many(&self, keys: &[&K]) -> Vec<Option<Found<V>>> {
         let Some(shared) = &self.shared else { return vec![None; keys.len()] };
+        let began = self.seen.count();
         // Every fence before the one read.
         let mut asked: Vec<Option<(Fence, Key)>> = Vec::with_capacity(keys.len());
         for key in keys {
             let fence = self.store.begin(key);
             let shared_key = shared.key(key);
-            asked.push((!self.deferred.contains(&shared_key)).then_some((fence, shared_key)));
+            asked.push((!self.is_pending(&shared_key)).then_some((fence, shared_key)));
         }
         let shared_keys: Vec<Key> = asked.iter().flatten().map(|(_, key)| key.clone()).collect();
         if shared_keys.is_empty() {
             return vec![None; keys.len()];
         }
-        let mut records = shared.backend.get_many(&shared_keys).await.into_iter();
+        let records = shared.backend.get_many(&shared_keys).await;
+        let mut records = self.vet_many(shared, &shared_keys, records).await.into_iter();
         let copy = |(asked, key): (Option<(Fence, Key)>, &&K)| {
             let (fence, shared_key) = asked?;
-            let found = self.usable(shared, &shared_key, records.next()?)?;
+            let found = self.usable(shared, &shared_key, records.next()?, began)?;
+            let fence = if mutant!(FencesCopiesLate) { self.store.begin(key) } else { fence };
             self.fill_memory(fence, (*key).clone(), &found);
             Some(found)
         };
@@ -194,7 +199,7 @@ where
         flights: &mut Vec<Flight<K, V, S>>,
         task: &mut Option<Task>,
     ) -> Taken<V> {
-        let in_memory = self.store.get(key).map(Found::in_memory).filter(|found| batch.wanted.accepts(found));
+        let in_memory = self.look(key).map(Found::in_memory).filter(|found| batch.wanted.accepts(found));
         if let Some(found) = in_memory.as_ref().filter(|found| found.freshness == Freshness::Fresh) {
             self.emit_memory_hit();
             if !found.is_negative() && self.is_due(key, &found.entry.meta, found.at) {
@@ -222,7 +227,7 @@ where
             }
             Joined::Follow(follow) => (Role::Follower, follow),
         };
-        Taken::Seat(Seat { role, at_hand: in_memory, follow })
+        Taken::Seat(Seat { role, at_hand: in_memory, follow, may_load: true })
     }
 
     /// Adds an early refresh to `flights`, unless somebody loads the key already or the budget is spent.
@@ -236,15 +241,7 @@ where
         if self.admit_once(task).is_err() {
             return;
         }
-        let Joined::Lead(lead, _) = self.join(key) else { return };
-        let mut purpose = Purpose::Refresh;
-        if !self.may_refresh() {
-            // Who has joined in between finds what is there now. What this caller has found may be gone.
-            match self.fresh_in_memory(key).filter(|found| batch.wanted.accepts(found)) {
-                Some(found) => return lead.land(Ok(found)),
-                None => purpose = Purpose::Answer,
-            }
-        }
+        let Some(Turn { lead, purpose, .. }) = self.lead_refresh(key, batch.wanted) else { return };
         flights.push(Flight::new(self.clone(), lead, batch.options.clone(), batch.wanted, purpose));
     }
 
@@ -267,7 +264,13 @@ where
         options.soft_timeout(left)
     }
 
-    fn usable(&self, shared: &Shared<K, V>, key: &Key, record: Result<Option<Record>>) -> Option<Found<V>> {
+    fn usable(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        record: Result<Option<Vetted>>,
+        began: u64,
+    ) -> Option<Found<V>> {
         let record = match record {
             Ok(record) => record?,
             Err(error) => {
@@ -275,7 +278,7 @@ where
                 return None;
             }
         };
-        match self.consider(shared, key, &record, Wanted::Value) {
+        match self.consider(shared, key, &record, began, Wanted::Value) {
             Considered::Usable(found) => Some(found),
             Considered::Newer | Considered::Unfit(_) => None,
         }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cachalot_core::{EntryOptions, Error, ErrorKind, Event, Key, Removed, Result, Store};
+use cachalot_core::{EntryOptions, Error, ErrorKind, Event, Key, Removed, Result, Store, mutant};
 use cachalot_stampede::{Failure, guard};
 
 use super::AT_ONCE;
@@ -65,6 +65,9 @@ where
     pub(crate) async fn remove_many(self: Arc<Self>, keys: Vec<K>) -> Vec<Removal> {
         let shared_keys: Vec<Key> =
             self.shared.iter().flat_map(|shared| keys.iter().map(|key| shared.key(key))).collect();
+        if mutant!(ForgetsManyFirst) {
+            keys.iter().for_each(|key| self.forget(key));
+        }
         let mut removed = match &self.shared {
             Some(shared) => shared.backend.remove_many(&shared_keys).await.into_iter(),
             None => Vec::new().into_iter(),
@@ -90,7 +93,12 @@ where
     fn removed_below(self: &Arc<Self>, key: K, below: Option<(Key, Option<Result<Removed>>)>) -> Removal {
         match below {
             None | Some((_, Some(Ok(_)))) => {
-                self.forget(&key);
+                if mutant!(LeavesFlightsOpenToMany) {
+                    drop(self.store.invalidate(&key));
+                } else if !mutant!(ForgetsManyFirst) {
+                    self.forget(&key);
+                }
+                self.tell_key(&key, false);
                 Removal::Removed
             }
             Some((shared_key, Some(Err(error)))) => {

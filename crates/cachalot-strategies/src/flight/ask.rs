@@ -3,7 +3,9 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use cachalot_core::{Event, Freshness, Holder, Key, LeaseBackend, LeaseReply, Nonce, Record, Store, Token};
+use cachalot_core::{
+    Event, Freshness, Holder, Key, LeaseBackend, LeaseReply, Nonce, Record, Store, Token, mutant,
+};
 use cachalot_invalidation::Backoff;
 
 use super::{Flight, Purpose, Right, Wanted};
@@ -11,6 +13,7 @@ use crate::cached::Found;
 use crate::engine::Engine;
 use crate::read::may_revalidate;
 use crate::shared::{Judged, Shared};
+use crate::tags::Vetted;
 
 /// What the shared tier answered.
 pub(crate) enum Asked<V> {
@@ -62,10 +65,13 @@ where
     ) -> Asked<V> {
         let refuse = match shared.backend.get(key).await {
             Ok(None) => None,
-            Ok(Some(record)) => match self.first_answer(shared, key, &record, stale) {
-                Ok(answer) => return answer,
-                Err(nonce) => Some(nonce),
-            },
+            Ok(Some(record)) => {
+                let record = self.engine.vet(shared, key, record).await;
+                match self.first_answer(shared, key, &record, stale) {
+                    Ok(answer) => return answer,
+                    Err(nonce) => Some(nonce),
+                }
+            }
             Err(error) => {
                 self.engine.backend_failed(&error);
                 return Asked::MayLoad(Right::Memory { ghost: None });
@@ -109,7 +115,7 @@ where
                     if left.is_zero() {
                         return Asked::MayLoad(Right::Nothing);
                     }
-                    patience.wait(&self.engine, left.min(until_free(remaining))).await;
+                    patience.wait_for(&self.engine, key, left.min(until_free(remaining))).await;
                 }
             }
         }
@@ -126,20 +132,22 @@ where
         stale: &mut Option<Found<V>>,
     ) -> Tried<V> {
         match leases.get_or_lease(key, token, self.engine.times.lease_term, refuse).await {
-            Ok(LeaseReply::Hit(record)) => match self.answer(shared, key, &record, stale) {
-                Ok(answer) => Tried::Answered(answer),
-                Err(nonce) => Tried::Refused(nonce),
-            },
+            Ok(LeaseReply::Hit(record)) => {
+                let record = self.engine.vet(shared, key, record).await;
+                match self.answer(shared, key, &record, stale) {
+                    Ok(answer) => Tried::Answered(answer),
+                    Err(nonce) => Tried::Refused(nonce),
+                }
+            }
             Ok(LeaseReply::Lease { stale: candidate }) => {
                 // Replaced, not kept: what was there before may have been removed in between.
-                *stale = candidate.and_then(|record| self.stale(shared, key, &record));
+                *stale = self.stale(shared, key, candidate).await;
                 self.offer(stale.as_ref());
                 Tried::Answered(Asked::MayLoad(Right::Lease(token)))
             }
             Ok(LeaseReply::Busy { remaining, holder, stale: candidate }) => {
                 *stale = None;
-                let found = candidate.and_then(|record| self.stale(shared, key, &record));
-                match found {
+                match self.stale(shared, key, candidate).await {
                     Some(found) if may_revalidate(&self.options, &found) => {
                         Tried::Answered(Asked::Stale(found))
                     }
@@ -162,27 +170,27 @@ where
         &self,
         shared: &Shared<K, V>,
         key: &Key,
-        record: &Record,
+        vetted: &Vetted,
         stale: &mut Option<Found<V>>,
     ) -> std::result::Result<Asked<V>, Nonce> {
-        match self.answer(shared, key, record, stale)? {
+        match self.answer(shared, key, vetted, stale)? {
             Asked::Found(found) if self.is_to_be_replaced(&found) => {
                 self.offer(Some(&found));
-                Err(record.nonce)
+                Err(vetted.record.nonce)
             }
             answer => Ok(answer),
         }
     }
 
-    /// What `record` answers; its nonce, if it is to be refused.
+    /// What a record answers; its nonce, if it is to be refused.
     fn answer(
         &self,
         shared: &Shared<K, V>,
         key: &Key,
-        record: &Record,
+        vetted: &Vetted,
         stale: &mut Option<Found<V>>,
     ) -> std::result::Result<Asked<V>, Nonce> {
-        match self.engine.consider(shared, key, record, self.wanted) {
+        match self.engine.consider(shared, key, vetted, self.began, self.wanted) {
             Considered::Usable(found) => Ok(Asked::Found(found)),
             Considered::Newer => {
                 *stale = None;
@@ -190,7 +198,7 @@ where
             }
             Considered::Unfit(candidate) => {
                 *stale = candidate;
-                Err(record.nonce)
+                Err(vetted.record.nonce)
             }
         }
     }
@@ -198,7 +206,8 @@ where
     /// Whether `found`, fresh, is what a refresh is about: a value that is near its expiry.
     pub(super) fn is_to_be_replaced(&self, found: &Found<V>) -> bool {
         let meta = &found.entry.meta;
-        self.purpose == Purpose::Refresh && meta.is_early(found.at) && meta.early_from() < meta.soft_expiry()
+        let is_refresh = self.purpose == Purpose::Refresh && !mutant!(RefreshesByWhatIsThere);
+        is_refresh && meta.is_early(found.at) && meta.early_from() < meta.soft_expiry()
     }
 
     /// Offers what was found to participants who would rather have it now than wait; each decides by its own
@@ -210,8 +219,9 @@ where
     }
 
     /// What `record` is worth as a stale candidate. One that cannot be read was counted when it was refused.
-    fn stale(&self, shared: &Shared<K, V>, key: &Key, record: &Record) -> Option<Found<V>> {
-        match shared.judge(key, record, self.engine.clock.now()) {
+    async fn stale(&self, shared: &Shared<K, V>, key: &Key, record: Option<Record>) -> Option<Found<V>> {
+        let vetted = self.engine.vet(shared, key, record?).await;
+        match shared.judge(key, &vetted, self.began, self.engine.clock.now()) {
             Judged::Fresh(found) | Judged::Stale(found) => {
                 Some(found).filter(|found| self.wanted.accepts(found))
             }
@@ -226,15 +236,16 @@ where
     V: Send + Sync + 'static,
     S: Store<K, V>,
 {
-    /// Judges `record` for a reader who wants `wanted`.
+    /// Judges a record for a reader who wants `wanted` and has `began` at this count of invalidations.
     pub(crate) fn consider(
         &self,
         shared: &Shared<K, V>,
         key: &Key,
-        record: &Record,
+        vetted: &Vetted,
+        began: u64,
         wanted: Wanted,
     ) -> Considered<V> {
-        match shared.judge(key, record, self.clock.now()) {
+        match shared.judge(key, vetted, began, self.clock.now()) {
             Judged::Fresh(found) if wanted.accepts(&found) => Considered::Usable(found),
             Judged::Stale(found) if wanted.accepts(&found) => Considered::Unfit(Some(found)),
             Judged::Fresh(_) | Judged::Stale(_) => Considered::Unfit(None),
@@ -271,6 +282,13 @@ impl Patience {
             Holder::Reader => engine.times.lease_term.saturating_mul(2),
         };
         bound.saturating_sub(self.waited)
+    }
+
+    /// As [`wait`](Patience::wait), or until it is heard that the lease of `key` has ended.
+    pub(crate) async fn wait_for<K, V, S>(&mut self, engine: &Engine<K, V, S>, key: &Key, at_most: Duration) {
+        let pause = self.backoff.next(&engine.entropy).min(at_most);
+        self.waited += pause;
+        engine.leases_ended.wait(key, pause).await;
     }
 
     /// Pauses before the next try, at most for `at_most`.

@@ -4,15 +4,18 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cachalot_core::envelope::Tagged;
 use cachalot_core::{
     Entry, EntryOptions, ErrorKind, Event, Fence, Freshness, Key, Meta, Nonce, Put, PutReply, Result, Store,
-    Tier, Token,
+    Tags, Tier, Token,
 };
 
 use super::{Failed, Flight, Loaded, Right};
 use crate::cached::Found;
 use crate::engine::Engine;
+use crate::fleet::Membership;
 use crate::shared::Shared;
+use crate::tags::{self, Captured, Storable};
 
 impl<K, V, S> Flight<K, V, S>
 where
@@ -23,25 +26,30 @@ where
     /// Stores what was loaded as far as `right` reaches, and lands. `stale` is what was found on the way.
     pub(crate) async fn settle(
         self,
-        loaded: Loaded<V>,
+        mut loaded: Loaded<V>,
         shared: Option<(&Shared<K, V>, Key)>,
         right: Right,
         stale: Option<Found<V>>,
     ) {
         let was_overtaken = self.was_overtaken();
-        let Self { engine, lead, fence, options, .. } = self;
+        let took = loaded.took;
+        let Self { engine, lead, fence, began, options, .. } = self;
         let mut unused = right.token();
         match loaded.result {
             Ok(value) => {
-                let options = match loaded.ttl {
+                let options = match loaded.wishes.ttl {
                     Some(ttl) => options.ttl(ttl),
                     None => options,
                 };
-                let made = engine.make(value, &options, loaded.took);
-                if was_overtaken {
-                    engine.emit(&Event::Fenced { tier: Tier::Memory });
-                } else {
-                    unused = engine.keep(fence, lead.key(), &made, shared.as_ref(), right).await;
+                let tags = loaded.wishes.tags(&options.tags);
+                let made = engine.make(value, &options, loaded.took, began, tags.as_ref().ok());
+                match tags {
+                    Err(error) => engine.emit(&Event::Unstorable { error: &error }),
+                    Ok(_) if was_overtaken => engine.emit(&Event::Fenced { tier: Tier::Memory }),
+                    Ok(tags) => {
+                        let under = Under { tags, captured: loaded.captured };
+                        unused = engine.keep(fence, lead.key(), &made, &under, shared.as_ref(), right).await;
+                    }
                 }
                 engine.forget_failure(lead.key());
                 lead.land(Ok(made.found));
@@ -61,10 +69,24 @@ where
             }
         }
         // After landing: nobody waits for a courtesy.
-        if let (Some(token), Some((shared, key))) = (unused, &shared) {
-            engine.release(shared, key, token).await;
+        if let Some((shared, key)) = shared {
+            if let Some(token) = unused {
+                engine.release(shared, &key, token).await;
+            }
+            if let Some(Membership(fleet)) = engine.fleet.as_ref().filter(|_| took >= WORTH_A_HINT) {
+                fleet.lease_ended(key);
+            }
         }
     }
+}
+
+/// Whoever waits for a lease asks again soon by itself; after a load that took longer it is told.
+const WORTH_A_HINT: Duration = Duration::from_millis(20);
+
+/// The tags that a value is to be stored under, and what was read of them before its load.
+struct Under {
+    tags: Tags,
+    captured: Captured,
 }
 
 /// A value just loaded, with its times.
@@ -80,7 +102,15 @@ where
     V: Send + Sync + 'static,
     S: Store<K, V>,
 {
-    fn make(&self, value: Option<V>, options: &EntryOptions, took: Duration) -> Made<V> {
+    /// `began` at this count of invalidations.
+    fn make(
+        &self,
+        value: Option<V>,
+        options: &EntryOptions,
+        took: Duration,
+        began: u64,
+        tags: Option<&Tags>,
+    ) -> Made<V> {
         let now = self.clock.now();
         let meta = match &value {
             Some(_) => options.stamp(now, took, &self.entropy),
@@ -88,7 +118,8 @@ where
         };
         let shown = meta.unwrap_or(Meta::new(now, Duration::ZERO, Duration::ZERO, took));
         let shown = self.in_memory(shown, now);
-        let entry = Arc::new(Entry { value, meta: shown });
+        let stamp = tags::stamp(began, tags.unwrap_or(&Tags::NONE));
+        let entry = Arc::new(Entry { value, meta: shown, stamp });
         let found = Found {
             entry,
             tier: Tier::Loader,
@@ -106,6 +137,7 @@ where
         fence: Fence,
         key: &K,
         made: &Made<V>,
+        under: &Under,
         shared: Option<&(&Shared<K, V>, Key)>,
         right: Right,
     ) -> Option<Token> {
@@ -117,7 +149,13 @@ where
             (Right::Memory { ghost }, _) => (true, ghost),
             (Right::Lease(_), None) => (true, None),
             (Right::Lease(token), Some((shared, shared_key))) => {
-                self.put_leased(shared, shared_key, token, made, meta).await
+                match self.storable(shared, &under.captured, &under.tags, meta.kept_for()).await {
+                    Storable::Anywhere(tagged) => {
+                        self.put_leased(shared, shared_key, token, made, meta, &tagged).await
+                    }
+                    Storable::InMemory => (true, Some(token)),
+                    Storable::Nowhere => (false, Some(token)),
+                }
             }
         };
         if in_memory {
@@ -134,8 +172,9 @@ where
         token: Token,
         made: &Made<V>,
         meta: &Meta,
+        tags: &[Tagged],
     ) -> (bool, Option<Token>) {
-        let reply = match self.put(shared, key, made.found.entry.value.as_ref(), meta) {
+        let reply = match self.put(shared, key, made.found.entry.value.as_ref(), meta, tags) {
             Ok(put) => match shared.backend.leases() {
                 Some(leases) => leases.put_leased(key, token, put).await,
                 None => return (true, None),
@@ -168,8 +207,9 @@ where
         key: &Key,
         value: Option<&V>,
         meta: &Meta,
+        tags: &[Tagged],
     ) -> Result<Put> {
-        let payload = shared.encode(key, value, meta)?;
+        let payload = shared.encode(key, value, meta, tags)?;
         let ttl = meta.kept_for();
         Ok(Put { payload, nonce: Nonce::draw(&self.entropy), ttl })
     }

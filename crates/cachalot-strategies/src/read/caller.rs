@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::hash::Hash;
 use std::marker::PhantomData;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -102,7 +103,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let Stand::New = this.stand else { return this.poll_below(cx) };
-        match this.engine.store.get(this.key) {
+        match this.engine.look(this.key) {
             Some(hit) if Cached::is_plain(&hit) => {
                 this.engine.emit_memory_hit();
                 Poll::Ready(A::of(Cached::fresh(hit)))
@@ -112,7 +113,7 @@ where
     }
 }
 
-impl<K, V, S, L, A> Read<'_, K, V, S, L, A>
+impl<'a, K, V, S, L, A> Read<'a, K, V, S, L, A>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
@@ -145,16 +146,16 @@ where
         loop {
             let answer = match &mut self.stand {
                 Stand::New | Stand::Asking => {
-                    let in_memory = self.engine.store.get(self.key).map(Found::in_memory);
+                    let in_memory = self.engine.look(self.key).map(Found::in_memory);
                     self.ask(in_memory)
                 }
                 Stand::Waiting(follow, role) => {
                     let (engine, options, role) = (self.engine, self.options, *role);
                     let content = |offer: &_| engine.is_content(options, A::WANTED, false, offer);
                     let Poll::Ready(landing) = follow.poll_wait(cx, content) else { return Poll::Pending };
-                    self.stand = Stand::Asking;
+                    let waited = mem::replace(&mut self.stand, Stand::Asking);
                     match landed(landing) {
-                        Ok(waited) => self.weigh(role, waited),
+                        Ok(landed) => self.weigh(waited, role, landed),
                         Err(error) => Some(Err(error)),
                     }
                 }
@@ -224,7 +225,7 @@ where
         self.stand = match options.soft_timeout {
             Duration::MAX => Stand::Waiting(follow, role),
             _ => {
-                let seat = Seat { role, at_hand: None, follow };
+                let seat = Seat { role, at_hand: None, follow, may_load: self.load.is_some() };
                 Stand::Aside(Box::pin(engine.conclude(key, options, A::WANTED, seat)))
             }
         };
@@ -257,11 +258,21 @@ where
         }
     }
 
-    fn weigh(&mut self, role: Role, waited: Waited<V>) -> Option<Answer<V>> {
+    /// `None`: to go on from the new stand. `stand` is where it has waited.
+    fn weigh(&mut self, mut stand: Stand<'a, V>, role: Role, waited: Waited<V>) -> Option<Answer<V>> {
         let (engine, key, options) = (self.engine, self.key, self.options);
         match engine.weigh(key, options, A::WANTED, role, waited) {
             Weighed::Answer(answer) => Some(answer),
-            Weighed::Refused => None,
+            Weighed::Refused => {
+                // Without its loader it cannot lead another flight, but its own goes on.
+                if let Stand::Waiting(follow, _) = &mut stand
+                    && self.load.is_none()
+                    && follow.insist()
+                {
+                    self.stand = stand;
+                }
+                None
+            }
             Weighed::Sent(error) => {
                 self.stand = Stand::Aside(Box::pin(async move {
                     let found = engine.find_after(key, options, A::WANTED).await;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Entropy, Expired, Key, LeaseBackend, Nonce, Record, Removed, Result,
+    Backend, BackendInfo, Entropy, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
+    SweepCursor, Swept, TagBackend,
 };
 use cachalot_testkit::Gate;
 
@@ -61,6 +62,10 @@ impl<B: Backend> Backend for Late<B> {
         self.inner.remove_many(keys).await
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        self.inner.sweep(pattern, from).await
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         self.inner.expire(key, keep).await
     }
@@ -71,6 +76,10 @@ impl<B: Backend> Backend for Late<B> {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         self.inner.leases()
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        self.inner.tags()
     }
 }
 

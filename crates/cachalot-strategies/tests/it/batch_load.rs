@@ -99,7 +99,8 @@ async fn the_shared_tier_is_read_once_leased_once_and_stored_once_for_each_key()
     let calls = |operation| faulty.calls_of(operation);
     assert_eq!((calls(Operation::GetMany), calls(Operation::Get)), (1, 0));
     assert_eq!((calls(Operation::GetOrLease), calls(Operation::PutLeased)), (30, 30));
-    assert_eq!(faulty.calls(), 61);
+    assert_eq!(calls(Operation::PinTags), 1, "the epoch, once in a process's life");
+    assert_eq!(faulty.calls(), 62);
     assert_eq!(world.in_shared(49).await.unwrap(), "v49");
 }
 

@@ -1,9 +1,12 @@
 //! Values that are refreshed before their time.
 
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use cachalot_core::units::millis;
-use cachalot_core::{ErrorKind, Freshness};
+use cachalot_core::{Clock, ErrorKind, Freshness, LoaderError};
 use cachalot_strategies::{LoadMany, RefreshMode};
 
 use crate::world::{Users, UsersBuilder, World, on_both, pass, secs, settle};
@@ -176,6 +179,58 @@ async fn without_a_token_of_the_budget_no_refresh_begins_before_the_value_is_sta
         assert_eq!(cache.stats().flights, 0);
     })
     .await;
+}
+
+thread_local! {
+    /// What is to happen when the clock is read, and how many readings before that.
+    static AT_READING: RefCell<Option<(usize, Users)>> = const { RefCell::new(None) };
+    static LOADS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A load that has begun and never ends.
+async fn load() -> Result<String, LoaderError> {
+    LOADS.set(LOADS.get() + 1);
+    std::future::pending().await
+}
+
+/// A clock at whose readings another caller may come, and leave at once.
+fn traced(clock: Clock) -> Clock {
+    Clock::custom(move || {
+        match AT_READING.take() {
+            Some((0, cache)) => {
+                let mut caller = Box::pin(async move { drop(cache.get_or_load(&1, |_| load()).await) });
+                let _ = caller.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            }
+            Some((left, cache)) => AT_READING.set(Some((left - 1, cache))),
+            None => {}
+        }
+        clock.now()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_who_leads_a_refresh_spends_of_the_budget() {
+    let mut met = 0;
+    for (readings, is_batch) in (0..30).flat_map(|readings| [(readings, false), (readings, true)]) {
+        let world = World::new();
+        // Keeps nothing in memory: each read finds the value in the shared tier, near its end.
+        let builder = world.builder().clock(traced(world.clock.clone())).backend(world.shared.clone());
+        let builder = builder.memory_ttl(Duration::ZERO).ttl(secs(60)).early_refresh(0.9);
+        let cache = builder.refresh_budget(1, 9).build().unwrap();
+        world.load(&cache, 1).await.unwrap();
+        pass(secs(55)).await;
+        LOADS.set(0);
+        AT_READING.set(Some((readings, cache.clone())));
+        if is_batch {
+            drop(cache.get_many_or_load(&[1], |_| async { Ok([(1, load().await)]) }).await);
+        } else {
+            cache.get_or_load(&1, |_| load()).await.unwrap();
+        }
+        settle().await;
+        met += u64::from(AT_READING.take().is_none());
+        assert_eq!(cache.stats().early_refreshes, LOADS.get(), "at reading {readings}, batch: {is_batch}");
+    }
+    assert!(met > 10, "somebody came at {met} readings only");
 }
 
 #[tokio::test(start_paused = true)]

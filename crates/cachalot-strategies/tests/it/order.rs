@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use cachalot_core::{Clock, Commit, Entry, Fence, Hit, Result, Store, StoreStats};
+use cachalot_core::{Clock, Commit, Entry, Fence, Hit, Result, Store, StoreCursor, StoreStats};
 use cachalot_memory_backend::{Memory, MemoryBuilder};
 use cachalot_strategies::Cache;
 use equivalent::Equivalent;
@@ -88,6 +88,14 @@ impl Store<u64, u64> for Staged {
 
     fn expire<Q: Hash + Equivalent<u64> + ?Sized>(&self, key: &Q, keep: Duration) -> bool {
         Store::expire(&self.inner, key, keep)
+    }
+
+    fn invalidate_if(
+        &self,
+        from: StoreCursor,
+        test: impl FnMut(&u64, &Entry<u64>) -> bool,
+    ) -> Option<StoreCursor> {
+        self.inner.invalidate_if(from, test)
     }
 
     fn void_all(&self) {

@@ -164,7 +164,8 @@ async fn a_value_under_a_wrong_key_is_a_miss() {
         kept_for: secs(60),
         compute_time: Duration::ZERO,
     };
-    let payload = envelope::encode(&names.key(&2u64), header, Some(&"Grace".to_owned()), &MsgPack).unwrap();
+    let payload =
+        envelope::encode(&names.key(&2u64), header, &[], Some(&"Grace".to_owned()), &MsgPack).unwrap();
     let token = Token::draw(&Entropy::seeded(9));
     world.shared.get_or_lease(&names.key(&1u64), token, secs(5), None).await.unwrap();
     let put = Put { payload, nonce: Nonce::draw(&Entropy::seeded(8)), ttl: secs(60) };

@@ -1,6 +1,7 @@
 //! How long callers wait for a load, and how long it may run.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use cachalot_core::units::millis;
 use cachalot_core::{ErrorKind, Freshness, ManualClock, Tier};
@@ -162,6 +163,35 @@ async fn a_load_that_blocks_its_thread_is_overtaken_and_stores_nothing() {
     unblock.send(()).unwrap();
     cache.shutdown(secs(5)).await.unwrap();
     assert_eq!(*cache.get_local(&1).unwrap(), "Ada");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_caller_whose_load_was_overtaken_by_one_that_found_none_gets_its_own_value() {
+    for soft_timeout in [secs(3), Duration::MAX] {
+        let (world, time) = (World::new(), ManualClock::new());
+        let builder = world.builder().clock(time.clock()).hard_timeout(secs(5));
+        let cache = builder.soft_timeout(soft_timeout).build().unwrap();
+        let (is_blocked, blocked) = mpsc::channel();
+        let (unblock, go) = mpsc::channel::<()>();
+        let hanging = tokio::spawn({
+            let cache = cache.clone();
+            async move {
+                let load = move |_| async move {
+                    is_blocked.send(()).unwrap();
+                    let _ = go.recv();
+                    Ok("late".to_owned())
+                };
+                cache.get_or_load(&1, load).await
+            }
+        });
+        tokio::task::spawn_blocking(move || blocked.recv().unwrap()).await.unwrap();
+        time.advance(secs(6));
+        assert!(cache.get_or_load_opt(&1, |_| async { Ok(None) }).await.unwrap().is_none());
+        unblock.send(()).unwrap();
+        assert_eq!(*hanging.await.unwrap().unwrap(), "late", "its own loader's value, and no error");
+        cache.shutdown(secs(5)).await.unwrap();
+        assert!(cache.get_local(&1).is_none(), "what was overtaken is not stored");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, ErrorKind, Expired, Key, LeaseBackend, Nonce, Record, Removed, Result, Tier,
+    Backend, BackendInfo, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
+    SweepCursor, Swept, TagBackend, Tier,
 };
 use cachalot_memory_backend::MemoryBackend;
 use cachalot_strategies::{Inserted, Removal};
@@ -110,6 +111,10 @@ impl Backend for NoLeases {
         self.0.remove_many(keys).await
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        self.0.sweep(pattern, from).await
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         self.0.expire(key, keep).await
     }
@@ -120,6 +125,10 @@ impl Backend for NoLeases {
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
         None
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        self.0.tags()
     }
 }
 

@@ -6,12 +6,29 @@ mod leases;
 mod life;
 mod reading;
 mod robustness;
+mod sweeping;
+mod tags;
 pub use holds::*;
 pub use invalidation::*;
 pub use leases::*;
 pub use life::*;
 pub use reading::*;
 pub use robustness::*;
+pub use sweeping::*;
+pub use tags::*;
+
+/// The sentences about tags.
+pub const ABOUT_TAGS: [&str; 9] = [
+    "a_tag_that_nobody_pinned_has_no_token",
+    "a_pinned_tag_keeps_its_token",
+    "tags_are_answered_in_their_order",
+    "a_removed_tag_has_another_token",
+    "an_expired_tag_keeps_its_first_half",
+    "rotating_a_tag_that_nobody_pinned_makes_its_token",
+    "a_tag_lives_for_as_long_as_asked",
+    "an_expired_tag_lives_on",
+    "a_tag_beyond_all_bounds_of_time_is_kept",
+];
 
 /// The sentences that hold for a backend without leases too.
 pub const WITHOUT_LEASES: [&str; 3] =

@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, Entropy, Held, Key, LeaseBackend, LeaseReply, ManualClock, Nonce, Put, PutReply, Record, Token,
+    Backend, Depth, Entropy, Held, Key, KeyPattern, LeaseBackend, LeaseReply, ManualClock, Namespace, Nonce,
+    Put, PutReply, Record, SweepCursor, TagBackend, TagToken, Token,
 };
+
+use futures_util::future::join_all;
 
 use super::{LONG, MS};
 
@@ -122,6 +125,69 @@ impl BackendSubject {
         Key::new(format!("{}{name}", self.keys))
     }
 
+    /// A namespace of this subject alone, which begins alike for names that do.
+    pub(super) fn namespace(&self, name: &str) -> Namespace {
+        let own = self.keys.trim_end_matches(':').replace(':', "-");
+        Namespace::new(&format!("{own}-{name}")).expect("a short name")
+    }
+
+    /// Sweeps to the end, and gives the number of what was removed.
+    pub(super) async fn sweep(&self, pattern: &KeyPattern) -> u64 {
+        let (mut removed, mut next) = (0, Some(SweepCursor::START));
+        for _ in 0..PARTS {
+            let Some(from) = next else { return removed };
+            let swept = self.backend.sweep(pattern, &from).await.expect("sweep");
+            removed += swept.removed;
+            next = swept.next;
+        }
+        panic!("no end after {PARTS} parts");
+    }
+
+    /// More keys than a server goes over in one part of a sweep; fewer where parts are smaller.
+    pub(super) fn many(&self) -> u32 {
+        if self.is_exact() { 200 } else { 2_500 }
+    }
+
+    /// Stores values under `count` numbers of `namespace`.
+    pub(super) async fn store_many(&self, namespace: &Namespace, count: u32) -> Vec<Key> {
+        let keys: Vec<Key> = (0..count).map(|n| namespace.key(&n)).collect();
+        for some in keys.chunks(100) {
+            join_all(some.iter().map(|key| self.store(key, "v"))).await;
+        }
+        keys
+    }
+
+    /// Stores `text` whatever is there.
+    pub(super) async fn store_again(&self, key: &Key, text: &str) {
+        self.backend.remove(key).await.expect("remove");
+        self.store(key, text).await;
+    }
+
+    pub(super) fn tags(&self) -> &dyn TagBackend {
+        self.backend.tags().expect("tags")
+    }
+
+    pub(super) fn tag_token(&self) -> TagToken {
+        TagToken::draw(&self.entropy)
+    }
+
+    pub(super) async fn tag_tokens(&self, names: &[Key]) -> Vec<Option<TagToken>> {
+        self.tags().tag_tokens(names).await.expect("tag_tokens")
+    }
+
+    /// Pins with tokens of its own.
+    pub(super) async fn pin(&self, names: &[Key], ttl: Duration) -> Vec<TagToken> {
+        let fresh: Vec<_> = names.iter().map(|_| self.tag_token()).collect();
+        self.tags().pin_tags(names, &fresh, ttl).await.expect("pin_tags")
+    }
+
+    /// The tokens that it rotates to.
+    pub(super) async fn rotate(&self, names: &[Key], depth: Depth) -> Vec<TagToken> {
+        let fresh: Vec<_> = names.iter().map(|_| self.tag_token()).collect();
+        self.tags().rotate_tags(names, &fresh, depth, LONG).await.expect("rotate_tags");
+        fresh
+    }
+
     pub(super) fn token(&self) -> Token {
         Token::draw(&self.entropy)
     }
@@ -216,6 +282,9 @@ impl BackendSubject {
         matches!(self.ask(key, LONG, None).await.0, LeaseReply::Busy { .. })
     }
 }
+
+/// More parts than any sweep of a suite has.
+const PARTS: usize = 1_000;
 
 impl fmt::Debug for BackendSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

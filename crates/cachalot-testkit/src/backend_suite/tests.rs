@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Expired, Key, LeaseBackend, ManualClock, Nonce, Record, Removed, Result,
+    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, ManualClock, Nonce, Record, Removed,
+    Result, SweepCursor, Swept, TagBackend,
 };
 
 use super::*;
@@ -32,7 +33,9 @@ fn every_sentence_is_in_the_list() {
         include_str!("cases/leases.rs"),
         include_str!("cases/life.rs"),
         include_str!("cases/invalidation.rs"),
+        include_str!("cases/sweeping.rs"),
         include_str!("cases/holds.rs"),
+        include_str!("cases/tags.rs"),
         include_str!("cases/robustness.rs"),
     ];
     let name_in = |line: &'static str| line.strip_prefix("pub async fn ")?.split('(').next();
@@ -78,6 +81,10 @@ impl Backend for ReadOnly {
         self.0.remove_many(keys).await
     }
 
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        self.0.sweep(pattern, from).await
+    }
+
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
         self.0.expire(key, keep).await
     }
@@ -87,6 +94,10 @@ impl Backend for ReadOnly {
     }
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
+        None
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
         None
     }
 }

@@ -57,6 +57,32 @@ defects! {
     RemovesBesideAHold,
     /// Removes only the first of many keys.
     StopsAMultiRemoveAtTheFirst,
+    /// Sweeps the value and lets the lease stand.
+    SweepsWithoutRevoking,
+    /// Sweeps values only, not leases alone.
+    SweepsOnlyWhatIsStored,
+    /// Sweeps a writer's hold away instead of poisoning it.
+    SweepsHoldsAway,
+    /// Lets a writer's hold stand as it is in a sweep.
+    SweepsBesideAHold,
+    /// Sweeps `usersAbc` with `users`.
+    SweepsNeighbouringNamespaces,
+    /// Sweeps whatever begins as the pattern does.
+    SweepsAllThatBeginsAlike,
+    /// Sweeps no key that is not text.
+    SweepsTextOnly,
+    /// Ends a sweep after its first part.
+    StopsASweepAtTheFirstPart,
+    /// Takes a part without a match for the end of a sweep.
+    StopsASweepWhereNothingMatches,
+    /// Leaves the last key of each part of a sweep out.
+    ForgetsTheLastOfAPart,
+    /// Begins a sweep anew when it is done.
+    NeverEndsASweep,
+    /// Goes on sweeping what matches, also what comes later.
+    SweepsForEver,
+    /// Says that a sweep removed nothing.
+    CountsNoSweptKeys,
     /// Expires without marking the value, so that it still is a hit.
     ExpiresWithoutAMark,
     /// Expires and lets the lease stand.
@@ -139,4 +165,24 @@ defects! {
     StoresAfterTheHold,
     /// Leaves the record as it is when a writer comes too late.
     SparesTheRecordOfALateWriter,
+    /// Answers tags in another order.
+    ReordersTags,
+    /// Answers with a token of its own where a tag has none.
+    InventsATag,
+    /// Puts a new token where a tag has one.
+    PinsOverAToken,
+    /// Keeps tags for ever.
+    PinsForEver,
+    /// Acknowledges the removal of a tag and changes nothing.
+    RotatesNothing,
+    /// Leaves a tag without a token when it is to be rotated.
+    RotatesOnlyWhatIsThere,
+    /// Counts the life of a tag in 31 bits; what is longer ends at once.
+    PinsForTwentyFourDays,
+    /// Gives an expired tag the life of a new one.
+    ShortensAnExpiredTag,
+    /// Changes both halves of an expired tag.
+    ExpiresATagAsARemoval,
+    /// Changes one half of a removed tag.
+    RemovesATagAsAnExpiry,
 }

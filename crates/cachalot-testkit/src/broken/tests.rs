@@ -44,12 +44,13 @@ const CAUGHT_BY: &[(Defect, &[&str])] = &[
     ),
     (Defect::TakesEmptyForAbsent, &["an_empty_payload_is_a_value"]),
     (Defect::CutsPayloads, &["any_bytes_are_a_payload"]),
-    (Defect::CutsKeys, &["any_bytes_are_a_key"]),
+    (Defect::CutsKeys, &["a_sweep_matches_any_bytes", "any_bytes_are_a_key"]),
     (
         Defect::ReordersAMultiGet,
         &[
             "many_keys_are_answered_in_their_order",
             "many_keys_are_read_as_one_by_one",
+            "a_sweep_goes_over_many_keys_in_parts",
             "any_bytes_are_a_key",
             "answers_of_concurrent_calls_are_not_mixed_up",
         ],
@@ -95,6 +96,85 @@ const CAUGHT_BY: &[(Defect, &[&str])] = &[
     (
         Defect::StopsAMultiRemoveAtTheFirst,
         &["many_removals_are_answered_in_their_order", "many_removals_remove_and_revoke_each"],
+    ),
+    (Defect::SweepsWithoutRevoking, &["a_sweep_counts_what_it_removes", "a_sweep_revokes_leases"]),
+    (Defect::SweepsOnlyWhatIsStored, &["a_sweep_counts_what_it_removes", "a_sweep_revokes_leases"]),
+    (Defect::SweepsHoldsAway, &["a_sweep_poisons_holds_until_their_deadline"]),
+    (Defect::SweepsBesideAHold, &["a_sweep_poisons_holds_until_their_deadline"]),
+    (
+        Defect::SweepsNeighbouringNamespaces,
+        &[
+            "a_sweep_removes_what_matches_and_nothing_else",
+            "a_sweep_counts_what_it_removes",
+            "a_sweep_does_not_reach_into_a_neighbouring_namespace",
+            "a_sweep_revokes_leases",
+            "a_sweep_poisons_holds_until_their_deadline",
+            "a_sweep_goes_over_many_keys_in_parts",
+            "a_sweep_finds_few_among_many",
+            "a_sweep_matches_any_bytes",
+        ],
+    ),
+    (
+        Defect::SweepsAllThatBeginsAlike,
+        &[
+            "a_sweep_removes_what_matches_and_nothing_else",
+            "a_sweep_goes_over_many_keys_in_parts",
+            "a_sweep_finds_few_among_many",
+            "a_sweep_matches_any_bytes",
+        ],
+    ),
+    (Defect::SweepsTextOnly, &["a_sweep_matches_any_bytes"]),
+    (
+        Defect::StopsASweepAtTheFirstPart,
+        &[
+            "a_sweep_removes_what_matches_and_nothing_else",
+            "a_sweep_goes_over_many_keys_in_parts",
+            "a_part_of_a_sweep_may_be_done_again",
+            "a_sweep_finds_few_among_many",
+        ],
+    ),
+    (
+        Defect::StopsASweepWhereNothingMatches,
+        &["a_sweep_removes_what_matches_and_nothing_else", "a_sweep_finds_few_among_many"],
+    ),
+    (
+        Defect::ForgetsTheLastOfAPart,
+        &[
+            "a_sweep_removes_what_matches_and_nothing_else",
+            "a_sweep_goes_over_many_keys_in_parts",
+            "a_part_of_a_sweep_may_be_done_again",
+            "a_sweep_matches_any_bytes",
+        ],
+    ),
+    (
+        Defect::NeverEndsASweep,
+        &[
+            "a_sweep_of_nothing_ends",
+            "a_sweep_removes_what_matches_and_nothing_else",
+            "a_sweep_counts_what_it_removes",
+            "a_sweep_does_not_reach_into_a_neighbouring_namespace",
+            "a_sweep_revokes_leases",
+            "a_sweep_poisons_holds_until_their_deadline",
+            "a_sweep_goes_over_many_keys_in_parts",
+            "a_part_of_a_sweep_may_be_done_again",
+            "a_sweep_finds_few_among_many",
+            "a_sweep_matches_any_bytes",
+            "what_is_put_after_a_sweep_stays",
+        ],
+    ),
+    (
+        Defect::SweepsForEver,
+        &["a_sweep_removes_what_matches_and_nothing_else", "what_is_put_after_a_sweep_stays"],
+    ),
+    (
+        Defect::CountsNoSweptKeys,
+        &[
+            "a_sweep_counts_what_it_removes",
+            "a_sweep_goes_over_many_keys_in_parts",
+            "a_part_of_a_sweep_may_be_done_again",
+            "a_sweep_finds_few_among_many",
+            "a_sweep_matches_any_bytes",
+        ],
     ),
     (
         Defect::ExpiresWithoutAMark,
@@ -153,6 +233,7 @@ const CAUGHT_BY: &[(Defect, &[&str])] = &[
             "touch_does_not_prolong_a_lease",
             "remove_revokes_a_lease_beside_a_value",
             "expire_revokes_a_lease_beside_the_value",
+            "a_sweep_revokes_leases",
             "a_held_put_stores_and_ends_the_hold",
             "other_keys_are_not_disturbed",
         ],
@@ -175,6 +256,7 @@ const CAUGHT_BY: &[(Defect, &[&str])] = &[
         &[
             "remove_poisons_a_hold_until_its_deadline",
             "expire_poisons_a_hold_until_its_deadline",
+            "a_sweep_poisons_holds_until_their_deadline",
             "a_hold_keeps_readers_from_getting_a_lease",
             "a_hold_ends_at_its_deadline",
             "a_hold_is_no_lease",
@@ -273,6 +355,7 @@ const CAUGHT_BY: &[(Defect, &[&str])] = &[
             "remove_revokes_a_lease_beside_a_value",
             "many_removals_remove_and_revoke_each",
             "expire_revokes_a_lease_where_nothing_is_stored",
+            "a_sweep_revokes_leases",
             "a_held_put_without_a_hold_is_refused_and_drops_the_record",
             "a_held_put_after_the_deadline_drops_what_a_reader_stored",
         ],
@@ -355,6 +438,7 @@ const CAUGHT_BY: &[(Defect, &[&str])] = &[
         &[
             "remove_poisons_a_hold_until_its_deadline",
             "removing_an_ended_hold_finds_no_hold",
+            "a_sweep_poisons_holds_until_their_deadline",
             "a_hold_keeps_readers_from_getting_a_lease",
             "a_hold_ends_at_its_deadline",
             "a_held_put_after_the_deadline_is_refused",
@@ -390,6 +474,46 @@ const CAUGHT_BY: &[(Defect, &[&str])] = &[
             "a_foreign_held_put_is_refused_and_poisons_the_hold",
         ],
     ),
+    (
+        Defect::ReordersTags,
+        &[
+            "a_pinned_tag_keeps_its_token",
+            "tags_are_answered_in_their_order",
+            "a_removed_tag_has_another_token",
+            "a_tag_lives_for_as_long_as_asked",
+        ],
+    ),
+    (
+        Defect::InventsATag,
+        &[
+            "a_tag_that_nobody_pinned_has_no_token",
+            "tags_are_answered_in_their_order",
+            "a_tag_lives_for_as_long_as_asked",
+        ],
+    ),
+    (
+        Defect::PinsOverAToken,
+        &[
+            "a_pinned_tag_keeps_its_token",
+            "tags_are_answered_in_their_order",
+            "a_removed_tag_has_another_token",
+            "a_tag_lives_for_as_long_as_asked",
+        ],
+    ),
+    (Defect::PinsForEver, &["a_tag_lives_for_as_long_as_asked"]),
+    (
+        Defect::RotatesNothing,
+        &[
+            "a_removed_tag_has_another_token",
+            "an_expired_tag_keeps_its_first_half",
+            "an_expired_tag_lives_on",
+        ],
+    ),
+    (Defect::RotatesOnlyWhatIsThere, &["rotating_a_tag_that_nobody_pinned_makes_its_token"]),
+    (Defect::PinsForTwentyFourDays, &["a_tag_beyond_all_bounds_of_time_is_kept"]),
+    (Defect::ShortensAnExpiredTag, &["an_expired_tag_lives_on"]),
+    (Defect::ExpiresATagAsARemoval, &["an_expired_tag_keeps_its_first_half"]),
+    (Defect::RemovesATagAsAnExpiry, &["a_removed_tag_has_another_token"]),
 ];
 
 #[test]

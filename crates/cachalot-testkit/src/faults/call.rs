@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use cachalot_core::{Backend, Key, Nonce, Put, Token};
+use cachalot_core::{Backend, Depth, Key, KeyPattern, Nonce, Put, SweepCursor, TagToken, Token};
 
 /// An operation of [`Backend`] or [`LeaseBackend`](cachalot_core::LeaseBackend).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,8 @@ pub enum Operation {
     Remove,
     /// [`Backend::remove_many`](cachalot_core::Backend::remove_many).
     RemoveMany,
+    /// [`Backend::sweep`](cachalot_core::Backend::sweep).
+    Sweep,
     /// [`Backend::expire`](cachalot_core::Backend::expire).
     Expire,
     /// [`Backend::touch`](cachalot_core::Backend::touch).
@@ -30,6 +32,12 @@ pub enum Operation {
     Hold,
     /// [`LeaseBackend::put_held`](cachalot_core::LeaseBackend::put_held).
     PutHeld,
+    /// [`TagBackend::tag_tokens`](cachalot_core::TagBackend::tag_tokens).
+    TagTokens,
+    /// [`TagBackend::pin_tags`](cachalot_core::TagBackend::pin_tags).
+    PinTags,
+    /// [`TagBackend::rotate_tags`](cachalot_core::TagBackend::rotate_tags).
+    RotateTags,
 }
 
 impl fmt::Display for Operation {
@@ -39,6 +47,7 @@ impl fmt::Display for Operation {
             Self::GetMany => "get_many",
             Self::Remove => "remove",
             Self::RemoveMany => "remove_many",
+            Self::Sweep => "sweep",
             Self::Expire => "expire",
             Self::Touch => "touch",
             Self::GetOrLease => "get_or_lease",
@@ -46,6 +55,9 @@ impl fmt::Display for Operation {
             Self::Release => "release",
             Self::Hold => "hold",
             Self::PutHeld => "put_held",
+            Self::TagTokens => "tag_tokens",
+            Self::PinTags => "pin_tags",
+            Self::RotateTags => "rotate_tags",
         })
     }
 }
@@ -56,6 +68,7 @@ pub(super) enum Call {
     GetMany(Vec<Key>),
     Remove(Key),
     RemoveMany(Vec<Key>),
+    Sweep(KeyPattern, SweepCursor),
     Expire(Key, Duration),
     Touch(Key, Nonce, Duration),
     GetOrLease(Key, Token, Duration, Option<Nonce>),
@@ -63,6 +76,9 @@ pub(super) enum Call {
     Release(Key, Token),
     Hold(Key, Token, Duration),
     PutHeld(Key, Token, Put),
+    TagTokens(Vec<Key>),
+    PinTags(Vec<Key>, Vec<TagToken>, Duration),
+    RotateTags(Vec<Key>, Vec<TagToken>, Depth, Duration),
 }
 
 impl Call {
@@ -72,6 +88,7 @@ impl Call {
             Self::GetMany(..) => Operation::GetMany,
             Self::Remove(..) => Operation::Remove,
             Self::RemoveMany(..) => Operation::RemoveMany,
+            Self::Sweep(..) => Operation::Sweep,
             Self::Expire(..) => Operation::Expire,
             Self::Touch(..) => Operation::Touch,
             Self::GetOrLease(..) => Operation::GetOrLease,
@@ -79,12 +96,20 @@ impl Call {
             Self::Release(..) => Operation::Release,
             Self::Hold(..) => Operation::Hold,
             Self::PutHeld(..) => Operation::PutHeld,
+            Self::TagTokens(..) => Operation::TagTokens,
+            Self::PinTags(..) => Operation::PinTags,
+            Self::RotateTags(..) => Operation::RotateTags,
         }
     }
 
     pub(super) fn keys(&self) -> &[Key] {
         match self {
-            Self::GetMany(keys) | Self::RemoveMany(keys) => keys,
+            Self::Sweep(..) => &[],
+            Self::GetMany(keys)
+            | Self::RemoveMany(keys)
+            | Self::TagTokens(keys)
+            | Self::PinTags(keys, ..)
+            | Self::RotateTags(keys, ..) => keys,
             Self::Get(key)
             | Self::Remove(key)
             | Self::Expire(key, ..)
@@ -104,9 +129,26 @@ impl Call {
             Self::GetMany(keys) => drop(backend.get_many(&keys).await),
             Self::Remove(key) => drop(backend.remove(&key).await),
             Self::RemoveMany(keys) => drop(backend.remove_many(&keys).await),
+            Self::Sweep(pattern, from) => drop(backend.sweep(&pattern, &from).await),
             Self::Expire(key, keep) => drop(backend.expire(&key, keep).await),
             Self::Touch(key, nonce, ttl) => drop(backend.touch(&key, nonce, ttl).await),
+            Self::TagTokens(..) | Self::PinTags(..) | Self::RotateTags(..) => self.run_tagging(backend).await,
             leasing => leasing.run_leasing(backend).await,
+        }
+    }
+
+    async fn run_tagging(self, backend: &dyn Backend) {
+        let Some(tags) = backend.tags() else {
+            return;
+        };
+        match self {
+            Self::TagTokens(names) => drop(tags.tag_tokens(&names).await),
+            Self::PinTags(names, fresh, ttl) => drop(tags.pin_tags(&names, &fresh, ttl).await),
+            Self::RotateTags(names, fresh, depth, ttl) => {
+                drop(tags.rotate_tags(&names, &fresh, depth, ttl).await);
+            }
+            // The others need no tags.
+            _ => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use cachalot_core::{Commit, Entry, Freshness, Meta, Store};
+use cachalot_core::{Commit, Entry, Freshness, Meta, Store, StoreCursor};
 
 use super::{MS, StoreSubject, seconds};
 
@@ -53,7 +53,7 @@ pub fn keys_do_not_meet<S: Tested>(it: &StoreSubject<S>) {
 
 pub fn a_negative_entry_is_held<S: Tested>(it: &StoreSubject<S>) {
     let meta = Meta::new(it.time.now(), seconds(10), seconds(30), Duration::ZERO);
-    it.put_entry("k", Arc::new(Entry { value: None, meta }));
+    it.put_entry("k", Arc::new(Entry::new(None, meta)));
     let hit = it.store.get("k").expect("a hit");
     assert_eq!((hit.entry.value, hit.freshness), (None, Freshness::Fresh));
 }
@@ -88,6 +88,10 @@ pub fn a_commit_after_an_expire_is_refused<S: Tested>(it: &StoreSubject<S>) {
     refused_after(it, |it, key| {
         it.store.expire(key, seconds(5));
     });
+}
+
+pub fn a_commit_after_an_invalidate_if_is_refused<S: Tested>(it: &StoreSubject<S>) {
+    refused_after(it, |it, key| it.invalidate_if(|held| held == key));
 }
 
 pub fn a_commit_after_a_clear_is_refused<S: Tested>(it: &StoreSubject<S>) {
@@ -318,6 +322,63 @@ pub fn clear_drops_everything<S: Tested>(it: &StoreSubject<S>) {
     assert!(keys.iter().all(|key| it.store.get(key).is_none()));
     let stats = it.store.stats();
     assert_eq!((stats.entries, stats.weight), (0, 0));
+}
+
+pub fn invalidate_if_drops_what_is_meant_and_nothing_else<S: Tested>(it: &StoreSubject<S>) {
+    let keys: Vec<String> = (0..100).map(|n| format!("key:{n}")).collect();
+    for (key, value) in keys.iter().zip(0..) {
+        it.put(key, value);
+    }
+    it.invalidate_if(|key| key.ends_with('7'));
+    for (key, value) in keys.iter().zip(0..) {
+        assert_eq!(it.value(key), (value % 10 != 7).then_some(value), "{key}");
+    }
+    assert_eq!(it.store.stats().entries, 90);
+    it.invalidate_if(|_| true);
+    assert_eq!(it.store.stats().entries, 0);
+    it.put("key:7", 7);
+    assert_eq!(it.value("key:7"), Some(7), "what comes later is kept");
+}
+
+pub fn invalidate_if_tells_of_entries_and_not_of_those_past_their_life<S: Tested>(it: &StoreSubject<S>) {
+    it.put_entry("short", it.entry_for(1, seconds(1), seconds(2)));
+    it.put_entry("stale", it.entry_for(2, seconds(1), seconds(30)));
+    it.put("fresh", 3);
+    it.time.advance(seconds(2));
+    let (mut seen, mut next) = (Vec::new(), Some(StoreCursor::START));
+    while let Some(from) = next {
+        next = it.store.invalidate_if(from, |key, entry| {
+            seen.push((key.clone(), entry.value));
+            entry.value == Some(2)
+        });
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [("fresh".to_owned(), Some(3)), ("stale".to_owned(), Some(2))]);
+    assert_eq!((it.value("stale"), it.value("fresh")), (None, Some(3)));
+}
+
+/// Whose load began before the walk did.
+pub fn an_entry_that_comes_during_a_walk_from_before_it_is_refused_or_dropped<S: Tested>(
+    it: &StoreSubject<S>,
+) {
+    let keys: Vec<String> = (0..50).map(|n| format!("key:{n}")).collect();
+    for round in 0..4 {
+        let fences: Vec<_> = keys.iter().map(|key| it.begin(key)).collect();
+        keys.iter().take(25).for_each(|key| it.put(key, 1));
+        let mut fences = keys.iter().zip(fences).skip(round * 10);
+        let mut next = Some(StoreCursor::START);
+        while let Some(from) = next {
+            next = it.store.invalidate_if(from, |_, _| true);
+            if let Some((key, fence)) = fences.next() {
+                it.commit(fence, key, 2);
+            }
+        }
+        for (key, fence) in fences {
+            it.commit(fence, key, 3);
+        }
+        let held: Vec<&String> = keys.iter().filter(|key| it.value(key).is_some()).collect();
+        assert!(held.is_empty(), "round {round}: {held:?}");
+    }
 }
 
 pub fn a_written_commit_is_found<S: Tested>(it: &StoreSubject<S>) {

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use cachalot_core::{Hit, Result, StoreStats, Timestamp};
+use cachalot_core::{Hit, Result, StoreCursor, StoreStats, Timestamp};
 use equivalent::Equivalent;
 
 use super::*;
@@ -61,6 +61,9 @@ enum Defect {
     InvalidatesOnlyWhatIsStored,
     ExpiresOnlyWhatIsStored,
     ExpiresByDropping,
+    WalksOnePartOnly,
+    WalksWithoutVoiding,
+    DropsWhatIsNotMeant,
     ClearsNothing,
     VoidsNothing,
     VoidsByClearing,
@@ -81,9 +84,11 @@ const DEFECTS: &[(Defect, &[&str])] = &[
         &[
             "a_commit_after_an_invalidation_is_refused",
             "a_commit_after_an_expire_is_refused",
+            "a_commit_after_an_invalidate_if_is_refused",
             "a_commit_after_a_clear_is_refused",
             "a_commit_after_void_all_is_refused",
             "a_refused_commit_changes_nothing",
+            "an_entry_that_comes_during_a_walk_from_before_it_is_refused_or_dropped",
             "a_written_commit_revokes_every_other_fence_of_the_key",
             "a_written_commit_after_an_invalidation_is_refused",
             "a_refused_written_commit_revokes_nothing_else",
@@ -110,6 +115,27 @@ const DEFECTS: &[(Defect, &[&str])] = &[
             "expire_never_prolongs_a_life",
         ],
     ),
+    (
+        WalksOnePartOnly,
+        &[
+            "invalidate_if_drops_what_is_meant_and_nothing_else",
+            "an_entry_that_comes_during_a_walk_from_before_it_is_refused_or_dropped",
+        ],
+    ),
+    (
+        WalksWithoutVoiding,
+        &[
+            "a_commit_after_an_invalidate_if_is_refused",
+            "an_entry_that_comes_during_a_walk_from_before_it_is_refused_or_dropped",
+        ],
+    ),
+    (
+        DropsWhatIsNotMeant,
+        &[
+            "invalidate_if_drops_what_is_meant_and_nothing_else",
+            "invalidate_if_tells_of_entries_and_not_of_those_past_their_life",
+        ],
+    ),
     (ClearsNothing, &["clear_drops_everything"]),
     (VoidsNothing, &["a_commit_after_void_all_is_refused"]),
     (VoidsByClearing, &["void_all_keeps_what_is_held"]),
@@ -132,6 +158,7 @@ const DEFECTS: &[(Defect, &[&str])] = &[
             "the_life_of_the_newest_commit_counts",
             "an_entry_past_its_life_is_rejected",
             "a_rejected_commit_removes_the_old_value",
+            "invalidate_if_tells_of_entries_and_not_of_those_past_their_life",
             "a_rejected_written_commit_removes_the_old_value",
             "a_rejected_written_commit_revokes_every_other_fence_of_the_key",
         ],
@@ -167,14 +194,14 @@ impl Broken {
         let (fresh_for, kept_for) =
             (meta.soft_expiry().since(meta.created_at()), meta.hard_expiry().since(meta.created_at()));
         let meta = Meta::new(meta.created_at(), fresh_for, kept_for + MS, meta.compute_time());
-        Arc::new(Entry { value: entry.value, meta })
+        Arc::new(Entry { value: entry.value, meta, stamp: entry.stamp.clone() })
     }
 }
 
 fn invented() -> Hit<u64> {
     let at = Timestamp::from_millis(0);
     let meta = Meta::new(at, seconds(10), seconds(30), Duration::ZERO);
-    let entry = Arc::new(Entry { value: Some(u64::MAX), meta });
+    let entry = Arc::new(Entry::new(Some(u64::MAX), meta));
     Hit { entry, freshness: Freshness::Fresh, stale_for: Duration::ZERO, at }
 }
 
@@ -249,6 +276,30 @@ impl Store<String, u64> for Broken {
             ExpiresOnlyWhatIsStored if self.inner.get(key).is_none() => false,
             ExpiresByDropping => self.inner.invalidate(key).is_some(),
             _ => self.inner.expire(key, keep),
+        }
+    }
+
+    fn invalidate_if(
+        &self,
+        from: StoreCursor,
+        mut test: impl FnMut(&String, &Entry<u64>) -> bool,
+    ) -> Option<StoreCursor> {
+        match self.defect {
+            WalksOnePartOnly => {
+                self.inner.invalidate_if(from, test);
+                None
+            }
+            WalksWithoutVoiding => {
+                let fences = self.inner.generation();
+                let next = self.inner.invalidate_if(from, test);
+                self.inner.set_generation(fences);
+                next
+            }
+            DropsWhatIsNotMeant => self.inner.invalidate_if(from, |key, entry| {
+                test(key, entry);
+                true
+            }),
+            _ => self.inner.invalidate_if(from, test),
         }
     }
 

@@ -1,0 +1,95 @@
+//! The backend: the tokens of tags, a string of 32 bytes each.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cachalot_core::{Depth, Error, Key, Result, TagBackend, TagToken};
+use redis::{Pipeline, Value};
+
+use crate::RedisBackend;
+use crate::backend::millis;
+use crate::fault::Fault;
+use crate::link::{Again, Request};
+use crate::mget::{self, mget};
+
+/// Where the half begins that an expiry changes.
+const EXPIRED: usize = 16;
+
+#[async_trait]
+impl TagBackend for RedisBackend {
+    async fn tag_tokens(&self, names: &[Key]) -> Result<Vec<Option<TagToken>>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let command = mget(self.key_prefix(), names.iter());
+        let answer = self.link_for_reads().send(Request::One(&command), Again::Once).await;
+        let read = answer.and_then(|answer| mget::values(answer.value, names.len()));
+        let values = read.map_err(|fault| self.tag_error(fault, "redis tag_tokens", names))?;
+        let token = |value| TagToken::from_bytes(&mget::bytes(value)?);
+        Ok(values.into_iter().map(token).collect())
+    }
+
+    async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
+        let ttl = millis(ttl).max(1);
+        let mut pipeline = Pipeline::with_capacity(names.len() * 3);
+        for (name, fresh) in names.iter().zip(fresh) {
+            let name = &*self.name(name);
+            pipeline.cmd("SET").arg(name).arg(&fresh.to_bytes()).arg("NX").arg("PX").arg(ttl);
+            pipeline.cmd("PEXPIRE").arg(name).arg(ttl).arg("GT");
+            pipeline.cmd("GET").arg(name);
+        }
+        let pinned = self.run_tags(&pipeline).await.and_then(|replies| {
+            let gets = replies.into_iter().skip(2).step_by(3);
+            let token = |reply| mget::bytes(reply).and_then(|bytes| TagToken::from_bytes(&bytes));
+            gets.map(|reply| token(reply).ok_or(Fault::Garbled("no tag token where one was put"))).collect()
+        });
+        pinned.map_err(|fault| self.tag_error(fault, "redis pin_tags", names))
+    }
+
+    async fn rotate_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        depth: Depth,
+        ttl: Duration,
+    ) -> Result<()> {
+        let ttl = millis(ttl).max(1);
+        let mut pipeline = Pipeline::with_capacity(names.len() * 2);
+        for (name, fresh) in names.iter().zip(fresh) {
+            let (name, token) = (&*self.name(name), fresh.to_bytes());
+            let set = pipeline.cmd("SET").arg(name).arg(&token);
+            match depth {
+                Depth::Remove => set.arg("PX").arg(ttl),
+                // Only where there is none; what is there keeps its first half, and its life.
+                Depth::Expire => {
+                    set.arg("NX").arg("PX").arg(ttl);
+                    pipeline.cmd("SETRANGE").arg(name).arg(EXPIRED).arg(&token[EXPIRED..])
+                }
+            };
+        }
+        let rotated = self.run_tags(&pipeline).await;
+        rotated.map(drop).map_err(|fault| self.tag_error(fault, "redis rotate_tags", names))
+    }
+}
+
+impl RedisBackend {
+    /// Never sent twice: a token that had been replaced meanwhile would come back.
+    async fn run_tags(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
+        if pipeline.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answer = self.link_aside().send(Request::Many(pipeline), Again::Never).await?;
+        let (replies, _) = answer.into_list()?;
+        if replies.len() != pipeline.len() {
+            return Err(Fault::Garbled("a pipeline answered for other commands"));
+        }
+        replies.into_iter().map(|reply| Ok(reply.extract_error()?)).collect()
+    }
+
+    fn tag_error(&self, fault: Fault, operation: &'static str, names: &[Key]) -> Error {
+        match names.first() {
+            Some(name) => self.error(fault, operation, name),
+            None => fault.into_error(operation, self.node()),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What is done about what was heard.
+
+use std::hash::Hash;
+
+use cachalot_core::{
+    Depth, Event, Key, KeyPattern, Pattern, Store, StoreCursor, Subject, Tag, Tags, Timestamp, mutant,
+};
+use cachalot_invalidation::{Deed, Heard, Hearing};
+
+use super::Fleet;
+use crate::engine::Engine;
+
+impl<K, V, S> Engine<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    /// Does what `heard` asks for; only then acknowledges it.
+    pub(super) async fn apply(&self, fleet: &Fleet, hearing: &Hearing, heard: Heard) {
+        if heard.gap.is_some() && !mutant!(IgnoresGaps) {
+            self.distrust_all();
+        }
+        if !hearing.is_listening() && !mutant!(TrustsBeforeSubscribed) {
+            // What is invalidated from now on is not heard.
+            self.seen.trust_nothing();
+        } else if self.seen.trusts_nothing() {
+            self.seen.distrust();
+        }
+        match heard.deed {
+            Deed::Apply(subjects) => {
+                for subject in subjects {
+                    self.emit(&Event::Heard);
+                    self.apply_subject(subject).await;
+                }
+            }
+            Deed::Wake(keys) => keys.iter().for_each(|key| self.leases_ended.wake(key)),
+            _ => {}
+        }
+        if let Some((of, up_to)) = heard.ack {
+            fleet.acknowledge(of, up_to);
+        }
+    }
+
+    /// Something was missed: nothing that memory holds, and nothing on its way there, is trusted any more. What
+    /// is asked for again is asked of the shared tier, one key at a time, when it is asked for.
+    fn distrust_all(&self) {
+        self.emit(&Event::Gap);
+        self.seen.distrust();
+        self.store.void_all();
+        if !mutant!(KeepsFlightsInAGap) {
+            self.flights.void_all();
+        }
+        self.epoch.forget();
+    }
+
+    async fn apply_subject(&self, subject: Subject) {
+        match subject {
+            Subject::Key { key, pending } => {
+                self.note_pending(&key, pending);
+                match self.names.as_ref().and_then(|names| names.read(&key)) {
+                    Some(key) if mutant!(HearsWithoutVoiding) => drop(self.store.invalidate(&key)),
+                    Some(key) => self.forget(&key),
+                    None => self.distrust_all(),
+                }
+            }
+            Subject::Tag { tag, pending } => match Tag::new(&tag) {
+                Ok(tag) => {
+                    if let Some(shared) = &self.shared {
+                        self.note_pending(&shared.namespace.tag(&tag), pending);
+                    }
+                    self.forget_tags(&Tags::one(tag), Depth::Remove);
+                }
+                Err(_) => self.distrust_all(),
+            },
+            Subject::Pattern { pattern, pending } => {
+                self.apply_pattern(Pattern::new(&pattern), pending).await;
+            }
+            Subject::Clear { pending } => {
+                self.note_pending_pattern(Pattern::any(), pending);
+                self.forget_all();
+            }
+            _ => self.distrust_all(),
+        }
+    }
+
+    async fn apply_pattern(&self, pattern: Pattern, pending: bool) {
+        let Some(names) = &self.names else { return self.distrust_all() };
+        self.note_pending_pattern(pattern.clone(), pending);
+        let pattern = pattern.within(&names.namespace);
+        self.forget_matching(&pattern, |key| (names.key_of)(&names.namespace, key)).await;
+    }
+
+    /// Ends what this process holds and has in flight for every key that `pattern` matches, in bounded steps:
+    /// the store first, as for one key.
+    pub(crate) async fn forget_matching(&self, pattern: &KeyPattern, name: impl Fn(&K) -> Key) {
+        let is_meant = |key: &K| pattern.matches(name(key).as_bytes());
+        let mut from = Some(StoreCursor::START);
+        while let Some(cursor) = from {
+            from = self.store.invalidate_if(cursor, |key, _| is_meant(key));
+            tokio::task::yield_now().await;
+        }
+        self.flights.void_if(is_meant);
+        if let Some(failures) = &self.failures {
+            failures.forget_if(is_meant);
+        }
+    }
+
+    /// Ends all that this process holds and has in flight.
+    pub(crate) fn forget_all(&self) {
+        // Nothing from before is trusted, even where the store is slow to drop it.
+        self.seen.distrust();
+        self.store.clear();
+        self.flights.void_all();
+        if let Some(failures) = &self.failures {
+            failures.forget_if(|_| true);
+        }
+        self.epoch.forget();
+    }
+
+    fn note_pending(&self, name: &Key, pending: bool) {
+        match pending {
+            true => self.pending.add(name.clone(), self.pending_until()),
+            false => self.pending.settle(name),
+        }
+    }
+
+    fn note_pending_pattern(&self, pattern: Pattern, pending: bool) {
+        let Some(names) = &self.names else { return };
+        let pattern = pattern.within(&names.namespace);
+        match pending {
+            true => self.pending.add_pattern(pattern, self.pending_until()),
+            false => self.pending.settle_pattern(&pattern),
+        }
+    }
+
+    /// When what may be in the shared tier now has ended.
+    fn pending_until(&self) -> Timestamp {
+        self.clock.now() + self.options.longest_life()
+    }
+}

@@ -1,0 +1,157 @@
+//! Removing many keys at once: by pattern, and all of them.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use cachalot_core::{
+    CacheKey, ErrorKind, Event, Key, KeyPattern, Namespace, Pattern, Result, Store, Subject, SweepCursor,
+    Timestamp,
+};
+
+use crate::cache::Cache;
+use crate::engine::Engine;
+use crate::shared::Shared;
+use crate::write::{Missed, Removal};
+
+impl<K, V, S> Cache<K, V, S>
+where
+    K: CacheKey + Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    /// Forgets, in every tier and process, every key whose [byte form](CacheKey) `pattern` matches: a glob as in
+    /// Redis, without the cache's name. Whatever is in flight for such a key is not stored.
+    ///
+    /// Not at one moment: a shared tier is walked in bounded steps, each with the deadline of any other
+    /// operation, and so is memory; the time grows with all keys there are, not only with those that match. The
+    /// observer hears of each step ([`Event::Swept`]). To end many keys often, [tags](Cache::remove_tag) do it in
+    /// one step.
+    ///
+    /// Text from outside goes through [`Pattern::literal`], so that it is not a pattern by accident.
+    ///
+    /// ```
+    /// # use cachalot_core::{Entry, Pattern};
+    /// # use cachalot_memory_backend::Memory;
+    /// # use cachalot_strategies::Cache;
+    /// # use std::sync::Arc;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cache: Cache<String, u64, Memory<String, Arc<Entry<u64>>>> =
+    /// #     Cache::builder("pages").memory(Memory::entries(10)).build()?;
+    /// cache.insert("user:7:avatar".into(), 1).await?;
+    /// cache.insert("user:7:name".into(), 2).await?;
+    /// cache.insert("user:77:name".into(), 3).await?;
+    /// cache.remove_pattern(&Pattern::prefix("user:7:")).await?;
+    /// assert!(cache.get_local("user:7:name").is_none());
+    /// assert!(cache.get_local("user:77:name").is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`remove`](Cache::remove). [`Removal::Deferred`] if a step failed: what was not reached is removed by a
+    /// replay, and until then all that matches bypasses both tiers here.
+    ///
+    /// # Dropping the future
+    /// The removal goes on.
+    pub async fn remove_pattern(&self, pattern: &Pattern) -> Result<Removal> {
+        let names = |namespace: &Namespace, key: &K| namespace.key(key);
+        let work = self.engine.clone().remove_pattern(pattern.clone(), names);
+        self.engine.detached("remove_pattern", work).await
+    }
+
+    /// Forgets every key of this cache, in every tier and process; `users` never touches `usersAbc`. Walks a
+    /// shared tier as [`remove_pattern`](Cache::remove_pattern) does.
+    ///
+    /// # Errors
+    /// As [`remove_pattern`](Cache::remove_pattern).
+    pub async fn clear(&self) -> Result<Removal> {
+        let work = self.engine.clone().clear();
+        self.engine.detached("clear", work).await
+    }
+}
+
+impl<K, V, S> Engine<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    async fn remove_pattern(
+        self: Arc<Self>,
+        pattern: Pattern,
+        key_of: impl Fn(&Namespace, &K) -> Key + Send,
+    ) -> Removal {
+        let meant = pattern.within(&self.namespace);
+        let swept = self.sweep(&meant).await;
+        let removal = self.swept(swept, &meant, Missed::Pattern(pattern.clone()));
+        self.forget_matching(&meant, |key| key_of(&self.namespace, key)).await;
+        self.tell_pattern(&pattern, removal == Removal::Deferred);
+        removal
+    }
+
+    async fn clear(self: Arc<Self>) -> Removal {
+        let meant = Pattern::any().within(&self.namespace);
+        let swept = self.sweep(&meant).await;
+        let removal = self.swept(swept, &meant, Missed::All);
+        self.forget_all();
+        self.tell(Subject::Clear { pending: removal == Removal::Deferred });
+        removal
+    }
+
+    fn swept(self: &Arc<Self>, swept: Result<()>, meant: &KeyPattern, missed: Missed<K>) -> Removal {
+        let Err(error) = swept else { return Removal::Removed };
+        self.backend_failed(&error);
+        // Deferred first, then forgotten, as for a key.
+        self.unswept.add_pattern(meant.clone(), Timestamp::NEVER);
+        let name =
+            Key::new([self.namespace.as_str().as_bytes(), b"*", meant.as_pattern().as_bytes()].concat());
+        self.keep_for_replay(name, missed);
+        Removal::Deferred
+    }
+
+    /// Removes what matches from the shared tier, part by part.
+    async fn sweep(&self, meant: &KeyPattern) -> Result<()> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        let mut from = Some(SweepCursor::START);
+        while let Some(cursor) = from {
+            from = self.sweep_part(shared, meant, &cursor).await?;
+        }
+        Ok(())
+    }
+
+    /// A part that failed is tried once more: with hundreds of them one is bound to meet a short fault.
+    async fn sweep_part(
+        &self,
+        shared: &Shared<K, V>,
+        meant: &KeyPattern,
+        from: &SweepCursor,
+    ) -> Result<Option<SweepCursor>> {
+        let first = shared.backend.sweep(meant, from).await;
+        let swept = match first {
+            Err(error) if error.kind() == ErrorKind::Timeout => shared.backend.sweep(meant, from).await?,
+            swept => swept?,
+        };
+        self.emit(&Event::Swept { removed: swept.removed });
+        Ok(swept.next)
+    }
+
+    /// Whether the shared tier has taken by now what it had not.
+    pub(crate) async fn sweep_again(&self, pattern: &Pattern) -> Result<()> {
+        self.sweep(&pattern.within(&self.namespace)).await
+    }
+
+    /// The local step of a sweep that was replayed. What is told again is told by who calls.
+    pub(crate) async fn forget_unswept(&self, pattern: &Pattern) {
+        let meant = pattern.within(&self.namespace);
+        match &self.names {
+            Some(names) => self.forget_matching(&meant, |key| names.key(key)).await,
+            None => self.forget_all(),
+        }
+        self.unswept.settle_pattern(&meant);
+    }
+
+    pub(crate) fn tell_pattern(&self, pattern: &Pattern, pending: bool) {
+        self.tell(Subject::Pattern { pattern: pattern.as_bytes().to_vec().into(), pending });
+    }
+}

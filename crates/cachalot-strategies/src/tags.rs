@@ -1,0 +1,351 @@
+//! Tags: what a record's tokens are worth, which tokens a value is stored under, and how a tag is removed.
+//!
+//! The tokens that an entry carries are those that its load saw before it began. For tags that only the value
+//! decides that moment has passed, so the epoch stands in: it changes before any token does. Read before the
+//! load, and again after the tokens, it tells whether one of them may have changed in between.
+
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cachalot_core::envelope::{self, Tagged};
+use cachalot_core::{
+    Depth, Error, ErrorKind, Event, Freshness, Hit, Key, Record, Result, Stamp, Store, Subject, Tag,
+    TagBackend, TagToken, Tags, Tier, mutant,
+};
+use cachalot_invalidation::Standing;
+use equivalent::Equivalent;
+
+use crate::engine::Engine;
+use crate::shared::Shared;
+use crate::write::{Missed, Removal};
+
+/// How long a token lives at least after it was used last. Losing one costs the loads of its tag.
+const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A record, and whether a tag of it was removed. One that was expired makes the record an invalidated one.
+pub(crate) struct Vetted {
+    pub(crate) record: Record,
+    pub(crate) is_removed: bool,
+}
+
+/// What was read of the tags before a load.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Captured {
+    /// Those that the options name.
+    declared: Vec<Tagged>,
+    epoch: Option<TagToken>,
+}
+
+/// Where a value with tags may be stored.
+pub(crate) enum Storable {
+    Anywhere(Vec<Tagged>),
+    /// The shared tier has no tags, or did not say what they stand at before the load.
+    InMemory,
+    /// One of them may have been removed since the load began.
+    Nowhere,
+}
+
+impl<K, V, S> Engine<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    /// What memory holds under `key` and nothing that this process has seen since has ended.
+    #[inline]
+    pub(crate) fn look<Q>(&self, key: &Q) -> Option<Hit<V>>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let hit = self.store.get(key)?;
+        match self.seen.standing(&hit.entry.stamp) {
+            Standing::Good => Some(hit),
+            Standing::Expired => Some(Hit { freshness: Freshness::Invalidated, ..hit }),
+            Standing::Removed => None,
+        }
+    }
+
+    /// Asks in the shared tier what the tags of `record` stand at now. No round trip if it has none.
+    pub(crate) async fn vet(&self, shared: &Shared<K, V>, key: &Key, record: Record) -> Vetted {
+        if !envelope::is_tagged(&record.payload) || mutant!(TrustsTagsUnread) {
+            return Vetted { record, is_removed: false };
+        }
+        let mut vetted = [Some(Vetted { record, is_removed: false })];
+        Box::pin(self.vet_tagged(shared, std::slice::from_ref(key), &mut vetted)).await;
+        let [vetted] = vetted;
+        vetted.unwrap_or_else(|| unreachable!("what was put in"))
+    }
+
+    /// [`vet`](Engine::vet) of many, in one round trip.
+    pub(crate) async fn vet_many(
+        &self,
+        shared: &Shared<K, V>,
+        keys: &[Key],
+        records: Vec<Result<Option<Record>>>,
+    ) -> Vec<Result<Option<Vetted>>> {
+        let mut errors = Vec::new();
+        let mut vetted = Vec::with_capacity(records.len());
+        for (at, record) in records.into_iter().enumerate() {
+            let record = record.unwrap_or_else(|error| {
+                errors.push((at, error));
+                None
+            });
+            vetted.push(record.map(|record| Vetted { record, is_removed: false }));
+        }
+        let is_tagged = |vetted: &Vetted| envelope::is_tagged(&vetted.record.payload);
+        if vetted.iter().flatten().any(is_tagged) && !mutant!(TrustsTagsUnread) {
+            self.vet_tagged(shared, keys, &mut vetted).await;
+        }
+        let mut answers: Vec<_> = vetted.into_iter().map(Ok).collect();
+        for (at, error) in errors {
+            answers[at] = Err(error);
+        }
+        answers
+    }
+
+    async fn vet_tagged(&self, shared: &Shared<K, V>, keys: &[Key], records: &mut [Option<Vetted>]) {
+        let mut open: Vec<(&mut Vetted, Vec<Tagged>)> = Vec::new();
+        for (key, vetted) in keys.iter().zip(records) {
+            let Some(vetted) = vetted else { continue };
+            // What cannot be read is found out and counted by who judges it.
+            if let Ok(opened) = envelope::open(key, &vetted.record.payload)
+                && !opened.tags.is_empty()
+            {
+                let tags = opened.tags;
+                open.push((vetted, tags));
+            }
+        }
+        let mut tags: Vec<&Tag> = open.iter().flat_map(|(_, tags)| tags.iter().map(|it| &it.tag)).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        let tokens = self.tokens_now(shared, &tags).await;
+        let token_of = |tag: &Tag| tags.binary_search(&tag).ok().and_then(|at| tokens.get(at).copied()?);
+        let standing = |tagged: &Tagged| match token_of(&tagged.tag) {
+            Some(now) if now.removed != tagged.token.removed => Standing::Removed,
+            Some(now) if now.expired != tagged.token.expired => Standing::Expired,
+            Some(_) => Standing::Good,
+            None if mutant!(TakesNoTokenForGood) => Standing::Good,
+            None => Standing::Removed,
+        };
+        let judged: Vec<Vec<Standing>> =
+            open.iter().map(|(_, tags)| tags.iter().map(standing).collect()).collect();
+        for ((vetted, _), standings) in open.into_iter().zip(judged) {
+            vetted.is_removed = standings.contains(&Standing::Removed);
+            vetted.record.invalidated |= standings.contains(&Standing::Expired);
+        }
+    }
+
+    /// What `tags` stand at in the shared tier. None for one whose removal it has not taken yet.
+    async fn tokens_now(&self, shared: &Shared<K, V>, tags: &[&Tag]) -> Vec<Option<TagToken>> {
+        let names: Vec<Key> = tags.iter().map(|tag| shared.namespace.tag(tag)).collect();
+        let mut tokens = match shared.backend.tags() {
+            Some(backend) => backend.tag_tokens(&names).await.unwrap_or_else(|error| {
+                self.backend_failed(&error);
+                Vec::new()
+            }),
+            None => Vec::new(),
+        };
+        for (token, name) in tokens.iter_mut().zip(&names) {
+            *token = token.filter(|_| !self.is_pending(name));
+        }
+        tokens
+    }
+
+    /// Reads before a load what the tags stand at that it will be stored under, as far as that is known. One
+    /// round trip if `declared` has any, or the epoch is to be read.
+    pub(crate) async fn capture(&self, shared: &Shared<K, V>, declared: &Tags) -> Captured {
+        let Some(tags) = shared.backend.tags() else { return Captured::default() };
+        let known = self.epoch.known();
+        if declared.is_empty() && !self.epoch.is_wanted() {
+            return Captured { declared: Vec::new(), epoch: known };
+        }
+        match self.pin(tags, shared, declared, TOKEN_LIFE).await {
+            Ok((declared, epoch)) => {
+                self.epoch.learn(epoch);
+                Captured { declared, epoch: Some(epoch) }
+            }
+            Err(error) => {
+                self.backend_failed(&error);
+                Captured { declared: Vec::new(), epoch: known }
+            }
+        }
+    }
+
+    /// Where a value may be stored that was loaded after `captured`, under the tags that its options and its
+    /// loader gave it.
+    pub(crate) async fn storable(
+        &self,
+        shared: &Shared<K, V>,
+        captured: &Captured,
+        all: &Tags,
+        kept_for: Duration,
+    ) -> Storable {
+        let is_declared = |tag: &&Tag| captured.declared.iter().any(|declared| declared.tag == **tag);
+        let decided: Vec<Tag> = all.iter().filter(|tag| !is_declared(tag)).cloned().collect();
+        let declared = captured.declared.iter().filter(|declared| all.iter().any(|tag| *tag == declared.tag));
+        let mut tagged: Vec<Tagged> = declared.cloned().collect();
+        if decided.is_empty() {
+            return Storable::Anywhere(tagged);
+        }
+        let (Some(tags), Ok(decided)) = (shared.backend.tags(), Tags::of(decided)) else {
+            return Storable::InMemory;
+        };
+        self.epoch.wake();
+        match self.pin(tags, shared, &decided, TOKEN_LIFE.max(kept_for)).await {
+            Ok((decided, epoch)) => {
+                self.epoch.learn(epoch);
+                if captured.epoch != Some(epoch) && !mutant!(IgnoresTheEpoch) {
+                    self.emit(&Event::Fenced { tier: Tier::Backend });
+                    return Storable::Nowhere;
+                }
+                tagged.extend(decided);
+                Storable::Anywhere(tagged)
+            }
+            Err(error) => {
+                self.backend_failed(&error);
+                Storable::Nowhere
+            }
+        }
+    }
+
+    /// The tokens that an insert is stored under. One round trip if there are any.
+    pub(crate) async fn tokens_for_insert(&self, shared: &Shared<K, V>, tags: &Tags) -> Result<Vec<Tagged>> {
+        if tags.is_empty() {
+            return Ok(Vec::new());
+        }
+        let none = || Error::new(ErrorKind::Unsupported, "insert").detail("the shared tier has no tags");
+        let backend = shared.backend.tags().ok_or_else(none)?;
+        Ok(self.pin(backend, shared, tags, TOKEN_LIFE).await?.0)
+    }
+
+    /// What `tags` stand at, and after them the epoch.
+    pub(crate) async fn pin(
+        &self,
+        backend: &dyn TagBackend,
+        shared: &Shared<K, V>,
+        tags: &Tags,
+        ttl: Duration,
+    ) -> Result<(Vec<Tagged>, TagToken)> {
+        let mut names: Vec<Key> = tags.iter().map(|tag| shared.namespace.tag(tag)).collect();
+        if mutant!(ReadsTheEpochFirst) {
+            let name = [shared.namespace.epoch()];
+            let epoch = backend.pin_tags(&name, &self.fresh_tokens(1), ttl).await?[0];
+            let tokens = backend.pin_tags(&names, &self.fresh_tokens(names.len()), ttl).await?;
+            let tagged = tags.iter().zip(tokens).map(|(tag, token)| Tagged { tag: tag.clone(), token });
+            return Ok((tagged.collect(), epoch));
+        }
+        names.push(shared.namespace.epoch());
+        let mut tokens = backend.pin_tags(&names, &self.fresh_tokens(names.len()), ttl).await?;
+        let epoch = tokens.pop().unwrap_or_else(|| TagToken::draw(&self.entropy));
+        let tagged = tags.iter().zip(tokens).map(|(tag, token)| Tagged { tag: tag.clone(), token });
+        Ok((tagged.collect(), epoch))
+    }
+
+    /// Invalidates all that has one of `tags`, everywhere, however many keys that are.
+    pub(crate) async fn remove_tags(self: Arc<Self>, tags: Tags, depth: Depth) -> Removal {
+        let rotated = match &self.shared {
+            Some(shared) => self.rotate(shared, &tags, depth).await,
+            None => Ok(()),
+        };
+        match (rotated, &self.shared) {
+            (Err(error), Some(shared)) => {
+                self.backend_failed(&error);
+                // Deferred first, then forgotten, as for a key.
+                for tag in tags.iter() {
+                    self.keep_for_replay(shared.namespace.tag(tag), Missed::Tag(tag.clone()));
+                }
+                self.forget_tags(&tags, Depth::Remove);
+                self.tell_tags(&tags, true);
+                Removal::Deferred
+            }
+            _ => {
+                self.forget_tags(&tags, depth);
+                self.tell_tags(&tags, false);
+                Removal::Removed
+            }
+        }
+    }
+
+    /// Replaces the tokens: the epoch's first, so that no load that began before takes the new ones.
+    pub(crate) async fn rotate(&self, shared: &Shared<K, V>, tags: &Tags, depth: Depth) -> Result<()> {
+        let Some(backend) = shared.backend.tags() else { return Ok(()) };
+        let mut names = vec![shared.namespace.epoch()];
+        names.extend(tags.iter().map(|tag| shared.namespace.tag(tag)));
+        if mutant!(RotatesTheEpochLast) {
+            let (epoch, tags) = names.split_at(1);
+            backend.rotate_tags(tags, &self.fresh_tokens(tags.len()), depth, TOKEN_LIFE).await?;
+            return backend.rotate_tags(epoch, &self.fresh_tokens(1), depth, TOKEN_LIFE).await;
+        }
+        backend.rotate_tags(&names, &self.fresh_tokens(names.len()), depth, TOKEN_LIFE).await
+    }
+
+    /// The local step of a tag's removal.
+    pub(crate) fn forget_tags(&self, tags: &Tags, depth: Depth) {
+        if mutant!(RemovesTagsBelowOnly) {
+            return;
+        }
+        for tag in tags.iter() {
+            self.seen.touch_tag(tag.fingerprint(), depth);
+        }
+        self.epoch.forget();
+    }
+
+    pub(crate) fn tell_tags(&self, tags: &Tags, pending: bool) {
+        for tag in tags.iter() {
+            self.tell(Subject::Tag { tag: Bytes::copy_from_slice(tag.as_bytes()), pending });
+        }
+    }
+
+    fn fresh_tokens(&self, count: usize) -> Vec<TagToken> {
+        (0..count).map(|_| TagToken::draw(&self.entropy)).collect()
+    }
+}
+
+/// The stamp of an entry that began to come into being `at` this count.
+pub(crate) fn stamp(at: u64, tags: &Tags) -> Stamp {
+    let prints = (!tags.is_empty()).then(|| tags.iter().map(Tag::fingerprint).collect());
+    Stamp { at, tags: prints }
+}
+
+/// The epoch as it was read last. An older one is only more cautious.
+#[derive(Debug, Default)]
+pub(crate) struct Epoch(Mutex<KnownEpoch>);
+
+#[derive(Debug, Default)]
+struct KnownEpoch {
+    token: Option<TagToken>,
+    was_read: bool,
+    /// Whether a loader has set a tag: without one it is read once, and not again.
+    is_used: bool,
+}
+
+impl Epoch {
+    /// Forgets it: it has changed.
+    pub(crate) fn forget(&self) {
+        self.lock().token = None;
+    }
+
+    fn known(&self) -> Option<TagToken> {
+        self.lock().token
+    }
+
+    fn is_wanted(&self) -> bool {
+        let known = self.lock();
+        known.token.is_none() && (known.is_used || !known.was_read)
+    }
+
+    fn learn(&self, token: TagToken) {
+        let mut known = self.lock();
+        (known.token, known.was_read) = (Some(token), true);
+    }
+
+    fn wake(&self) {
+        self.lock().is_used = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, KnownEpoch> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,264 @@
+//! One run of a cell: what is under way, what acts meanwhile, and in which order.
+
+use std::time::Duration;
+
+use cachalot::{Cached, Inserted, LoaderError, Removal};
+use cachalot_core::BoxFuture;
+use cachalot_strategies::{Load, LoadMany};
+use cachalot_testkit::CountingSource;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::{A_MOMENT, AT_ONCE, HOUR, Node, SCHEMA, Stage};
+use crate::{Actor, Came, Cell, Invalidator, L1, Place, Probe, Script, Step, Steps, Victim};
+
+const OLD: &str = "old";
+pub(super) const NEW: &str = "new";
+
+/// One run: a source, two processes and a key.
+pub(super) struct Run<'a, S> {
+    pub(super) stage: &'a Stage,
+    pub(super) cell: Cell,
+    pub(super) key: u64,
+    pub(super) script: Script,
+    source: CountingSource<u64, String>,
+    /// The victim's process.
+    pub(super) here: Node<S>,
+    /// The invalidator's, perhaps the same.
+    pub(super) there: Node<S>,
+    pub(super) memory_ttl: Duration,
+}
+
+impl<'a, S: L1> Run<'a, S> {
+    pub(super) fn new(stage: &'a Stage, cell: Cell) -> Self {
+        let (script, key) = (Script::new(), stage.next_run());
+        // No message tells another process yet: there its own memory must not outlive the check.
+        let memory_ttl = match (cell.place, cell.victim) {
+            (Place::Here, _) => HOUR,
+            // The stale value must still be in memory when the victim comes for it.
+            (Place::Elsewhere, victim) if victim.finds_in_memory() => 20 * A_MOMENT,
+            (Place::Elsewhere, _) => AT_ONCE,
+        };
+        let node = || stage.node_with(&script, memory_ttl, SCHEMA, |builder| cell.victim.settle(builder));
+        let here = node();
+        let there = match cell.place {
+            Place::Here => here.clone(),
+            Place::Elsewhere => node(),
+        };
+        let source = CountingSource::with([key, other(key)].map(|key| (key, OLD.to_owned())));
+        Self { stage, cell, key, script, source, here, there, memory_ttl }
+    }
+
+    /// Brings the old value to where the victim is to find it.
+    pub(super) async fn set_the_stage(&self) {
+        let seeder = || self.stage.node::<S>(&self.script, AT_ONCE, Duration::ZERO, SCHEMA);
+        match self.cell.victim {
+            Victim::ColdLoad | Victim::JoinedLoad | Victim::BatchLoad => {}
+            Victim::CopyByGet
+            | Victim::CopyByLoad
+            | Victim::BatchCopy
+            | Victim::BatchCopyByLoad
+            | Victim::EarlyRefreshBelow => {
+                self.seed(&seeder(), HOUR).await;
+            }
+            Victim::StaleBelow | Victim::RefreshBelow | Victim::LeftLoadBelow | Victim::BatchOverStale => {
+                self.seed(&seeder(), AT_ONCE).await
+            }
+            Victim::EarlyRefresh => self.seed(&self.here, HOUR).await,
+            Victim::RefusedBelow => {
+                let older = self.stage.node::<S>(&self.script, AT_ONCE, Duration::ZERO, SCHEMA - 1);
+                self.seed(&older, HOUR).await;
+            }
+            Victim::Refresh | Victim::FailingLoad | Victim::LeftLoad => {
+                self.seed(&self.here, AT_ONCE).await;
+            }
+        }
+        sleep(A_MOMENT).await;
+    }
+
+    async fn seed(&self, node: &Node<S>, ttl: Duration) {
+        let short = node.with(|options| options.ttl(ttl));
+        let loaded = short.get_or_load(&self.key, |_| async { Ok(OLD.to_owned()) }).await.unwrap();
+        assert_eq!(*loaded, OLD);
+    }
+
+    pub(super) async fn begin_with_the_victim(&self, step: Step) -> Result<Came, String> {
+        self.script.stop(Actor::First, step.victim);
+        self.start_the_victim();
+        let victim = self.script.stopped(Actor::First).await;
+        self.start_followers().await;
+
+        self.source.set(self.key, NEW.to_owned());
+        if let Some(boundary) = step.invalidator {
+            self.script.stop(Actor::Second, boundary);
+        }
+        let invalidation = self.start_the_invalidator();
+        let stopped = self.script.stopped(Actor::Second).await;
+        let mut later = None;
+        if step.probe == Probe::Between && !stopped {
+            later = self.check_meanwhile().await?;
+        }
+        if step.probe == Probe::Loading && self.stage.is_shared() {
+            self.start_another_load().await;
+        }
+        self.script.release(Actor::First);
+        if step.probe == Probe::Loading {
+            // A victim that came too late waits for the other load, which is not what is looked for.
+            let _ = timeout(10 * A_MOMENT, self.script.ended(Actor::First)).await;
+            self.end_the_other_load().await?;
+        }
+        self.script.ended(Actor::First).await;
+        self.judge_later(later).await?;
+        self.script.ended(Actor::Bystander).await;
+        self.script.release(Actor::Second);
+        let done = invalidation.await.map_err(|error| error.to_string())?;
+        if !done && !stopped {
+            return Err("the invalidation was not done, although nobody stood in its way".into());
+        }
+        self.check_the_promised().await?;
+        self.check_the_rest().await?;
+        Ok(Came { victim, invalidator: stopped || step.invalidator.is_none() })
+    }
+
+    pub(super) async fn begin_with_the_invalidator(&self, step: Step) -> Result<Came, String> {
+        self.source.set(self.key, NEW.to_owned());
+        if let Some(boundary) = step.invalidator {
+            self.script.stop(Actor::Second, boundary);
+        }
+        let invalidation = self.start_the_invalidator();
+        let stopped = self.script.stopped(Actor::Second).await;
+        self.script.stop(Actor::First, step.victim);
+        self.start_the_victim();
+        let victim = self.script.stopped(Actor::First).await;
+        self.start_followers().await;
+
+        self.script.release(Actor::Second);
+        // One that stood for too long may have lost its hold.
+        if !invalidation.await.map_err(|error| error.to_string())? && !stopped {
+            return Err("the invalidation was not done, although nobody stood in its way".into());
+        }
+        let mut later = None;
+        if step.probe == Probe::Between && stopped {
+            later = self.check_meanwhile().await?;
+        }
+        self.script.release(Actor::First);
+        self.script.ended(Actor::First).await;
+        self.judge_later(later).await?;
+        self.script.ended(Actor::Bystander).await;
+        self.check_the_promised().await?;
+        self.check_the_rest().await?;
+        Ok(Came { victim, invalidator: stopped || step.invalidator.is_none() })
+    }
+
+    fn start_the_victim(&self) {
+        let (node, key) = (self.here.clone(), self.key);
+        let load = self.loader(self.cell.victim == Victim::FailingLoad);
+        let (victim, load_many) = (self.cell.victim, self.loader_of_many());
+        drop(self.script.spawn(Actor::First, async move {
+            // What it gets began before the invalidation: either value will do, or an error.
+            match victim {
+                Victim::CopyByGet => drop(node.get(&key).await),
+                Victim::BatchCopy => drop(node.get_many(&[other(key), key]).await),
+                Victim::BatchLoad | Victim::BatchOverStale | Victim::BatchCopyByLoad => {
+                    drop(node.get_many_or_load(&[other(key), key], load_many).await);
+                }
+                _ => drop(node.get_or_load(&key, load).await),
+            }
+        }));
+    }
+
+    async fn start_followers(&self) {
+        if self.cell.victim != Victim::JoinedLoad {
+            return;
+        }
+        for _ in 0..2 {
+            let (node, key, load) = (self.here.clone(), self.key, self.loader(false));
+            let follow = async move { drop(node.get_or_load(&key, load).await) };
+            drop(self.script.spawn(Actor::Bystander, follow));
+        }
+        // They join at their first poll.
+        tokio::task::yield_now().await;
+    }
+
+    /// Starts a load in a fresh process that stands once it has read the source, if it gets that far.
+    async fn start_another_load(&self) {
+        let (node, key, load) = (self.fresh(), self.key, self.loader(false));
+        self.script.stop(Actor::Third, AFTER_READING);
+        drop(self.script.spawn(Actor::Third, async move { drop(node.get_or_load(&key, load).await) }));
+        self.script.stopped(Actor::Third).await;
+    }
+
+    async fn end_the_other_load(&self) -> Result<(), String> {
+        let seen = self.fresh().get(&self.key).await;
+        self.judge("a fresh process", "get while another loads", seen)?;
+        self.script.release(Actor::Third);
+        self.script.ended(Actor::Third).await;
+        Ok(())
+    }
+
+    fn start_the_invalidator(&self) -> JoinHandle<bool> {
+        let (node, key, how) = (self.there.clone(), self.key, self.cell.invalidator);
+        self.script.spawn(Actor::Second, async move {
+            match how {
+                Invalidator::Remove => node.remove(&key).await.unwrap() == Removal::Removed,
+                Invalidator::Expire => node.expire(&key).await.unwrap() == Removal::Removed,
+                Invalidator::Insert => node.insert(key, NEW.to_owned()).await.unwrap() == Inserted::Stored,
+                Invalidator::RemoveMany => {
+                    node.remove_many(&[other(key), key]).await.unwrap()[1] == Removal::Removed
+                }
+                Invalidator::InsertMany => {
+                    let pairs = [other(key), key].map(|key| (key, NEW.to_owned()));
+                    matches!(node.insert_many(pairs).await[1], Ok(Inserted::Stored))
+                }
+            }
+        })
+    }
+
+    /// Reads the source, with a boundary before and after.
+    pub(super) fn loader(&self, fails: bool) -> impl FnOnce(Load<u64>) -> LoadFuture + Send + 'static {
+        let (script, source) = (self.script.clone(), self.source.clone());
+        move |load| {
+            Box::pin(async move {
+                script.boundary("before reading the source").await;
+                let value = source.fetch(load.key()).await?;
+                script.note(format_args!("   the source says {value}"));
+                script.boundary("after reading the source").await;
+                if fails { Err(LoaderError::new("the load fails")) } else { Ok(value) }
+            })
+        }
+    }
+
+    /// As [`loader`](Run::loader) does, for all keys it is asked for.
+    fn loader_of_many(&self) -> impl Fn(LoadMany<u64>) -> LoadManyFuture + Send + Sync + 'static {
+        let (script, source) = (self.script.clone(), self.source.clone());
+        move |load| {
+            let (script, source) = (script.clone(), source.clone());
+            Box::pin(async move {
+                script.boundary("before reading the source").await;
+                let mut values = Vec::new();
+                for key in load.keys() {
+                    values.push((*key, source.fetch(key).await?));
+                }
+                script.note(format_args!("   the source says {values:?}"));
+                script.boundary("after reading the source").await;
+                Ok(values)
+            })
+        }
+    }
+}
+
+/// The boundary of a load over a shared tier at which it holds the lease and has read the source: the sixth,
+/// after those of `get` and `get_or_lease` and the one before reading.
+const AFTER_READING: usize = 5;
+
+/// A load that began after the invalidation.
+pub(super) type Later = JoinHandle<Option<Cached<String>>>;
+
+type LoadFuture = BoxFuture<'static, Result<String, LoaderError>>;
+
+type LoadManyFuture = BoxFuture<'static, Result<Vec<(u64, String)>, LoaderError>>;
+
+/// The key that goes with `key` in a batch.
+fn other(key: u64) -> u64 {
+    key | 1 << 40
+}

@@ -1,0 +1,78 @@
+//! The processes of a world, and how their caches are built.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cachalot::RefreshMode;
+use cachalot_core::{Backend, Clock, Entropy, mutant};
+use cachalot_strategies::{Cache, CacheBuilder, OnDeserted};
+
+use super::life::Life;
+use super::net::Net;
+use super::plan::{Early, Habits};
+use super::{HOUR, LEASE_TERM, NODES, Process, SCHEMA, World, millis};
+use crate::{L1, Node};
+
+const HARD_TIMEOUT: Duration = millis(200);
+const QUARTER: Duration = millis(900_000);
+
+impl<S: L1> World<S> {
+    /// The process of `node`; started again if it has died.
+    pub(super) fn process(&self, node: usize) -> Arc<Process<S>> {
+        let mut nodes = self.nodes.lock().unwrap();
+        if nodes[node].life.is_dead() {
+            nodes[node] = self.start(nodes[node].id + NODES);
+        }
+        nodes[node].clone()
+    }
+
+    pub(super) fn start(&self, id: usize) -> Arc<Process<S>> {
+        let lots = self.lots("process", id as u64);
+        let life = Life::default();
+        let net = Net { server: self.server.backend.clone(), life: life.clone(), log: self.log.clone() };
+        let seed = if mutant!(CountsTokens) { 0 } else { lots.draw_u64() };
+        let cache = self.cache(life.clone(), net, self.clock_of(&lots), seed);
+        Arc::new(Process { id, cache, life })
+    }
+
+    /// Each process has a clock of its own, off by up to a quarter of an hour.
+    fn clock_of(&self, lots: &Entropy) -> Clock {
+        let (clock, ahead) = (self.clock.clone(), millis(lots.draw_u64() % 1_800_000));
+        Clock::custom(move || clock.now().back(QUARTER) + ahead)
+    }
+
+    pub(super) fn cache(&self, life: Life, backend: impl Backend, clock: Clock, seed: u64) -> Node<S> {
+        let builder = Cache::builder("users")
+            .memory(S::config())
+            .backend(backend)
+            .memory_ttl(self.memory_ttl)
+            .schema(SCHEMA)
+            .clock(clock)
+            .entropy(Entropy::seeded(seed))
+            .spawn(life)
+            .stale_while_revalidate(millis(100))
+            .stale_if_error(millis(HOUR))
+            .hard_timeout(HARD_TIMEOUT)
+            .lease_term(LEASE_TERM)
+            .hold_term(millis(150));
+        self.habits.settle(builder).build().unwrap()
+    }
+}
+
+impl Habits {
+    fn settle<S: L1>(self, builder: CacheBuilder<u64, String, S>) -> CacheBuilder<u64, String, S> {
+        let builder = if self.soft_timeout { builder.soft_timeout(millis(10)) } else { builder };
+        let builder = match self.early {
+            Early::Never => builder,
+            Early::Ratio => builder.early_refresh(0.3),
+            Early::XFetch => builder.xfetch(1.0),
+        };
+        let builder = if self.is_inline { builder.refresh_mode(RefreshMode::Inline) } else { builder };
+        let builder =
+            if self.error_backoff { builder.error_backoff(millis(20), millis(100)) } else { builder };
+        let builder = if self.cancels { builder.on_deserted(OnDeserted::Cancel) } else { builder };
+        // Shorter than a loader may hang, and longer than its callers wait for it.
+        let builder = if self.goes_on { builder.max_flight_age(LEASE_TERM) } else { builder };
+        if self.keeps_absences { builder.negative_ttl(millis(HOUR)) } else { builder }
+    }
+}

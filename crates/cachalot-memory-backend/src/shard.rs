@@ -389,16 +389,16 @@ impl<K: Hash, T> Writing<'_, K, T> {
     pub(crate) fn fit_table(&mut self) {
         let (sets, len) = (self.table().sets(), self.len());
         if self.table().is_crowded(len) && !self.is_full() {
-            let expected = self.kept.part.map_or(0, sets_for);
+            let expected = self.kept.part.map_or(0, Table::<K, T>::sets_for);
             self.move_to(next_size(sets, expected));
-        } else if self.kept.part.is_none() && sets > SPARSE * sets_for(len) {
-            self.move_to(2 * sets_for(len));
+        } else if self.kept.part.is_none() && sets > SPARSE * Table::<K, T>::sets_for(len) {
+            self.move_to(2 * Table::<K, T>::sets_for(len));
         }
     }
 
     /// Moves everything to a smaller table if most of the present one lies idle.
     pub(crate) fn shrink_if_sparse(&mut self) {
-        let fit = sets_for(self.part().max(self.len()));
+        let fit = Table::<K, T>::sets_for(self.part().max(self.len()));
         if self.table().sets() > 2 * fit {
             self.move_to(fit);
         }
@@ -444,12 +444,6 @@ const SPARSE: usize = 16;
 /// What the ghost knows a key by; other bits than those that choose its set.
 fn ghost_hash(hash: u64) -> u64 {
     mix(hash)
-}
-
-/// Sets that hold so many entries without being crowded, and a little more: no shard has exactly its part.
-fn sets_for(entries: usize) -> usize {
-    let entries = entries.min(1 << 40);
-    (entries + entries / 64) * 9 / 8 / WAYS + 1
 }
 
 /// Large steps as long as nobody knows better, small ones beyond what was `expected`.
@@ -553,6 +547,9 @@ mod tests {
         let memory = drifted(2000, 3000);
         let shard = memory.write(0);
         let (len, sets) = (shard.len(), shard.table().sets());
-        assert!(len < 1000 && sets <= super::SPARSE * super::sets_for(len), "{len} in {sets} sets");
+        assert!(
+            len < 1000 && sets <= super::SPARSE * super::Table::<u64, u64>::sets_for(len),
+            "{len} in {sets} sets"
+        );
     }
 }

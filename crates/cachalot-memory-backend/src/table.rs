@@ -114,9 +114,18 @@ impl<K, T> Table<K, T> {
         self.sets.len() * WAYS
     }
 
+    /// How full it may be: so many of so many cells. Where a free cell is dear, longer searches are cheaper.
+    const LOAD: (usize, usize) = if size_of::<(K, T)>() > 64 { (12, 13) } else { (8, 9) };
+
     /// Whether `len` entries and one more would make searches long.
     pub(crate) fn is_crowded(&self, len: usize) -> bool {
-        (len + 1) * 9 > self.cells() * 8
+        (len + 1) * Self::LOAD.1 > self.cells() * Self::LOAD.0
+    }
+
+    /// Sets that hold so many entries without being crowded, and a little more: no shard has exactly its part.
+    pub(crate) fn sets_for(entries: usize) -> usize {
+        let entries = entries.min(1 << 40);
+        (entries + entries / 64) * Self::LOAD.1 / Self::LOAD.0 / WAYS + 1
     }
 
     /// Whether it can neither take another entry nor grow.

@@ -36,6 +36,7 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     backend: Option<Below<K, V>>,
     bus: Option<Arc<dyn Bus>>,
     heartbeat: Duration,
+    is_clearable: bool,
     names: Option<fn(Namespace) -> Names<K>>,
     codec: Option<Arc<dyn Codec<V>>>,
     schema: Option<u32>,
@@ -86,6 +87,7 @@ where
             backend: None,
             bus: None,
             heartbeat: seconds(2),
+            is_clearable: false,
             names: None,
             codec: None,
             schema: None,
@@ -146,6 +148,14 @@ where
     {
         self.bus = Some(Arc::new(bus));
         self.names = Some(Names::new);
+        self
+    }
+
+    /// Makes [`clear`](crate::Cache::clear) one step of the shared tier, however much is there. Each entry carries
+    /// one tag more, and each read of the shared tier asks what it stands at, in the same round trip. What was
+    /// stored by a cache that is not built so is a miss. Default: `clear` walks the shared tier.
+    pub fn clearable(mut self) -> Self {
+        self.is_clearable = true;
         self
     }
 
@@ -441,6 +451,11 @@ where
                 Some(Shared { backend, codec, namespace, key_of, schema, memory_ttl, early })
             }
         };
+        let has_tags = shared.as_ref().is_some_and(|shared| shared.backend.tags().is_some());
+        if self.is_clearable && shared.is_some() && !has_tags {
+            return refuse("`clearable` needs a shared tier with tags");
+        }
+        let is_clearable = self.is_clearable && has_tags;
         Ok(Cache::over(Engine {
             name: self.name.into(),
             store: S::open(memory, self.clock.clone())?,
@@ -458,6 +473,8 @@ where
             leases_ended: Default::default(),
             seen: Seen::new(),
             epoch: Default::default(),
+            is_clearable,
+            everything: Default::default(),
             options: self.options,
             times,
             batch: self.batch,

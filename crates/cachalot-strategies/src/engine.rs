@@ -47,6 +47,9 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) leases_ended: Wakes,
     pub(crate) seen: Seen,
     pub(crate) epoch: Epoch,
+    /// Whether all entries end by one tag, and what that stands at.
+    pub(crate) is_clearable: bool,
+    pub(crate) everything: Epoch,
     pub(crate) options: EntryOptions,
     pub(crate) times: Times,
     pub(crate) batch: Bounds,

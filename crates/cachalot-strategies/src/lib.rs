@@ -80,6 +80,7 @@ pub use early::RefreshMode;
 mod engine;
 pub use engine::OnDeserted;
 mod backoff;
+mod both;
 mod bounded;
 mod fleet;
 mod flight;

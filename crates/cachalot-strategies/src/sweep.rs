@@ -4,8 +4,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use cachalot_core::{
-    CacheKey, ErrorKind, Event, Key, KeyPattern, Namespace, Pattern, Result, Store, Subject, SweepCursor,
-    Timestamp,
+    CacheKey, Depth, ErrorKind, Event, Key, KeyPattern, Namespace, Pattern, Result, Store, Subject,
+    SweepCursor, Tag, Tags, Timestamp,
 };
 
 use crate::cache::Cache;
@@ -61,7 +61,8 @@ where
     }
 
     /// Forgets every key of this cache, in every tier and process; `users` never touches `usersAbc`. Walks a
-    /// shared tier as [`remove_pattern`](Cache::remove_pattern) does.
+    /// shared tier as [`remove_pattern`](Cache::remove_pattern) does, unless the cache is built
+    /// [`clearable`](crate::CacheBuilder::clearable): then it is one round trip.
     ///
     /// # Errors
     /// As [`remove_pattern`](Cache::remove_pattern).
@@ -92,7 +93,7 @@ where
 
     async fn clear(self: Arc<Self>) -> Removal {
         let meant = Pattern::any().within(&self.namespace);
-        let swept = self.sweep(&meant).await;
+        let swept = self.end_all().await;
         let removal = self.swept(swept, &meant, Missed::All);
         self.forget_all();
         self.tell(Subject::Clear { pending: removal == Removal::Deferred });
@@ -134,6 +135,16 @@ where
         };
         self.emit(&Event::Swept { removed: swept.removed });
         Ok(swept.next)
+    }
+
+    /// Ends all that the shared tier has: by one tag, or one by one.
+    pub(crate) async fn end_all(&self) -> Result<()> {
+        match &self.shared {
+            Some(shared) if self.is_clearable => {
+                self.rotate(shared, &Tags::one(Tag::everything()), Depth::Remove).await
+            }
+            _ => self.sweep(&Pattern::any().within(&self.namespace)).await,
+        }
     }
 
     /// Whether the shared tier has taken by now what it had not.

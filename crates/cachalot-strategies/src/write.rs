@@ -303,7 +303,7 @@ where
             let outcome = match &item.missed {
                 Missed::Tag(tag) => self.rotate(shared, &Tags::one(tag.clone()), Depth::Remove).await,
                 Missed::Pattern(pattern) => self.sweep_again(pattern).await,
-                Missed::All => self.sweep_again(&Pattern::any()).await,
+                Missed::All => self.end_all().await,
                 Missed::Key(_) => Ok(()),
             };
             taken |= self.settle(item, outcome).await;

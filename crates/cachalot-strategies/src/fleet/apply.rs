@@ -52,6 +52,7 @@ where
             self.flights.void_all();
         }
         self.epoch.forget();
+        self.everything.forget();
     }
 
     async fn apply_subject(&self, subject: Subject) {
@@ -116,6 +117,7 @@ where
             failures.forget_if(|_| true);
         }
         self.epoch.forget();
+        self.everything.forget();
     }
 
     fn note_pending(&self, name: &Key, pending: bool) {

@@ -8,6 +8,7 @@ mod batch_flights;
 mod batch_late;
 mod batch_load;
 mod batch_seeded;
+mod clear;
 mod early;
 mod fleet;
 mod loads;

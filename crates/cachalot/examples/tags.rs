@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     assert_eq!(cache.stats().loads, 5); // the lamp was not loaded again
 
-    println!("a value inserted with tags goes with them too, and expire_tag lets stale ones be served");
+    println!("a value inserted with tags goes with any of them");
     let tags = Tags::new(["category:7", "new"])?;
     let tagged = cache.with(|options: EntryOptions| options.tags(tags));
     tagged.insert(4, row("strainer", 7, 5)).await?;

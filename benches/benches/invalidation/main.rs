@@ -62,8 +62,10 @@ impl Scale {
     };
 }
 
+type Scene = fn(&Scale, &mut Report);
+
 /// The scenes by name, quick ones first.
-const SCENES: [(&str, fn(&Scale, &mut Report)); 4] =
+const SCENES: [(&str, Scene); 4] =
     [("hit", hits::play), ("propagation", fleet::play), ("remove_tag", tags::play), ("pattern", sweep::play)];
 
 fn main() -> io::Result<()> {

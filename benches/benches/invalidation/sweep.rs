@@ -16,6 +16,8 @@ use crate::{Scale, rounds};
 
 const TIME: Figure = Figure::new("time", "ms");
 const OURS: &str = "remove_pattern";
+/// More keys than a cache makes for itself, whatever it holds.
+const OWN: usize = 8;
 const TYPED: &str = "redis-cli | xargs redis-cli";
 
 pub(crate) fn play(scale: &Scale, report: &mut Report) {
@@ -33,9 +35,10 @@ pub(crate) fn play(scale: &Scale, report: &mut Report) {
     rounds(scale.long_rounds, "pattern", &mut contenders, |(name, remove)| {
         let matching = (0..scale.matching).map(|n| format!("hot:{n}"));
         runtime.block_on(fill(&cache, matching, &Tags::NONE));
-        assert_eq!(keys(&server), scale.keys);
+        assert!((scale.keys..scale.keys + OWN).contains(&keys(&server)), "not all is there");
         let took = remove(&runtime, &cache, &server);
-        assert_eq!(keys(&server), scale.keys - scale.matching, "{name} has removed others");
+        let left = scale.keys - scale.matching;
+        assert!((left..left + OWN).contains(&keys(&server)), "{name} has removed others");
         report.add(&case, name, TIME, took.as_secs_f64() * 1e3);
     });
     report.compare(&case, TIME.metric, OURS, Figure::new("time / remove_pattern", "ratio"));

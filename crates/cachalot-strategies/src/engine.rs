@@ -1,6 +1,7 @@
 //! What all handles to one cache share, and the steps that reads and writes have in common.
 
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -188,6 +189,11 @@ where
 
     pub(crate) fn backend_failed(&self, error: &Error) {
         self.emit(&Event::BackendFailed { error });
+    }
+
+    /// For tasks that go on: an observer that panics does not end them.
+    pub(crate) fn emit_panicked(&self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.emit(&Event::TaskPanicked)));
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -44,3 +44,137 @@ async fn a_clear_does_not_make_memory_trusted_while_nothing_is_heard() {
     fleet.world.load(&cache, 1).await.unwrap();
     assert!(cache.get_local(&1).is_none());
 }
+
+/// A value whose end panics, once.
+struct Mine(&'static str, Arc<AtomicBool>);
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        if self.1.swap(false, Ordering::SeqCst) {
+            panic_any("a value's end");
+        }
+    }
+}
+
+type Mines = Cache<u64, Mine, Memory<u64, Arc<Entry<Mine>>>>;
+
+async fn mines(world: &World, bus: &LocalBus) -> Mines {
+    let builder = Cache::builder("mines").memory(Memory::entries(10)).clock(world.clock.clone());
+    let cache = builder.ttl(secs(600)).bus(bus.clone()).build().unwrap();
+    settle().await;
+    cache
+}
+
+async fn lay(cache: &Mines, key: u64, armed: bool) -> Arc<AtomicBool> {
+    let fuse = Arc::new(AtomicBool::new(false));
+    let mine = Mine("old", fuse.clone());
+    assert_eq!(cache.get_or_load(&key, |_| async move { Ok(mine) }).await.unwrap().0, "old");
+    fuse.store(armed, Ordering::SeqCst);
+    fuse
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_listens_survives_a_value_whose_end_panics() {
+    let (world, bus) = (World::new(), LocalBus::new());
+    let (here, there) = (mines(&world, &bus).await, mines(&world, &bus).await);
+    lay(&there, 1, true).await;
+    lay(&there, 2, false).await;
+    here.remove(&1).await.unwrap();
+    pass(Duration::from_millis(5)).await;
+    assert!(there.get_local(&1).is_none());
+    assert!(there.get_local(&2).is_none(), "what else the message said is not known: nothing is trusted");
+    pass(secs(2)).await;
+    lay(&there, 2, false).await;
+    assert!(there.get_local(&2).is_some(), "it listens again");
+    here.remove(&2).await.unwrap();
+    pass(Duration::from_millis(5)).await;
+    assert!(there.get_local(&2).is_none());
+}
+
+/// A bus that panics, or whose subscriptions end at once.
+#[derive(Clone, Debug, Default)]
+struct Wild {
+    inner: LocalBus,
+    panics: Arc<AtomicBool>,
+    ends: Arc<AtomicBool>,
+    subscribed: Arc<AtomicUsize>,
+}
+
+struct Ended;
+
+#[async_trait]
+impl Bus for Wild {
+    fn info(&self) -> BusInfo {
+        self.inner.info()
+    }
+
+    async fn publish(&self, message: &Message) -> Result<()> {
+        if self.panics.swap(false, Ordering::SeqCst) {
+            panic_any("a bus");
+        }
+        self.inner.publish(message).await
+    }
+
+    async fn subscribe(&self) -> Result<Box<dyn Subscription>> {
+        self.subscribed.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        if self.ends.load(Ordering::SeqCst) { Ok(Box::new(Ended)) } else { self.inner.subscribe().await }
+    }
+}
+
+#[async_trait]
+impl Subscription for Ended {
+    async fn next(&mut self) -> Result<BusEvent> {
+        Err(Error::new(ErrorKind::Closed, "wild bus next"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_speaks_survives_a_bus_that_panics() {
+    let (world, bus) = (World::new(), Wild::default());
+    let node = || world.builder().ttl(secs(600)).backend(world.shared.clone()).bus(bus.clone());
+    let (here, there) = (node().build().unwrap(), node().build().unwrap());
+    settle().await;
+    for key in [1, 2] {
+        world.source.set(key, "old".into());
+        world.load(&there, key).await.unwrap();
+    }
+    bus.panics.store(true, Ordering::SeqCst);
+    here.remove(&1).await.unwrap();
+    pass(secs(3)).await;
+    world.load(&there, 2).await.unwrap();
+    here.remove(&2).await.unwrap();
+    pass(secs(1)).await;
+    assert!(there.get_local(&1).is_none() && there.get_local(&2).is_none());
+    here.shutdown(secs(5)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_ends_at_once_is_renewed_with_pauses() {
+    let (world, bus) = (World::new(), Wild::default());
+    bus.ends.store(true, Ordering::SeqCst);
+    let cache = world.builder().bus(bus.clone()).build().unwrap();
+    settle().await;
+    assert!(bus.subscribed.load(Ordering::SeqCst) <= 2);
+    world.load(&cache, 1).await.unwrap();
+    assert!(cache.get_local(&1).is_none());
+    bus.ends.store(false, Ordering::SeqCst);
+    pass(secs(2)).await;
+    world.load(&cache, 1).await.unwrap();
+    assert!(cache.get_local(&1).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_heartbeat_is_no_silence() {
+    let fleet = Fleet::new();
+    let node = || fleet.world.builder().bus(fleet.bus.clone()).heartbeat(secs(400)).build().unwrap();
+    let (here, there) = (node(), node());
+    settle().await;
+    here.remove(&1).await.unwrap();
+    fleet.told().await;
+    let before = there.stats().gaps;
+    for _ in 0..20 {
+        pass(secs(100)).await;
+    }
+    assert_eq!(there.stats().gaps, before);
+}

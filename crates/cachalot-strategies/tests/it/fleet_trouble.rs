@@ -165,6 +165,29 @@ async fn a_subscription_that_ends_at_once_is_renewed_with_pauses() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_waiter_that_is_woken_often_does_not_lose_its_patience() {
+    let fleet = Fleet::new();
+    let (here, there) = (fleet.node().await, fleet.node().await);
+    let gate = fleet.world.source.stop_after_reading();
+    let leader = fleet.world.spawn_load(&here, 1);
+    gate.reached(1).await;
+    let waiter = fleet.world.spawn_load(&there, 1);
+    settle().await;
+    let namespace = Namespace::new("users").unwrap();
+    for _ in 0..1000 {
+        let body = Body::LeasesEnded { keys: vec![Key::new("users:1")] };
+        let publisher = PublisherId::from_bytes([7; 16]);
+        fleet.bus.publish(&Message { publisher, namespace: namespace.clone(), body }).await.unwrap();
+        settle().await;
+    }
+    assert_eq!(gate.arrivals(), 1, "its load would be a second one");
+    gate.open();
+    leader.await.unwrap().unwrap();
+    waiter.await.unwrap().unwrap();
+    assert_eq!(fleet.world.source.loads(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_heartbeat_is_no_silence() {
     let fleet = Fleet::new();
     let node = || fleet.world.builder().bus(fleet.bus.clone()).heartbeat(secs(400)).build().unwrap();

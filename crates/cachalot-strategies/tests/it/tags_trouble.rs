@@ -14,6 +14,53 @@ use cachalot_testkit::ModelBackend;
 
 use crate::world::{Users, World, pass, secs, settle};
 
+/// A tier with leases and without tags.
+#[derive(Debug)]
+struct NoTags(Arc<MemoryBackend>);
+
+#[async_trait]
+impl Backend for NoTags {
+    fn info(&self) -> BackendInfo {
+        BackendInfo::new("no tags", "", true)
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>> {
+        self.0.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
+        self.0.get_many(keys).await
+    }
+
+    async fn remove(&self, key: &Key) -> Result<Removed> {
+        self.0.remove(key).await
+    }
+
+    async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
+        self.0.remove_many(keys).await
+    }
+
+    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        self.0.sweep(pattern, from).await
+    }
+
+    async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
+        self.0.expire(key, keep).await
+    }
+
+    async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
+        self.0.touch(key, nonce, ttl).await
+    }
+
+    fn leases(&self) -> Option<&dyn LeaseBackend> {
+        self.0.leases()
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        None
+    }
+}
+
 fn spawn(world: &World, cache: &Users) -> tokio::task::JoinHandle<Cached<String>> {
     let (source, cache) = (world.source.clone(), cache.clone());
     tokio::spawn(async move {
@@ -24,6 +71,25 @@ fn spawn(world: &World, cache: &Users) -> tokio::task::JoinHandle<Cached<String>
         };
         cache.get_or_load(&1, load).await.unwrap()
     })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tagged_value_whose_lease_was_revoked_is_not_kept_in_memory_either() {
+    for removed in [false, true] {
+        let world = World::new();
+        let (cache, other) = (world.over(NoTags(world.shared.clone())), world.over(NoTags(world.shared.clone())));
+        let gate = world.source.stop_after_reading();
+        let loading = spawn(&world, &cache);
+        gate.reached(1).await;
+        if removed {
+            world.source.set(1, "Augusta".into());
+            other.remove(&1).await.unwrap();
+        }
+        gate.open();
+        assert_eq!(*loading.await.unwrap(), "Ada");
+        settle().await;
+        assert_eq!(cache.get_local(&1).is_none(), removed, "only memory can keep it, and only if it is good");
+    }
 }
 
 #[tokio::test(start_paused = true)]

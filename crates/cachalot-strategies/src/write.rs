@@ -130,7 +130,7 @@ where
         let Some(leases) = shared.backend.leases() else {
             return Err(Error::new(ErrorKind::Unsupported, "insert").detail("the shared tier has no leases"));
         };
-        let tagged = match self.tokens_for_insert(shared, &options.tags).await {
+        let tagged = match self.tokens_for_insert(shared, &options.tags, meta.kept_for()).await {
             Ok(tagged) => tagged,
             Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
             Err(error) => {

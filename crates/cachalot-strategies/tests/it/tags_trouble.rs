@@ -108,3 +108,47 @@ async fn a_removal_of_a_tag_costs_those_who_wait_already_no_further_load() {
     assert_eq!(world.source.loads(), 1);
     assert!(cache.get_local(&1).is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clearable_cache_that_has_lost_its_token_keeps_its_loads_again_soon() {
+    let world = World::new();
+    let model = ModelBackend::new(world.clock.clone());
+    let node = || world.builder().ttl(secs(60)).backend(model.clone()).clearable().build().unwrap();
+    let cache = node();
+    world.load(&cache, 1).await.unwrap();
+    assert_eq!(node().get(&1).await.unwrap().tier(), Tier::Backend);
+    model.lose_tags();
+    for _ in 0..3 {
+        pass(secs(11)).await;
+        world.load(&cache, 1).await.unwrap();
+    }
+    assert!(node().get(&1).await.is_some());
+    assert_eq!(world.source.loads(), 3, "once lost, once under what was lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_of_a_clearable_cache_lives_as_long_as_it_loads() {
+    let world = World::new();
+    let node = || world.builder().ttl(Ttl::seconds(30 * 86_400)).backend(world.shared.clone()).clearable();
+    let cache = node().build().unwrap();
+    world.load(&cache, 1).await.unwrap();
+    for day in 2..12 {
+        pass(secs(86_400)).await;
+        world.source.set(day, "value".into());
+        world.load(&cache, day).await.unwrap();
+    }
+    assert!(node().build().unwrap().get(&1).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declared_tag_lives_as_long_as_what_has_it() {
+    let world = World::new();
+    let cache = world.builder().ttl(Ttl::seconds(30 * 86_400)).backend(world.shared.clone()).build().unwrap();
+    let tagged = cache.with(|options| options.tags(Tags::new(["a"]).unwrap()));
+    tagged.insert(1, "inserted".into()).await.unwrap();
+    let source = world.source.clone();
+    world.source.set(2, "loaded".into());
+    tagged.get_or_load(&2, |load| async move { Ok(source.fetch(load.key()).await?) }).await.unwrap();
+    pass(secs(10 * 86_400)).await;
+    assert!(world.in_shared(1).await.is_some() && world.in_shared(2).await.is_some());
+}

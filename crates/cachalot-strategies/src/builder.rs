@@ -1,7 +1,8 @@
 //! Building a cache.
 
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cachalot_core::codec::MsgPack;
@@ -20,6 +21,7 @@ use crate::bounded::Bounded;
 use crate::cache::Cache;
 use crate::early::{Early, Refresh, RefreshMode};
 use crate::engine::{Engine, OnDeserted, Times};
+use crate::failover::Memo;
 use crate::fleet::{Fleet, Membership};
 use crate::names::Names;
 use crate::shared::Shared;
@@ -438,6 +440,7 @@ where
             let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
             Membership(Arc::new(Fleet::new(bus, namespace.clone(), self.heartbeat, clock, entropy)))
         });
+        let trusted = Arc::new(AtomicU64::new(0));
         let shared = match self.backend {
             None => None,
             Some(below) => {
@@ -446,7 +449,8 @@ where
                     return refuse("this codec decodes moved fields to garbage: declare a `schema`");
                 }
                 let (key_of, schema, early) = (below.key_of, self.schema.unwrap_or(0), refresh.early);
-                let backend = Arc::new(Bounded::new(below.backend, backend_timeout));
+                trusted.store(below.backend.incarnation(), Ordering::SeqCst);
+                let backend = Arc::new(Bounded::new(below.backend, backend_timeout, trusted.clone()));
                 let namespace = namespace.clone();
                 Some(Shared { backend, codec, namespace, key_of, schema, memory_ttl, early })
             }
@@ -471,6 +475,8 @@ where
             unswept: Default::default(),
             fleet,
             leases_ended: Default::default(),
+            memo: Memo::new(trusted),
+            me: Weak::new(),
             seen: Seen::new(),
             epoch: Default::default(),
             is_clearable,

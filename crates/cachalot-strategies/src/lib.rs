@@ -82,6 +82,7 @@ pub use engine::OnDeserted;
 mod backoff;
 mod both;
 mod bounded;
+mod failover;
 mod fleet;
 mod flight;
 mod names;

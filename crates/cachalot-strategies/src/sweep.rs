@@ -96,7 +96,7 @@ where
         let swept = self.end_all().await;
         let removal = self.swept(swept, &meant, Missed::All);
         self.forget_all();
-        self.tell(Subject::Clear { pending: removal == Removal::Deferred });
+        self.tell_clear(removal == Removal::Deferred);
         removal
     }
 
@@ -105,9 +105,7 @@ where
         self.backend_failed(&error);
         // Deferred first, then forgotten, as for a key.
         self.unswept.add_pattern(meant.clone(), Timestamp::NEVER);
-        let name =
-            Key::new([self.namespace.as_str().as_bytes(), b"*", meant.as_pattern().as_bytes()].concat());
-        self.keep_for_replay(name, missed);
+        self.keep_for_replay(self.name_of_pattern(meant), missed);
         Removal::Deferred
     }
 
@@ -117,6 +115,8 @@ where
         let mut from = Some(SweepCursor::START);
         while let Some(cursor) = from {
             from = self.sweep_part(shared, meant, &cursor).await?;
+            // A tier in this process never makes it wait.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }
@@ -162,7 +162,23 @@ where
         self.unswept.settle_pattern(&meant);
     }
 
+    pub(crate) fn name_of_pattern(&self, meant: &KeyPattern) -> Key {
+        Key::new([self.namespace.as_str().as_bytes(), b"*", meant.as_pattern().as_bytes()].concat())
+    }
+
+    pub(crate) fn tell_clear(&self, pending: bool) {
+        if !pending {
+            let all = Pattern::any().within(&self.namespace);
+            self.remember_done(self.name_of_pattern(&all), Missed::All);
+        }
+        self.tell(Subject::Clear { pending });
+    }
+
     pub(crate) fn tell_pattern(&self, pattern: &Pattern, pending: bool) {
+        if !pending {
+            let meant = pattern.within(&self.namespace);
+            self.remember_done(self.name_of_pattern(&meant), Missed::Pattern(pattern.clone()));
+        }
         self.tell(Subject::Pattern { pattern: pattern.as_bytes().to_vec().into(), pending });
     }
 }

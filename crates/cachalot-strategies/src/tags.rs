@@ -367,6 +367,9 @@ where
 
     pub(crate) fn tell_tags(&self, tags: &Tags, pending: bool) {
         for tag in tags.iter() {
+            if !pending {
+                self.remember_done(self.namespace.tag(tag), Missed::Tag(tag.clone()));
+            }
             self.tell(Subject::Tag { tag: Bytes::copy_from_slice(tag.as_bytes()), pending });
         }
     }

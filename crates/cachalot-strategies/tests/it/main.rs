@@ -10,6 +10,7 @@ mod batch_load;
 mod batch_seeded;
 mod clear;
 mod early;
+mod failover;
 mod fleet;
 mod fleet_trouble;
 mod loads;

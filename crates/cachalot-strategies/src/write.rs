@@ -10,7 +10,7 @@ use cachalot_core::{
     Nonce, Pattern, Put, PutReply, Result, Store, Tag, Tags, Tier, Token, mutant,
 };
 use cachalot_invalidation::{Backoff, Item};
-use cachalot_stampede::{Joined, Lead};
+use cachalot_stampede::{Joined, Lead, guard};
 
 use crate::engine::Engine;
 use crate::shared::Shared;
@@ -280,12 +280,22 @@ where
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         while !self.deferred.finish() {
             tokio::time::sleep(backoff.next(&self.entropy)).await;
-            for items in self.deferred.items().chunks(KEYS_PER_REPLAY) {
-                if self.replay_some(shared, items).await {
-                    backoff.reset();
-                }
+            match guard(Box::pin(self.replay_all(shared)), Duration::MAX).await {
+                Ok(true) => backoff.reset(),
+                Ok(false) => {}
+                // Nobody else would replay what is left.
+                Err(_) => self.emit_panicked(),
             }
         }
+    }
+
+    /// Whether the shared tier has taken any.
+    async fn replay_all(&self, shared: &Shared<K, V>) -> bool {
+        let mut taken = false;
+        for items in self.deferred.items().chunks(KEYS_PER_REPLAY) {
+            taken |= self.replay_some(shared, items).await;
+        }
+        taken
     }
 
     /// Whether the shared tier has taken any of `items`.
@@ -328,7 +338,6 @@ where
             }
         }
         self.deferred.settle(item);
-        self.emit(&Event::Replayed);
         // Once more: others may have read the old value below since they were told first.
         match &item.missed {
             _ if mutant!(SkipsTheSecondMessage) => {}
@@ -337,6 +346,7 @@ where
             Missed::Pattern(pattern) => self.tell_pattern(pattern, false),
             Missed::All => self.tell_clear(false),
         }
+        self.emit(&Event::Replayed);
         true
     }
 }

@@ -187,6 +187,74 @@ async fn a_waiter_that_is_woken_often_does_not_lose_its_patience() {
     assert_eq!(fleet.world.source.loads(), 1);
 }
 
+/// Panics over the first replay.
+struct Fragile(AtomicBool);
+
+impl Observer for Fragile {
+    fn on_event(&self, event: &Event<'_>) {
+        if matches!(event, Event::Replayed) && !self.0.swap(true, Ordering::SeqCst) {
+            panic_any("an observer");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_during_a_replay_does_not_end_it() {
+    let fleet = Fleet::new();
+    let tier = Faulty::new(fleet.world.shared.clone());
+    let builder = fleet.world.builder().ttl(secs(600)).backend(tier.clone()).bus(fleet.bus.clone());
+    let here = builder.observer(Fragile(AtomicBool::new(false))).build().unwrap();
+    let there = fleet.node().await;
+    for key in 1..4 {
+        fleet.world.source.set(key, "old".into());
+        fleet.world.load(&here, key).await.unwrap();
+    }
+    tier.down();
+    for key in 1..4 {
+        assert_eq!(here.remove(&key).await.unwrap(), Removal::Deferred);
+    }
+    fleet.told().await;
+    tier.up();
+    for _ in 0..3 {
+        pass(secs(10)).await;
+    }
+    assert_eq!(here.stats().pending_invalidations, 0);
+    for key in 1..4 {
+        fleet.world.load(&there, key).await.unwrap();
+        let again = fleet.world.load(&there, key).await.unwrap();
+        assert_eq!(again.tier(), Tier::Memory, "told that {key} was taken");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_that_cannot_tell_the_others_says_so() {
+    let (world, bus) = (World::new(), Stuck);
+    let cache = world.builder().backend(world.shared.clone()).bus(bus).build().unwrap();
+    cache.remove_many(&[1, 2]).await.unwrap();
+    let left = cache.shutdown(secs(5)).await.unwrap_err();
+    assert_eq!((left.tasks, left.invalidations, left.messages), (0, 0, 2));
+    assert!(left.to_string().contains("2 "), "{left}");
+}
+
+/// A bus that takes nothing.
+#[derive(Debug)]
+struct Stuck;
+
+#[async_trait]
+impl Bus for Stuck {
+    fn info(&self) -> BusInfo {
+        BusInfo::new("stuck", "")
+    }
+
+    async fn publish(&self, _: &Message) -> Result<()> {
+        Err(Error::new(ErrorKind::Unavailable, "stuck bus publish"))
+    }
+
+    async fn subscribe(&self) -> Result<Box<dyn Subscription>> {
+        LocalBus::new().subscribe().await
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_heartbeat_is_no_silence() {
     let fleet = Fleet::new();

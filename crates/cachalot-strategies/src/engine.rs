@@ -113,8 +113,7 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        // The old value may run its own `Drop`; no lock is held.
-        drop(self.store.invalidate(key));
+        let old = self.store.invalidate(key);
         if !mutant!(LeavesFlightsOpen) {
             self.flights.void(key);
         }
@@ -122,6 +121,8 @@ where
         if !mutant!(RemembersFailuresOfTheRemoved) {
             self.forget_failure(key);
         }
+        // It may run its own `Drop`, which may panic; no lock is held, and nothing is left to do.
+        drop(old);
     }
 
     /// Joins the flight of `key`, or leads it; takes it over from one that hangs.

@@ -86,8 +86,9 @@ where
         let meant = pattern.within(&self.namespace);
         let swept = self.sweep(&meant).await;
         let removal = self.swept(swept, &meant, Missed::Pattern(pattern.clone()));
-        self.forget_matching(&meant, |key| key_of(&self.namespace, key)).await;
+        // Before values' own `Drop`s run: others are told whatever becomes of these.
         self.tell_pattern(&pattern, removal == Removal::Deferred);
+        self.forget_matching(&meant, |key| key_of(&self.namespace, key)).await;
         removal
     }
 
@@ -95,8 +96,8 @@ where
         let meant = Pattern::any().within(&self.namespace);
         let swept = self.end_all().await;
         let removal = self.swept(swept, &meant, Missed::All);
-        self.forget_all();
         self.tell_clear(removal == Removal::Deferred);
+        self.forget_all();
         removal
     }
 

@@ -61,8 +61,8 @@ where
     /// a reader would copy the old value back in between.
     pub(crate) async fn remove(self: Arc<Self>, key: K) -> Removal {
         let Some((shared, shared_key)) = self.shared_key(&key) else {
-            self.forget(&key);
             self.tell_key(&key, false);
+            self.forget(&key);
             return Removal::Removed;
         };
         if mutant!(ForgetsMemoryFirst) {
@@ -73,12 +73,13 @@ where
         }
         match shared.backend.remove(&shared_key).await {
             Ok(_) => {
-                if !mutant!(ForgetsMemoryFirst) {
-                    self.forget(&key);
-                }
-                // Numbered only now: a heartbeat that spoke of it earlier would make others look too early.
+                // Numbered only now: a heartbeat that spoke of it earlier would make others look too early. And
+                // before the old value's own `Drop` runs: others are told whatever becomes of that.
                 if !mutant!(AnnouncesFirst) {
                     self.tell_key(&key, false);
+                }
+                if !mutant!(ForgetsMemoryFirst) {
+                    self.forget(&key);
                 }
                 Removal::Removed
             }
@@ -102,12 +103,12 @@ where
             self.defer(shared_key, key, &error);
             return Removal::Deferred;
         }
+        self.tell_key(&key, false);
         if !mutant!(ExpiresBelowOnly) {
             self.store.expire(&key, keep);
         }
         self.flights.void(&key);
         self.forget_failure(&key);
-        self.tell_key(&key, false);
         Removal::Removed
     }
 
@@ -147,6 +148,7 @@ where
         let fence = self.store.begin(&key);
         match self.put_over(leases, &shared_key, put).await {
             Ok(true) => {
+                self.tell_key(&key, false);
                 let fence = if mutant!(FencesAnInsertLate) { self.store.begin(&key) } else { fence };
                 let kept = self.commit_write(fence, &key, entry);
                 if kept == Commit::Revoked {
@@ -154,19 +156,18 @@ where
                     // right to store in memory ends too, lest memory keeps the other one.
                     self.forget(&key);
                 }
-                self.tell_key(&key, false);
                 // Too heavy for memory or past its time there: the shared tier has it all the same.
                 Ok(self.inserted(if kept == Commit::Rejected { Commit::Stored } else { kept }))
             }
             Ok(false) => {
+                self.tell_key(&key, false);
                 self.emit(&Event::Fenced { tier: Tier::Backend });
                 self.forget(&key);
-                self.tell_key(&key, false);
                 Ok(Inserted::Dropped)
             }
             Err(PutOver::Refused(error)) => {
-                self.forget(&key);
                 self.tell_key(&key, false);
+                self.forget(&key);
                 Err(error)
             }
             Err(PutOver::Unreached(error)) => {
@@ -190,10 +191,10 @@ where
     }
 
     fn insert_in_memory(&self, key: K, entry: Entry<V>) -> Inserted {
+        self.tell_key(&key, false);
         self.forget(&key);
         let fence = self.store.begin(&key);
         let kept = self.commit_write(fence, &key, Arc::new(entry));
-        self.tell_key(&key, false);
         self.inserted(kept)
     }
 
@@ -260,8 +261,8 @@ where
     pub(crate) fn defer(self: &Arc<Self>, shared_key: Key, key: K, error: &Error) {
         self.backend_failed(error);
         self.keep_for_replay(shared_key, Missed::Key(key.clone()));
-        self.forget(&key);
         self.tell_key(&key, true);
+        self.forget(&key);
     }
 
     /// Keeps `missed` until a replay has brought it to the shared tier.

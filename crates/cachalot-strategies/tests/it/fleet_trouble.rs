@@ -91,6 +91,27 @@ async fn who_listens_survives_a_value_whose_end_panics() {
     assert!(there.get_local(&2).is_none());
 }
 
+#[tokio::test(start_paused = true)]
+async fn others_are_told_also_if_the_end_of_the_value_panics_here() {
+    for name in ["remove", "remove_many", "insert", "pattern", "clear"] {
+        let (world, bus) = (World::new(), LocalBus::new());
+        let (here, there) = (mines(&world, &bus).await, mines(&world, &bus).await);
+        lay(&here, 1, true).await;
+        lay(&there, 1, false).await;
+        let new = Mine("new", Arc::default());
+        let is_panic = match name {
+            "remove" => here.remove(&1).await.is_err(),
+            "remove_many" => here.remove_many(&[1]).await.is_err(),
+            "insert" => here.insert(1, new).await.is_err(),
+            "pattern" => here.remove_pattern(&Pattern::any()).await.is_err(),
+            _ => here.clear().await.is_err(),
+        };
+        pass(Duration::from_millis(5)).await;
+        assert!(is_panic && here.get_local(&1).is_none(), "{name}");
+        assert!(there.get_local(&1).is_none(), "{name}");
+    }
+}
+
 /// A bus that panics, or whose subscriptions end at once.
 #[derive(Clone, Debug, Default)]
 struct Wild {

@@ -22,7 +22,7 @@ use crate::cache::Cache;
 use crate::early::{Early, Refresh, RefreshMode};
 use crate::engine::{Engine, OnDeserted, Times};
 use crate::failover::Memo;
-use crate::fleet::{Fleet, Membership};
+use crate::fleet::{Fleet, Membership, Pending};
 use crate::names::Names;
 use crate::shared::Shared;
 use crate::spawn::TokioSpawn;
@@ -472,7 +472,7 @@ where
             pending: Default::default(),
             names,
             namespace: namespace.clone(),
-            unswept: Default::default(),
+            unswept: Pending::of_all_patterns(),
             fleet,
             leases_ended: Default::default(),
             memo: Memo::new(trusted),

@@ -165,7 +165,8 @@ where
     S: Store<K, V>,
 {
     let settings = HearingSettings::default();
-    let settings = settings.longest_heartbeat(LONGEST_HEARTBEAT.max(fleet.heartbeat)).heartbeat(fleet.heartbeat);
+    let settings =
+        settings.longest_heartbeat(LONGEST_HEARTBEAT.max(fleet.heartbeat)).heartbeat(fleet.heartbeat);
     let mut hearing = Hearing::new(fleet.own, fleet.namespace.clone(), settings);
     let mut backoff = Backoff::new(Duration::from_millis(25), LOOK);
     loop {

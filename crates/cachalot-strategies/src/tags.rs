@@ -161,7 +161,8 @@ where
         let mut tags: Vec<&Tag> = open.iter().flat_map(|(_, tags)| tags.iter().map(|it| &it.tag)).collect();
         tags.sort_unstable();
         tags.dedup();
-        let asks_for_everything = everything.is_some() || tags.first().is_some_and(|tag| tag.as_bytes().is_empty());
+        let asks_for_everything =
+            everything.is_some() || tags.first().is_some_and(|tag| tag.as_bytes().is_empty());
         if everything.is_some() {
             tags.retain(|tag| !tag.as_bytes().is_empty());
         }
@@ -216,7 +217,8 @@ where
         let Some(tags) = shared.backend.tags() else { return Captured::default() };
         let (known, everything) = (self.epoch.known(), self.everything.known());
         let now = self.clock.coarse();
-        let wants_everything = self.is_clearable && (everything.is_none() || self.everything.is_to_be_kept(now));
+        let wants_everything =
+            self.is_clearable && (everything.is_none() || self.everything.is_to_be_kept(now));
         if declared.is_empty() && !wants_everything && !self.epoch.is_wanted() {
             return Captured { declared: Vec::new(), epoch: known, everything };
         }

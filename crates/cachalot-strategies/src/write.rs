@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, Commit, Depth, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend,
-    Nonce, Pattern, Put, PutReply, Result, Store, Tag, Tags, Tier, Token, mutant,
+    Backend, Commit, Depth, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, KeyPattern,
+    LeaseBackend, Nonce, Pattern, Put, PutReply, Result, Store, Tag, Tags, Tier, Timestamp, Token, mutant,
 };
 use cachalot_invalidation::{Backoff, Item};
 use cachalot_stampede::{Joined, Lead, guard};
@@ -268,9 +268,27 @@ where
     /// Keeps `missed` until a replay has brought it to the shared tier.
     pub(crate) fn keep_for_replay(self: &Arc<Self>, name: Key, missed: Missed<K>) {
         self.emit(&Event::Deferred);
-        if !mutant!(ForgetsTheDeferred) && self.deferred.defer(name, missed) {
+        if mutant!(ForgetsTheDeferred) {
+            return;
+        }
+        let swept_for = self.swept_for(&missed);
+        let defer = || self.deferred.defer(name, missed);
+        let is_first = match swept_for {
+            Some(pattern) => self.unswept.add_pattern_and(pattern, Timestamp::NEVER, defer),
+            None => defer(),
+        };
+        if is_first {
             // Not refused by a shutdown: it belongs to the invalidation that runs.
             self.detach(self.tasks.begin(), self.clone().replay());
+        }
+    }
+
+    /// What the shared tier has to be swept for, if that is what it `missed`.
+    fn swept_for(&self, missed: &Missed<K>) -> Option<KeyPattern> {
+        match missed {
+            Missed::Pattern(pattern) => Some(pattern.within(&self.namespace)),
+            Missed::All => Some(Pattern::any().within(&self.namespace)),
+            Missed::Key(_) | Missed::Tag(_) => None,
         }
     }
 
@@ -333,12 +351,16 @@ where
             Missed::Key(key) => self.forget(key),
             Missed::Tag(tag) => self.forget_tags(&Tags::one(tag.clone()), Depth::Remove),
             Missed::Pattern(pattern) => self.forget_unswept(pattern).await,
-            Missed::All => {
-                self.forget_all();
-                self.unswept.settle_pattern(&Pattern::any().within(&self.namespace));
-            }
+            Missed::All => self.forget_all(),
         }
-        self.deferred.settle(item);
+        match self.swept_for(&item.missed) {
+            // Not if it was deferred again meanwhile.
+            Some(pattern) => self.unswept.settle_pattern_if(&pattern, || {
+                self.deferred.settle(item);
+                !self.deferred.contains(&item.key)
+            }),
+            None => self.deferred.settle(item),
+        }
         // Once more: others may have read the old value below since they were told first.
         match &item.missed {
             _ if mutant!(SkipsTheSecondMessage) => {}

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Body, Bus, BusEvent, BusInfo, Entry, Error, ErrorKind, Event, Key, Message, Namespace, Observer, Pattern,
-    PublisherId, Result, Subscription, Tier,
+    Backend, BackendInfo, Body, Bus, BusEvent, BusInfo, Entry, Error, ErrorKind, Event, Expired, Key,
+    KeyPattern, LeaseBackend, Message, Namespace, Nonce, Observer, Pattern, PublisherId, Record, Removed,
+    Result, Subscription, SweepCursor, Swept, TagBackend, Tier,
 };
 use cachalot_invalidation::LocalBus;
-use cachalot_memory_backend::Memory;
+use cachalot_memory_backend::{Memory, MemoryBackend};
 use cachalot_strategies::{Cache, Removal};
-use cachalot_testkit::{Fault, Faulty, Operation};
+use cachalot_testkit::Faulty;
 
 use crate::fleet::Fleet;
 use crate::world::{World, pass, secs, settle};
@@ -248,6 +249,26 @@ async fn a_panic_during_a_replay_does_not_end_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn any_number_of_deferred_patterns_is_over_once_they_are_replayed() {
+    let world = World::new();
+    let tier = Faulty::new(world.shared.clone());
+    let cache = world.over(tier.clone());
+    tier.down();
+    for n in 0..100 {
+        let pattern = Pattern::new(format!("{n}x*"));
+        assert_eq!(cache.remove_pattern(&pattern).await.unwrap(), Removal::Deferred);
+    }
+    tier.up();
+    for _ in 0..60 {
+        pass(secs(1)).await;
+    }
+    assert_eq!(cache.stats().pending_invalidations, 0);
+    for tier in [Tier::Loader, Tier::Memory] {
+        assert_eq!(world.load(&cache, 1).await.unwrap().tier(), tier);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_that_cannot_tell_the_others_says_so() {
     let (world, bus) = (World::new(), Stuck);
     let cache = world.builder().backend(world.shared.clone()).bus(bus).build().unwrap();
@@ -289,4 +310,89 @@ async fn a_slow_heartbeat_is_no_silence() {
         pass(secs(100)).await;
     }
     assert_eq!(there.stats().gaps, before);
+}
+
+/// A tier whose first sweep fails; the second one waits for the third to succeed, and then fails, as do all others
+/// while it is down.
+#[derive(Debug)]
+struct Turns {
+    inner: Arc<MemoryBackend>,
+    sweeps: AtomicUsize,
+    is_down: AtomicBool,
+}
+
+#[async_trait]
+impl Backend for Turns {
+    fn info(&self) -> BackendInfo {
+        self.inner.info()
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>> {
+        self.inner.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
+        self.inner.get_many(keys).await
+    }
+
+    async fn remove(&self, key: &Key) -> Result<Removed> {
+        self.inner.remove(key).await
+    }
+
+    async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
+        self.inner.remove_many(keys).await
+    }
+
+    async fn sweep(&self, _: &KeyPattern, _: &SweepCursor) -> Result<Swept> {
+        let number = 1 + self.sweeps.fetch_add(1, Ordering::SeqCst);
+        while number == 2 && self.sweeps.load(Ordering::SeqCst) < 3 {
+            tokio::task::yield_now().await;
+        }
+        match number == 3 || !self.is_down.load(Ordering::SeqCst) {
+            true => Ok(Swept { removed: 0, next: None }),
+            false => Err(Error::new(ErrorKind::Unavailable, "sweep")),
+        }
+    }
+
+    async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
+        self.inner.expire(key, keep).await
+    }
+
+    async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
+        self.inner.touch(key, nonce, ttl).await
+    }
+
+    fn leases(&self) -> Option<&dyn LeaseBackend> {
+        self.inner.leases()
+    }
+
+    fn tags(&self) -> Option<&dyn TagBackend> {
+        self.inner.tags()
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.inner.incarnation()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pattern_that_is_deferred_again_during_its_replay_stays_bypassed() {
+    let world = World::new();
+    let (sweeps, is_down) = (AtomicUsize::new(0), AtomicBool::new(true));
+    let tier = Arc::new(Turns { inner: world.shared.clone(), sweeps, is_down });
+    let cache = world.over(tier.clone());
+    assert_eq!(cache.remove_pattern(&Pattern::any()).await.unwrap(), Removal::Deferred);
+    let again = cache.clone();
+    let again = tokio::spawn(async move { again.remove_pattern(&Pattern::any()).await.unwrap() });
+    settle().await;
+    pass(Duration::from_millis(100)).await;
+    assert_eq!(again.await.unwrap(), Removal::Deferred);
+    world.node().insert(1, "old".into()).await.unwrap();
+    settle().await;
+    assert_eq!(cache.stats().pending_invalidations, 1);
+    assert!(cache.get(&1).await.is_none(), "it may be one that the pattern is about");
+    tier.is_down.store(false, Ordering::SeqCst);
+    pass(secs(10)).await;
+    assert_eq!(cache.stats().pending_invalidations, 0);
+    assert!(cache.get(&1).await.is_some(), "this tier only says that it has swept");
 }

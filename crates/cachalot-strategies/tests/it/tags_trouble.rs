@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result, SweepCursor,
-    Swept, TagBackend, Tags, Tier, Ttl,
+    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
+    SweepCursor, Swept, TagBackend, Tags, Tier, Ttl,
 };
 use cachalot_memory_backend::MemoryBackend;
 use cachalot_strategies::{Cached, Load};
@@ -81,7 +81,8 @@ fn spawn(world: &World, cache: &Users) -> tokio::task::JoinHandle<Cached<String>
 async fn a_tagged_value_whose_lease_was_revoked_is_not_kept_in_memory_either() {
     for removed in [false, true] {
         let world = World::new();
-        let (cache, other) = (world.over(NoTags(world.shared.clone())), world.over(NoTags(world.shared.clone())));
+        let (cache, other) =
+            (world.over(NoTags(world.shared.clone())), world.over(NoTags(world.shared.clone())));
         let gate = world.source.stop_after_reading();
         let loading = spawn(&world, &cache);
         gate.reached(1).await;

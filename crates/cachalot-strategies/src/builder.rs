@@ -154,8 +154,8 @@ where
     }
 
     /// Makes [`clear`](crate::Cache::clear) one step of the shared tier, however much is there. Each entry carries
-    /// one tag more, and each read of the shared tier asks what it stands at, in the same round trip. What was
-    /// stored by a cache that is not built so is a miss. Default: `clear` walks the shared tier.
+    /// one tag more, and each read of one key in the shared tier asks what it stands at, in the same round trip; a
+    /// read of many keys asks afterwards, in one more. What was stored by a cache that is not built so is a miss. Default: `clear` walks the shared tier.
     pub fn clearable(mut self) -> Self {
         self.is_clearable = true;
         self

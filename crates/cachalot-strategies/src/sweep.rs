@@ -50,7 +50,8 @@ where
     ///
     /// # Errors
     /// As [`remove`](Cache::remove). [`Removal::Deferred`] if a step failed: what was not reached is removed by a
-    /// replay, and until then all that matches bypasses both tiers here.
+    /// replay, and until then all that matches bypasses both tiers here. From the 65th pattern on that is
+    /// deferred at one time, the whole cache is cleared instead.
     ///
     /// # Dropping the future
     /// The removal goes on.

@@ -17,8 +17,10 @@ use cachalot_core::{Depth, Stamp};
 #[derive(Default)]
 pub struct Seen {
     count: AtomicU64,
-    /// Entries that began before are not trusted.
+    /// Entries that began before are not trusted; with all ones, none is.
     trusted_from: AtomicU64,
+    /// What `trusted_from` is while something is trusted. Both change under the lock of `tags`.
+    line: AtomicU64,
     /// For each group of tags, when one of them was last touched: tells most entries good without a lock.
     groups: OnceLock<Box<[AtomicU64]>>,
     tags: RwLock<Tags>,
@@ -76,13 +78,31 @@ impl Seen {
 
     /// Sees that something was missed: no entry that began before is trusted any more.
     pub fn distrust(&self) {
-        let at = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+        let _turn = self.tags.write().unwrap_or_else(PoisonError::into_inner);
+        let at = self.draw_line();
+        if !self.trusts_nothing() {
+            self.trusted_from.store(at, Ordering::SeqCst);
+        }
+    }
+
+    /// Trusts no entry, old or new, until [`trust_again`](Seen::trust_again).
+    pub fn trust_nothing(&self) {
+        let _turn = self.tags.write().unwrap_or_else(PoisonError::into_inner);
+        self.trusted_from.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    /// Trusts what begins from now on.
+    pub fn trust_again(&self) {
+        let _turn = self.tags.write().unwrap_or_else(PoisonError::into_inner);
+        let at = self.draw_line();
         self.trusted_from.store(at, Ordering::SeqCst);
     }
 
-    /// Trusts no entry, old or new, until [`distrust`](Seen::distrust) draws the line anew.
-    pub fn trust_nothing(&self) {
-        self.trusted_from.store(u64::MAX, Ordering::SeqCst);
+    /// To be called under the lock.
+    fn draw_line(&self) -> u64 {
+        let at = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+        self.line.store(at, Ordering::SeqCst);
+        at
     }
 
     /// Whether no entry is trusted, old or new.
@@ -90,7 +110,7 @@ impl Seen {
         self.trusted_from.load(Ordering::SeqCst) == u64::MAX
     }
 
-    /// What an entry with this stamp is worth. Two atomic loads, and one for each tag, unless a tag of it was
+    /// What an entry with this stamp is worth. One atomic load, and one for each tag, unless a tag of it was
     /// touched since.
     #[inline]
     pub fn standing(&self, stamp: &Stamp) -> Standing {
@@ -101,6 +121,17 @@ impl Seen {
             None => Standing::Good,
             Some(tags) => self.standing_of(stamp.at, tags),
         }
+    }
+
+    /// Whether something that was seen has ended what bears this stamp. For who waits for it: as
+    /// [`standing`](Seen::standing), but while nothing is trusted, what was just found may be handed out all the
+    /// same. Only keeping it is then of no use.
+    pub fn has_ended(&self, stamp: &Stamp) -> bool {
+        let standing = match &stamp.tags {
+            None => Standing::Good,
+            Some(tags) => self.standing_of(stamp.at, tags),
+        };
+        stamp.at < self.line.load(Ordering::Acquire) || standing != Standing::Good
     }
 
     fn standing_of(&self, at: u64, tags: &[u64]) -> Standing {
@@ -213,9 +244,32 @@ mod tests {
         seen.trust_nothing();
         let off = stamp(&seen, &[]);
         assert_eq!(seen.standing(&off), Standing::Removed);
-        seen.distrust();
+        seen.trust_again();
         assert_eq!(seen.standing(&off), Standing::Removed);
         assert_eq!(seen.standing(&stamp(&seen, &[])), Standing::Good);
+    }
+
+    #[test]
+    fn what_was_missed_makes_nothing_trusted_again() {
+        let seen = Seen::new();
+        seen.trust_nothing();
+        seen.distrust();
+        let after = stamp(&seen, &[]);
+        assert!(seen.trusts_nothing());
+        assert_eq!(seen.standing(&after), Standing::Removed);
+    }
+
+    #[test]
+    fn while_nothing_is_trusted_only_what_was_seen_ends_what_is_handed_out() {
+        let seen = Seen::new();
+        seen.trust_nothing();
+        let (plain, tagged) = (stamp(&seen, &[]), stamp(&seen, &[7]));
+        assert!(!seen.has_ended(&plain) && !seen.has_ended(&tagged));
+        seen.touch_tag(7, Depth::Expire);
+        assert!(!seen.has_ended(&plain) && seen.has_ended(&tagged));
+        seen.distrust();
+        assert!(seen.has_ended(&plain));
+        assert!(!seen.has_ended(&stamp(&seen, &[7])));
     }
 
     #[test]

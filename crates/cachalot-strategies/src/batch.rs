@@ -38,7 +38,7 @@ where
     /// [`get`](Cache::get) of each of `keys`, answers in their order. Never loads, never waits for a load.
     ///
     /// Memory first, then one batched read of the shared tier for all that memory does not have; over Redis
-    /// one round trip. A fault of the shared tier costs the keys it touches: they are misses.
+    /// one round trip, and one more for all their tags, if any has some. A fault of the shared tier costs the keys it touches: they are misses.
     pub async fn get_many(&self, keys: &[K]) -> Vec<Option<Cached<V>>> {
         Box::pin(self.engine.get_many(keys)).await
     }
@@ -59,8 +59,8 @@ where
     /// Values that are near their end are refreshed in the same call, if the cache is built to do so; always in
     /// the background.
     ///
-    /// Round trips to a shared tier: one for the read, and for every 64 keys that are loaded, one for the
-    /// leases and one to store.
+    /// Round trips to a shared tier: one for the read, one if what it finds has tags, and for every 64 keys that
+    /// are loaded, one for the leases and one to store; one more each where tags are declared or set.
     ///
     /// ```
     /// # use cachalot_core::Entry;

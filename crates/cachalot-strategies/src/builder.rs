@@ -22,7 +22,7 @@ use crate::cache::Cache;
 use crate::early::{Early, Refresh, RefreshMode};
 use crate::engine::{Engine, OnDeserted, Times};
 use crate::failover::Memo;
-use crate::fleet::{Fleet, Membership};
+use crate::fleet::{Fleet, Membership, Pending};
 use crate::names::Names;
 use crate::shared::Shared;
 use crate::spawn::TokioSpawn;
@@ -154,8 +154,8 @@ where
     }
 
     /// Makes [`clear`](crate::Cache::clear) one step of the shared tier, however much is there. Each entry carries
-    /// one tag more, and each read of the shared tier asks what it stands at, in the same round trip. What was
-    /// stored by a cache that is not built so is a miss. Default: `clear` walks the shared tier.
+    /// one tag more, and each read of one key in the shared tier asks what it stands at, in the same round trip; a
+    /// read of many keys asks afterwards, in one more. What was stored by a cache that is not built so is a miss. Default: `clear` walks the shared tier.
     pub fn clearable(mut self) -> Self {
         self.is_clearable = true;
         self
@@ -472,7 +472,7 @@ where
             pending: Default::default(),
             names,
             namespace: namespace.clone(),
-            unswept: Default::default(),
+            unswept: Pending::of_all_patterns(),
             fleet,
             leases_ended: Default::default(),
             memo: Memo::new(trusted),

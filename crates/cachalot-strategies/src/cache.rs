@@ -276,7 +276,7 @@ where
     }
 
     /// Closes the cache and waits until what runs in its background has ended: loads, inserts,
-    /// invalidations, replays. Reads of what is in memory still work; everything else is
+    /// invalidations, replays; then until the [`bus`](CacheBuilder::bus) has taken what it is to tell. Reads of what is in memory still work; everything else is
     /// [`Closed`](cachalot_core::ErrorKind::Closed).
     ///
     /// # Errors
@@ -295,6 +295,7 @@ where
             Err(_) => Err(Unfinished {
                 tasks: self.engine.tasks.running(),
                 invalidations: self.engine.deferred.len(),
+                messages: self.engine.stats().pending_messages as usize,
             }),
         }
     }
@@ -320,11 +321,15 @@ pub struct Unfinished {
     /// Keys whose invalidation the shared tier has not taken. Other processes may serve their old values
     /// until these expire.
     pub invalidations: usize,
+    /// Invalidations that the [`bus`](CacheBuilder::bus) has not taken. Other processes may serve the old values
+    /// until they notice that this one is silent.
+    pub messages: usize,
 }
 
 impl fmt::Display for Unfinished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} tasks still run, {} invalidations are not taken", self.tasks, self.invalidations)
+        let Self { tasks, invalidations, messages } = self;
+        write!(f, "{tasks} tasks still run, {invalidations} invalidations are not taken, {messages} not told")
     }
 }
 

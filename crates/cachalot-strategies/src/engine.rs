@@ -1,6 +1,7 @@
 //! What all handles to one cache share, and the steps that reads and writes have in common.
 
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -112,8 +113,7 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        // The old value may run its own `Drop`; no lock is held.
-        drop(self.store.invalidate(key));
+        let old = self.store.invalidate(key);
         if !mutant!(LeavesFlightsOpen) {
             self.flights.void(key);
         }
@@ -121,6 +121,8 @@ where
         if !mutant!(RemembersFailuresOfTheRemoved) {
             self.forget_failure(key);
         }
+        // It may run its own `Drop`, which may panic; no lock is held, and nothing is left to do.
+        drop(old);
     }
 
     /// Joins the flight of `key`, or leads it; takes it over from one that hangs.
@@ -196,6 +198,11 @@ where
 
     pub(crate) fn backend_failed(&self, error: &Error) {
         self.emit(&Event::BackendFailed { error });
+    }
+
+    /// For tasks that go on: an observer that panics does not end them.
+    pub(crate) fn emit_panicked(&self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.emit(&Event::TaskPanicked)));
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cachalot_core::units::{minutes, seconds};
-use cachalot_core::{Event, Key, Pattern, Store, Timestamp, mutant};
+use cachalot_core::{Event, Key, Pattern, Store, mutant};
 use cachalot_invalidation::Recent;
 use tokio::time::sleep;
 
@@ -93,17 +93,10 @@ where
         if !mutant!(TrustsAfterFailOver) {
             let recalled = self.memo.recent.recall(self.clock.now());
             for (name, missed) in recalled.items {
-                if let Missed::Pattern(pattern) = &missed {
-                    self.unswept.add_pattern(pattern.within(&self.namespace), Timestamp::NEVER);
-                }
-                if let Missed::All = missed {
-                    self.unswept.add_pattern(Pattern::any().within(&self.namespace), Timestamp::NEVER);
-                }
                 this.keep_for_replay(name, missed);
             }
             if !recalled.is_complete {
                 let all = Pattern::any().within(&self.namespace);
-                self.unswept.add_pattern(all.clone(), Timestamp::NEVER);
                 this.keep_for_replay(self.name_of_pattern(&all), Missed::All);
             }
             // What they have read of the new server may be old.

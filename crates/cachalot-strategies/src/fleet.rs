@@ -13,6 +13,7 @@ use cachalot_core::{
     Subscription,
 };
 use cachalot_invalidation::{Announcer, AnnouncerSettings, Backoff, Hearing, HearingSettings, Next};
+use cachalot_stampede::{Failure, guard};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
@@ -43,6 +44,8 @@ pub(crate) struct Fleet {
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long nothing may happen before it is looked whether the cache is still there.
 const LOOK: Duration = Duration::from_secs(1);
+/// The longest interval between heartbeats that others are believed, unless this cache's own is longer.
+const LONGEST_HEARTBEAT: Duration = Duration::from_secs(60);
 
 impl Fleet {
     pub(crate) fn new(
@@ -114,9 +117,9 @@ impl Fleet {
             let next = self.announcer().next(self.clock.now());
             match next {
                 Next::Send(message) => {
-                    let late = || Error::new(ErrorKind::Timeout, "bus publish");
-                    let sent = timeout(PATIENCE, self.bus.publish(&message)).await;
-                    match sent.unwrap_or_else(|_| Err(late())) {
+                    // One that panics has failed: others must not take this cache for gone.
+                    let sent = guard(self.bus.publish(&message), PATIENCE).await;
+                    match sent.unwrap_or_else(|failure| Err(not_sent(failure))) {
                         Ok(()) => self.announcer().sent(self.clock.now()),
                         Err(error) => self.announcer().failed(&error, self.clock.now()),
                     }
@@ -145,6 +148,15 @@ impl Drop for Membership {
     }
 }
 
+fn not_sent(failure: Failure) -> Error {
+    match failure {
+        Failure::Timeout => Error::new(ErrorKind::Timeout, "bus publish"),
+        Failure::Panicked(message) => {
+            Error::new(ErrorKind::Unavailable, "bus publish").detail(format!("it panicked: {message}"))
+        }
+    }
+}
+
 /// Listens for as long as the cache is there.
 pub(crate) async fn listen<K, V, S>(engine: Weak<Engine<K, V, S>>, fleet: Arc<Fleet>)
 where
@@ -152,48 +164,64 @@ where
     V: Send + Sync + 'static,
     S: Store<K, V>,
 {
-    let settings = HearingSettings::default().heartbeat(fleet.heartbeat);
+    let settings = HearingSettings::default();
+    let settings =
+        settings.longest_heartbeat(LONGEST_HEARTBEAT.max(fleet.heartbeat)).heartbeat(fleet.heartbeat);
     let mut hearing = Hearing::new(fleet.own, fleet.namespace.clone(), settings);
     let mut backoff = Backoff::new(Duration::from_millis(25), LOOK);
     loop {
-        match fleet.bus.subscribe().await {
-            Ok(subscription) => {
-                backoff.reset();
-                if hear(&engine, &fleet, &mut hearing, subscription).await.is_none() {
-                    return;
-                }
-            }
-            Err(_) => sleep(backoff.next(&fleet.entropy)).await,
-        }
-        // The bus has ended, or the subscription has: nothing is heard until there is another one.
+        let heard = Box::pin(subscribe_and_hear(&engine, &fleet, &mut hearing, &mut backoff));
+        let heard = guard(heard, Duration::MAX).await;
         let Some(engine) = engine.upgrade() else { return };
-        let heard = hearing.on_event(BusEvent::Interrupted, fleet.clock.now());
-        engine.apply(&fleet, &hearing, heard).await;
+        // Nothing is heard until there is another subscription.
+        engine.seen.trust_nothing();
+        if heard.is_err() {
+            // Somebody's key, value or observer. What was heard is done in part.
+            engine.emit_panicked();
+        }
+        let _ = hearing.on_event(BusEvent::Interrupted, fleet.clock.now());
+        drop(engine);
+        sleep(backoff.next(&fleet.entropy)).await;
     }
 }
 
-/// `None`: the cache is gone.
+/// Hears until the bus or the subscription has ended, or the cache is gone.
+async fn subscribe_and_hear<K, V, S>(
+    engine: &Weak<Engine<K, V, S>>,
+    fleet: &Fleet,
+    hearing: &mut Hearing,
+    backoff: &mut Backoff,
+) where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    let Ok(mut subscription) = fleet.bus.subscribe().await else { return };
+    while hear(engine, fleet, hearing, &mut *subscription).await.is_some() {
+        backoff.reset();
+    }
+}
+
+/// What comes next, or that nothing did. `None`: the cache is gone, or the subscription has ended.
 async fn hear<K, V, S>(
     engine: &Weak<Engine<K, V, S>>,
     fleet: &Fleet,
     hearing: &mut Hearing,
-    mut subscription: Box<dyn Subscription>,
+    subscription: &mut dyn Subscription,
 ) -> Option<()>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
     S: Store<K, V>,
 {
-    loop {
-        let look_in = hearing.next_look().map_or(LOOK, |at| at.since(fleet.clock.now()).min(LOOK));
-        let event = timeout(look_in, subscription.next()).await;
-        let engine = engine.upgrade()?;
-        let now = fleet.clock.now();
-        let heard = match event {
-            Ok(Ok(event)) => hearing.on_event(event, now),
-            Ok(Err(_)) => return Some(()),
-            Err(_) => hearing.on_time(now),
-        };
-        engine.apply(fleet, hearing, heard).await;
-    }
+    let look_in = hearing.next_look().map_or(LOOK, |at| at.since(fleet.clock.now()).min(LOOK));
+    let event = timeout(look_in, subscription.next()).await;
+    let engine = engine.upgrade()?;
+    let now = fleet.clock.now();
+    let heard = match event {
+        Ok(event) => hearing.on_event(event.ok()?, now),
+        Err(_) => hearing.on_time(now),
+    };
+    engine.apply(fleet, hearing, heard).await;
+    Some(())
 }

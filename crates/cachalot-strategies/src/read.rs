@@ -12,7 +12,6 @@ use cachalot_core::{
     EntryOptions, Error, ErrorKind, Event, Freshness, LoadError, LoadOutcome, LoaderError, Result, Store,
     Tier, mutant,
 };
-use cachalot_invalidation::Standing;
 use cachalot_stampede::{Failure, Follow, Landing, Lead, Reentrant};
 use equivalent::Equivalent;
 use tokio::time::timeout;
@@ -135,8 +134,8 @@ where
         let answer = match waited {
             Waited::Late(found) => self.serve_late(found),
             Waited::Landed(_, Ok(found)) if !wanted.accepts(&found) => return Weighed::Refused,
-            // Whoever led the flight asked before the removal; this caller may have come after it.
-            Waited::Landed(_, Ok(found)) if matches!(role, Role::Follower) && !self.still_stands(&found) => {
+            // Whoever led the flight asked before the removal; this caller has come after it.
+            Waited::Landed(_, Ok(found)) if role.came_after(&found) && !self.still_stands(&found) => {
                 return Weighed::Refused;
             }
             Waited::Landed(_, Ok(found)) if found.freshness == Freshness::Fresh => {
@@ -159,7 +158,7 @@ where
 
     /// Whether no tag of what was found has been removed since its flight began.
     fn still_stands(&self, found: &Found<V>) -> bool {
-        self.seen.standing(&found.entry.stamp) == Standing::Good || mutant!(JoinsAcrossATag)
+        !self.seen.has_ended(&found.entry.stamp) || mutant!(JoinsAcrossATag)
     }
 
     fn serve_late(&self, found: Found<V>) -> Option<Cached<V>> {
@@ -361,14 +360,21 @@ pub(crate) struct Seat<V> {
 #[derive(Clone, Copy)]
 pub(crate) enum Role {
     Leader,
-    Follower,
+    /// Who joined at this count of invalidations.
+    Follower(u64),
 }
 
 impl Role {
+    /// Whether something was seen invalidated between the beginning of what was `found` and this caller's: only
+    /// then can it be too old for it.
+    fn came_after<V>(self, found: &Found<V>) -> bool {
+        matches!(self, Self::Follower(joined) if found.entry.stamp.at < joined)
+    }
+
     fn served_from(self, tier: Tier) -> Event<'static> {
         match (tier, self) {
             (Tier::Loader, Self::Leader) => Event::Miss,
-            (Tier::Loader, Self::Follower) => Event::Coalesced,
+            (Tier::Loader, Self::Follower(_)) => Event::Coalesced,
             (tier, _) => Event::Hit { tier },
         }
     }

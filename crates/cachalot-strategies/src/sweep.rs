@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cachalot_core::{
     CacheKey, Depth, ErrorKind, Event, Key, KeyPattern, Namespace, Pattern, Result, Store, Subject,
-    SweepCursor, Tag, Tags, Timestamp,
+    SweepCursor, Tag, Tags,
 };
 
 use crate::cache::Cache;
@@ -50,7 +50,8 @@ where
     ///
     /// # Errors
     /// As [`remove`](Cache::remove). [`Removal::Deferred`] if a step failed: what was not reached is removed by a
-    /// replay, and until then all that matches bypasses both tiers here.
+    /// replay, and until then all that matches bypasses both tiers here. From the 65th pattern on that is
+    /// deferred at one time, the whole cache is cleared instead.
     ///
     /// # Dropping the future
     /// The removal goes on.
@@ -85,18 +86,27 @@ where
     ) -> Removal {
         let meant = pattern.within(&self.namespace);
         let swept = self.sweep(&meant).await;
+        if swept.is_err() && self.unswept.is_crowded() {
+            // To walk once for all of them is cheaper than once for each.
+            return self.cleared(swept);
+        }
         let removal = self.swept(swept, &meant, Missed::Pattern(pattern.clone()));
-        self.forget_matching(&meant, |key| key_of(&self.namespace, key)).await;
+        // Before values' own `Drop`s run: others are told whatever becomes of these.
         self.tell_pattern(&pattern, removal == Removal::Deferred);
+        self.forget_matching(&meant, |key| key_of(&self.namespace, key)).await;
         removal
     }
 
     async fn clear(self: Arc<Self>) -> Removal {
-        let meant = Pattern::any().within(&self.namespace);
         let swept = self.end_all().await;
+        self.cleared(swept)
+    }
+
+    fn cleared(self: &Arc<Self>, swept: Result<()>) -> Removal {
+        let meant = Pattern::any().within(&self.namespace);
         let removal = self.swept(swept, &meant, Missed::All);
-        self.forget_all();
         self.tell_clear(removal == Removal::Deferred);
+        self.forget_all();
         removal
     }
 
@@ -104,7 +114,6 @@ where
         let Err(error) = swept else { return Removal::Removed };
         self.backend_failed(&error);
         // Deferred first, then forgotten, as for a key.
-        self.unswept.add_pattern(meant.clone(), Timestamp::NEVER);
         self.keep_for_replay(self.name_of_pattern(meant), missed);
         Removal::Deferred
     }
@@ -159,7 +168,6 @@ where
             Some(names) => self.forget_matching(&meant, |key| names.key(key)).await,
             None => self.forget_all(),
         }
-        self.unswept.settle_pattern(&meant);
     }
 
     pub(crate) fn name_of_pattern(&self, meant: &KeyPattern) -> Key {

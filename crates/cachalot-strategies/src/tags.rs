@@ -12,7 +12,7 @@ use bytes::Bytes;
 use cachalot_core::envelope::{self, Tagged};
 use cachalot_core::{
     Depth, Error, ErrorKind, Event, Freshness, Hit, Key, Record, Result, Stamp, Store, Subject, Tag,
-    TagBackend, TagToken, Tags, Tier, mutant,
+    TagBackend, TagToken, Tags, Tier, Timestamp, mutant,
 };
 use cachalot_invalidation::Standing;
 use equivalent::Equivalent;
@@ -24,6 +24,8 @@ use crate::write::{Missed, Removal};
 
 /// How long a token lives at least after it was used last. Losing one costs the loads of its tag.
 const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often it is said of everything's token, which is known here, that it is in use.
+const KEEP_EVERYTHING: Duration = Duration::from_secs(24 * 3600);
 
 /// A record, and whether a tag of it was removed. One that was expired makes the record an invalidated one.
 pub(crate) struct Vetted {
@@ -159,6 +161,8 @@ where
         let mut tags: Vec<&Tag> = open.iter().flat_map(|(_, tags)| tags.iter().map(|it| &it.tag)).collect();
         tags.sort_unstable();
         tags.dedup();
+        let asks_for_everything =
+            everything.is_some() || tags.first().is_some_and(|tag| tag.as_bytes().is_empty());
         if everything.is_some() {
             tags.retain(|tag| !tag.as_bytes().is_empty());
         }
@@ -167,7 +171,12 @@ where
             Some(token) if tag.as_bytes().is_empty() => token,
             _ => tags.binary_search(&tag).ok().and_then(|at| tokens.get(at).copied()?),
         };
-        token_of(&Tag::everything()).into_iter().for_each(|token| self.everything.learn(token));
+        match token_of(&Tag::everything()) {
+            Some(token) => self.everything.learn(token),
+            // Lost there: what is stored under it would be of no use.
+            None if asks_for_everything => self.everything.forget(),
+            None => {}
+        }
         let standing = |tagged: &Tagged| match token_of(&tagged.tag) {
             Some(now) if now.removed != tagged.token.removed => Standing::Removed,
             Some(now) if now.expired != tagged.token.expired => Standing::Expired,
@@ -207,18 +216,20 @@ where
     pub(crate) async fn capture(&self, shared: &Shared<K, V>, declared: &Tags) -> Captured {
         let Some(tags) = shared.backend.tags() else { return Captured::default() };
         let (known, everything) = (self.epoch.known(), self.everything.known());
-        let wants_everything = self.is_clearable && everything.is_none();
+        let now = self.clock.coarse();
+        let wants_everything =
+            self.is_clearable && (everything.is_none() || self.everything.is_to_be_kept(now));
         if declared.is_empty() && !wants_everything && !self.epoch.is_wanted() {
             return Captured { declared: Vec::new(), epoch: known, everything };
         }
         let all = if wants_everything { declared.and_everything() } else { declared.clone() };
-        match self.pin(tags, shared, &all, TOKEN_LIFE).await {
+        match self.pin(tags, shared, &all, self.token_life()).await {
             Ok((mut declared, epoch)) => {
                 self.epoch.learn(epoch);
                 let pinned = declared.iter().position(|it| it.tag.as_bytes().is_empty());
                 let pinned = pinned.map(|at| declared.remove(at).token);
-                pinned.into_iter().for_each(|token| self.everything.learn(token));
-                Captured { declared, epoch: Some(epoch), everything: everything.or(pinned) }
+                pinned.into_iter().for_each(|token| self.everything.pinned(token, now));
+                Captured { declared, epoch: Some(epoch), everything: pinned.or(everything) }
             }
             Err(error) => {
                 self.backend_failed(&error);
@@ -251,7 +262,7 @@ where
             return Storable::InMemory;
         };
         self.epoch.wake();
-        match self.pin(tags, shared, &decided, TOKEN_LIFE.max(kept_for)).await {
+        match self.pin(tags, shared, &decided, self.token_life().max(kept_for)).await {
             Ok((decided, epoch)) => {
                 self.epoch.learn(epoch);
                 if captured.epoch != Some(epoch) && !mutant!(IgnoresTheEpoch) {
@@ -269,14 +280,19 @@ where
     }
 
     /// The tokens that an insert is stored under. One round trip if there are any.
-    pub(crate) async fn tokens_for_insert(&self, shared: &Shared<K, V>, tags: &Tags) -> Result<Vec<Tagged>> {
+    pub(crate) async fn tokens_for_insert(
+        &self,
+        shared: &Shared<K, V>,
+        tags: &Tags,
+        kept_for: Duration,
+    ) -> Result<Vec<Tagged>> {
         let tags = &if self.is_clearable { tags.and_everything() } else { tags.clone() };
         if tags.is_empty() {
             return Ok(Vec::new());
         }
         let none = || Error::new(ErrorKind::Unsupported, "insert").detail("the shared tier has no tags");
         let backend = shared.backend.tags().ok_or_else(none)?;
-        Ok(self.pin(backend, shared, tags, TOKEN_LIFE).await?.0)
+        Ok(self.pin(backend, shared, tags, self.token_life().max(kept_for)).await?.0)
     }
 
     /// What `tags` stand at, and after them the epoch.
@@ -360,6 +376,11 @@ where
         }
     }
 
+    /// As long as what has them, as far as that is known before it is loaded.
+    fn token_life(&self) -> Duration {
+        TOKEN_LIFE.max(self.options.longest_life())
+    }
+
     fn fresh_tokens(&self, count: usize) -> Vec<TagToken> {
         (0..count).map(|_| TagToken::draw(&self.entropy)).collect()
     }
@@ -379,6 +400,8 @@ pub(crate) struct Epoch(Mutex<KnownEpoch>);
 struct KnownEpoch {
     token: Option<TagToken>,
     was_read: bool,
+    /// When its life was renewed last.
+    pinned_at: Option<Timestamp>,
     /// Whether a loader has set a tag: without one it is read once, and not again.
     is_used: bool,
 }
@@ -401,6 +424,16 @@ impl Epoch {
     fn learn(&self, token: TagToken) {
         let mut known = self.lock();
         (known.token, known.was_read) = (Some(token), true);
+    }
+
+    fn pinned(&self, token: TagToken, now: Timestamp) {
+        let mut known = self.lock();
+        (known.token, known.was_read, known.pinned_at) = (Some(token), true, Some(now));
+    }
+
+    /// Whether its life is to be renewed.
+    fn is_to_be_kept(&self, now: Timestamp) -> bool {
+        self.lock().pinned_at.is_none_or(|at| now.since(at) >= KEEP_EVERYTHING)
     }
 
     fn wake(&self) {

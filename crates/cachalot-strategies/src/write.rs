@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, Commit, Depth, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend,
-    Nonce, Pattern, Put, PutReply, Result, Store, Tag, Tags, Tier, Token, mutant,
+    Backend, Commit, Depth, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, KeyPattern,
+    LeaseBackend, Nonce, Pattern, Put, PutReply, Result, Store, Tag, Tags, Tier, Timestamp, Token, mutant,
 };
 use cachalot_invalidation::{Backoff, Item};
-use cachalot_stampede::{Joined, Lead};
+use cachalot_stampede::{Joined, Lead, guard};
 
 use crate::engine::Engine;
 use crate::shared::Shared;
@@ -61,8 +61,8 @@ where
     /// a reader would copy the old value back in between.
     pub(crate) async fn remove(self: Arc<Self>, key: K) -> Removal {
         let Some((shared, shared_key)) = self.shared_key(&key) else {
-            self.forget(&key);
             self.tell_key(&key, false);
+            self.forget(&key);
             return Removal::Removed;
         };
         if mutant!(ForgetsMemoryFirst) {
@@ -73,12 +73,13 @@ where
         }
         match shared.backend.remove(&shared_key).await {
             Ok(_) => {
-                if !mutant!(ForgetsMemoryFirst) {
-                    self.forget(&key);
-                }
-                // Numbered only now: a heartbeat that spoke of it earlier would make others look too early.
+                // Numbered only now: a heartbeat that spoke of it earlier would make others look too early. And
+                // before the old value's own `Drop` runs: others are told whatever becomes of that.
                 if !mutant!(AnnouncesFirst) {
                     self.tell_key(&key, false);
+                }
+                if !mutant!(ForgetsMemoryFirst) {
+                    self.forget(&key);
                 }
                 Removal::Removed
             }
@@ -102,12 +103,12 @@ where
             self.defer(shared_key, key, &error);
             return Removal::Deferred;
         }
+        self.tell_key(&key, false);
         if !mutant!(ExpiresBelowOnly) {
             self.store.expire(&key, keep);
         }
         self.flights.void(&key);
         self.forget_failure(&key);
-        self.tell_key(&key, false);
         Removal::Removed
     }
 
@@ -130,7 +131,7 @@ where
         let Some(leases) = shared.backend.leases() else {
             return Err(Error::new(ErrorKind::Unsupported, "insert").detail("the shared tier has no leases"));
         };
-        let tagged = match self.tokens_for_insert(shared, &options.tags).await {
+        let tagged = match self.tokens_for_insert(shared, &options.tags, meta.kept_for()).await {
             Ok(tagged) => tagged,
             Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
             Err(error) => {
@@ -147,6 +148,7 @@ where
         let fence = self.store.begin(&key);
         match self.put_over(leases, &shared_key, put).await {
             Ok(true) => {
+                self.tell_key(&key, false);
                 let fence = if mutant!(FencesAnInsertLate) { self.store.begin(&key) } else { fence };
                 let kept = self.commit_write(fence, &key, entry);
                 if kept == Commit::Revoked {
@@ -154,19 +156,18 @@ where
                     // right to store in memory ends too, lest memory keeps the other one.
                     self.forget(&key);
                 }
-                self.tell_key(&key, false);
                 // Too heavy for memory or past its time there: the shared tier has it all the same.
                 Ok(self.inserted(if kept == Commit::Rejected { Commit::Stored } else { kept }))
             }
             Ok(false) => {
+                self.tell_key(&key, false);
                 self.emit(&Event::Fenced { tier: Tier::Backend });
                 self.forget(&key);
-                self.tell_key(&key, false);
                 Ok(Inserted::Dropped)
             }
             Err(PutOver::Refused(error)) => {
-                self.forget(&key);
                 self.tell_key(&key, false);
+                self.forget(&key);
                 Err(error)
             }
             Err(PutOver::Unreached(error)) => {
@@ -190,10 +191,10 @@ where
     }
 
     fn insert_in_memory(&self, key: K, entry: Entry<V>) -> Inserted {
+        self.tell_key(&key, false);
         self.forget(&key);
         let fence = self.store.begin(&key);
         let kept = self.commit_write(fence, &key, Arc::new(entry));
-        self.tell_key(&key, false);
         self.inserted(kept)
     }
 
@@ -260,16 +261,34 @@ where
     pub(crate) fn defer(self: &Arc<Self>, shared_key: Key, key: K, error: &Error) {
         self.backend_failed(error);
         self.keep_for_replay(shared_key, Missed::Key(key.clone()));
-        self.forget(&key);
         self.tell_key(&key, true);
+        self.forget(&key);
     }
 
     /// Keeps `missed` until a replay has brought it to the shared tier.
     pub(crate) fn keep_for_replay(self: &Arc<Self>, name: Key, missed: Missed<K>) {
         self.emit(&Event::Deferred);
-        if !mutant!(ForgetsTheDeferred) && self.deferred.defer(name, missed) {
+        if mutant!(ForgetsTheDeferred) {
+            return;
+        }
+        let swept_for = self.swept_for(&missed);
+        let defer = || self.deferred.defer(name, missed);
+        let is_first = match swept_for {
+            Some(pattern) => self.unswept.add_pattern_and(pattern, Timestamp::NEVER, defer),
+            None => defer(),
+        };
+        if is_first {
             // Not refused by a shutdown: it belongs to the invalidation that runs.
             self.detach(self.tasks.begin(), self.clone().replay());
+        }
+    }
+
+    /// What the shared tier has to be swept for, if that is what it `missed`.
+    fn swept_for(&self, missed: &Missed<K>) -> Option<KeyPattern> {
+        match missed {
+            Missed::Pattern(pattern) => Some(pattern.within(&self.namespace)),
+            Missed::All => Some(Pattern::any().within(&self.namespace)),
+            Missed::Key(_) | Missed::Tag(_) => None,
         }
     }
 
@@ -280,12 +299,22 @@ where
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         while !self.deferred.finish() {
             tokio::time::sleep(backoff.next(&self.entropy)).await;
-            for items in self.deferred.items().chunks(KEYS_PER_REPLAY) {
-                if self.replay_some(shared, items).await {
-                    backoff.reset();
-                }
+            match guard(Box::pin(self.replay_all(shared)), Duration::MAX).await {
+                Ok(true) => backoff.reset(),
+                Ok(false) => {}
+                // Nobody else would replay what is left.
+                Err(_) => self.emit_panicked(),
             }
         }
+    }
+
+    /// Whether the shared tier has taken any.
+    async fn replay_all(&self, shared: &Shared<K, V>) -> bool {
+        let mut taken = false;
+        for items in self.deferred.items().chunks(KEYS_PER_REPLAY) {
+            taken |= self.replay_some(shared, items).await;
+        }
+        taken
     }
 
     /// Whether the shared tier has taken any of `items`.
@@ -322,13 +351,16 @@ where
             Missed::Key(key) => self.forget(key),
             Missed::Tag(tag) => self.forget_tags(&Tags::one(tag.clone()), Depth::Remove),
             Missed::Pattern(pattern) => self.forget_unswept(pattern).await,
-            Missed::All => {
-                self.forget_all();
-                self.unswept.settle_pattern(&Pattern::any().within(&self.namespace));
-            }
+            Missed::All => self.forget_all(),
         }
-        self.deferred.settle(item);
-        self.emit(&Event::Replayed);
+        match self.swept_for(&item.missed) {
+            // Not if it was deferred again meanwhile.
+            Some(pattern) => self.unswept.settle_pattern_if(&pattern, || {
+                self.deferred.settle(item);
+                !self.deferred.contains(&item.key)
+            }),
+            None => self.deferred.settle(item),
+        }
         // Once more: others may have read the old value below since they were told first.
         match &item.missed {
             _ if mutant!(SkipsTheSecondMessage) => {}
@@ -337,6 +369,7 @@ where
             Missed::Pattern(pattern) => self.tell_pattern(pattern, false),
             Missed::All => self.tell_clear(false),
         }
+        self.emit(&Event::Replayed);
         true
     }
 }

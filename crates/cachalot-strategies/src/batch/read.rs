@@ -225,7 +225,7 @@ where
                 flights.push(Flight::new(self.clone(), lead, options, batch.wanted, purpose));
                 (Role::Leader, follow)
             }
-            Joined::Follow(follow) => (Role::Follower, follow),
+            Joined::Follow(follow) => (Role::Follower(self.seen.count()), follow),
         };
         Taken::Seat(Seat { role, at_hand: in_memory, follow, may_load: true })
     }

@@ -93,12 +93,12 @@ where
     fn removed_below(self: &Arc<Self>, key: K, below: Option<(Key, Option<Result<Removed>>)>) -> Removal {
         match below {
             None | Some((_, Some(Ok(_)))) => {
+                self.tell_key(&key, false);
                 if mutant!(LeavesFlightsOpenToMany) {
                     drop(self.store.invalidate(&key));
                 } else if !mutant!(ForgetsManyFirst) {
                     self.forget(&key);
                 }
-                self.tell_key(&key, false);
                 Removal::Removed
             }
             Some((shared_key, Some(Err(error)))) => {

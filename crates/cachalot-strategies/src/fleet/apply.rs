@@ -25,7 +25,7 @@ where
             // What is invalidated from now on is not heard.
             self.seen.trust_nothing();
         } else if self.seen.trusts_nothing() {
-            self.seen.distrust();
+            self.seen.trust_again();
         }
         match heard.deed {
             Deed::Apply(subjects) => {

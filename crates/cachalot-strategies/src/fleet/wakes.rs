@@ -22,9 +22,9 @@ impl Wakes {
         self.place(key).notify_waiters();
     }
 
-    /// Waits for this long, or until woken. A call that came before is not heard.
-    pub(crate) async fn wait(&self, key: &Key, at_most: Duration) {
-        let _ = timeout(at_most, self.place(key).notified()).await;
+    /// Waits for this long, or until woken; whether it was. A call that came before is not heard.
+    pub(crate) async fn wait(&self, key: &Key, at_most: Duration) -> bool {
+        timeout(at_most, self.place(key).notified()).await.is_ok()
     }
 
     fn place(&self, key: &Key) -> &Notify {

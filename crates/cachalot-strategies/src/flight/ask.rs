@@ -281,11 +281,16 @@ impl Patience {
         bound.saturating_sub(self.waited)
     }
 
-    /// As [`wait`](Patience::wait), or until it is heard that the lease of `key` has ended.
+    /// As [`wait`](Patience::wait), or until it is heard that the lease of `key`, or of one that shares its place,
+    /// has ended. What is not waited then does not count.
     pub(crate) async fn wait_for<K, V, S>(&mut self, engine: &Engine<K, V, S>, key: &Key, at_most: Duration) {
         let pause = self.backoff.next(&engine.entropy).min(at_most);
-        self.waited += pause;
-        engine.leases_ended.wait(key, pause).await;
+        let began = engine.clock.monotonic();
+        let was_woken = engine.leases_ended.wait(key, pause).await;
+        self.waited += match was_woken {
+            true => engine.clock.monotonic().saturating_sub(began).min(pause),
+            false => pause,
+        };
     }
 
     /// Pauses before the next try, at most for `at_most`.

@@ -153,7 +153,8 @@ where
                     Storable::Anywhere(tagged) => {
                         self.put_leased(shared, shared_key, token, made, meta, &tagged).await
                     }
-                    Storable::InMemory => (true, Some(token)),
+                    // Whether it still is good, only the lease can tell.
+                    Storable::InMemory => (self.release(shared, shared_key, token).await, None),
                     Storable::Nowhere => (false, Some(token)),
                 }
             }

@@ -254,7 +254,7 @@ where
                 }
                 Ok((follow, Role::Leader))
             }
-            Joined::Follow(follow) => Ok((follow, Role::Follower)),
+            Joined::Follow(follow) => Ok((follow, Role::Follower(engine.seen.count()))),
         }
     }
 

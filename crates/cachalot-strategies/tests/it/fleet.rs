@@ -17,11 +17,11 @@ use crate::world::{Users, World, pass, secs, settle};
 
 /// A bus whose way can be blocked: what is published then is lost without a word.
 #[derive(Clone, Debug, Default)]
-struct Lossy {
-    inner: LocalBus,
+pub(crate) struct Lossy {
+    pub(crate) inner: LocalBus,
     loses: Arc<AtomicBool>,
     invalidations: Arc<AtomicUsize>,
-    is_interrupted: Arc<AtomicBool>,
+    pub(crate) is_interrupted: Arc<AtomicBool>,
 }
 
 struct Ear {
@@ -65,18 +65,18 @@ impl Subscription for Ear {
     }
 }
 
-struct Fleet {
-    world: World,
-    bus: Lossy,
+pub(crate) struct Fleet {
+    pub(crate) world: World,
+    pub(crate) bus: Lossy,
 }
 
 impl Fleet {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { world: World::new(), bus: Lossy::default() }
     }
 
     /// A process that has subscribed.
-    async fn node(&self) -> Users {
+    pub(crate) async fn node(&self) -> Users {
         let builder = self.world.builder().ttl(secs(600)).backend(self.world.shared.clone());
         let node = builder.bus(self.bus.clone()).build().unwrap();
         settle().await;
@@ -84,7 +84,7 @@ impl Fleet {
     }
 
     /// What was said is sent, in its batch, and heard.
-    async fn told(&self) {
+    pub(crate) async fn told(&self) {
         pass(Duration::from_millis(5)).await;
     }
 
@@ -93,7 +93,7 @@ impl Fleet {
     }
 
     /// Two processes that hold user 1 in memory.
-    async fn two(&self) -> (Users, Users) {
+    pub(crate) async fn two(&self) -> (Users, Users) {
         let (here, there) = (self.node().await, self.node().await);
         for node in [&here, &there] {
             self.world.load(node, 1).await.unwrap();

@@ -251,6 +251,11 @@ impl<S: L1> World<S> {
         }
     }
 
+    /// No loader decides those.
+    fn tags_of_inserts(&self) -> Tags {
+        if self.habits.tagging == Tagging::None { Tags::NONE } else { Tags::new([TAG]).unwrap() }
+    }
+
     fn note(&self, line: fmt::Arguments<'_>) {
         self.log.note(line);
     }

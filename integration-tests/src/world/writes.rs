@@ -120,12 +120,15 @@ impl<S: L1> World<S> {
         let keys: [u64; KEYS] = std::array::from_fn(|key| key as u64);
         let begun =
             keys.map(|key| self.history().begin_invalidation(process.id, key as usize, how, self.now()));
-        Act::current().about.lock().unwrap().extend(begun);
+        // Each insert has a hold of its own: when which has landed is not told apart.
+        if how != How::Insert {
+            Act::current().about.lock().unwrap().extend(begun);
+        }
         let versions = keys.map(|key| self.history().version(&(key as usize)));
         let work = async {
             if how == How::Insert {
                 let pairs = keys.into_iter().zip(versions.map(|version| version.to_string()));
-                let view = process.cache.with(|options| options.tags(self.tags()));
+                let view = process.cache.with(|options| options.tags(self.tags_of_inserts()));
                 let inserted = view.insert_many(pairs).await;
                 return inserted.into_iter().map(|inserted| inserted.map(removal)).collect();
             }
@@ -142,7 +145,7 @@ impl<S: L1> World<S> {
     }
 
     async fn insert(&self, process: &Process<S>, key: u64, value: String) -> Result<Inserted> {
-        process.cache.with(|options| options.tags(self.tags())).insert(key, value).await
+        process.cache.with(|options| options.tags(self.tags_of_inserts())).insert(key, value).await
     }
 
     fn told(&self, begun: InvalidationId, outcome: Result<Removal>) {

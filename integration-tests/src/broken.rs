@@ -124,6 +124,10 @@ impl<B: Backend> Backend for Lapsed<B> {
     fn tags(&self) -> Option<&dyn TagBackend> {
         self.inner.tags()
     }
+
+    fn incarnation(&self) -> u64 {
+        self.inner.incarnation()
+    }
 }
 
 #[async_trait]

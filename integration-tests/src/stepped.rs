@@ -93,6 +93,10 @@ impl<B: Backend, P: Steps> Backend for Stepped<B, P> {
     fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
     }
+
+    fn incarnation(&self) -> u64 {
+        self.inner.incarnation()
+    }
 }
 
 #[async_trait]

@@ -72,6 +72,11 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// The tags of this tier. `None`: an entry with tags is kept in memory only.
     fn tags(&self) -> Option<&dyn TagBackend>;
+
+    /// A count that changes when what was acknowledged before may be forgotten: another server answers, after a
+    /// fail-over, or the same one has started anew, perhaps from an old snapshot. It changes before the new one
+    /// is asked anything. One atomic load. A backend that cannot tell gives the same number for ever.
+    fn incarnation(&self) -> u64;
 }
 
 /// What a backend says of itself.
@@ -197,5 +202,9 @@ impl<B: Backend + ?Sized> Backend for std::sync::Arc<B> {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         (**self).tags()
+    }
+
+    fn incarnation(&self) -> u64 {
+        (**self).incarnation()
     }
 }

@@ -78,6 +78,9 @@ pub enum Event<'a> {
     Deferred,
     /// A deferred invalidation has reached the shared tier.
     Replayed,
+    /// Another server of the shared tier answers than before, or it has started anew: what was invalidated of late
+    /// is invalidated again.
+    FailedOver,
     /// A part of a removal by pattern, or of a clear, has been done in the shared tier.
     Swept {
         /// How many records that part removed.

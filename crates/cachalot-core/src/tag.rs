@@ -37,7 +37,13 @@ impl Tag {
         Err(Error::new(ErrorKind::Config, "naming a tag").detail(detail).key(name))
     }
 
-    /// Its name.
+    /// The tag that every entry of a cache has that can be cleared in one step. It has no name, so it is no tag
+    /// that a caller can give.
+    pub fn everything() -> Self {
+        Self([].into())
+    }
+
+    /// Its name; empty for [`everything`](Tag::everything).
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -103,6 +109,13 @@ impl Tags {
             (true, _) => Ok(others.clone()),
             _ => Self::of(self.iter().chain(others.iter()).cloned().collect()),
         }
+    }
+
+    /// These, and [`everything`](Tag::everything), which does not count.
+    #[must_use]
+    pub fn and_everything(&self) -> Self {
+        let all = [Tag::everything()].into_iter().chain(self.iter().cloned());
+        Self(Some(all.collect()))
     }
 
     /// Them, sorted.

@@ -98,6 +98,10 @@ pub struct Heard {
     pub gap: Option<GapCause>,
     /// What the event itself asks for.
     pub deed: Deed,
+    /// Its message is one that had been missed, or that had come before. Its subjects are to be applied as
+    /// ever, but a pending one must not make the shared tier be bypassed any more: the message that ends the
+    /// bypass may have come already.
+    pub late: bool,
     /// Once all of that is done: tell this publisher that everything up to this number is.
     pub ack: Option<(PublisherId, u64)>,
 }
@@ -268,9 +272,10 @@ impl Hearing {
         let from = message.publisher;
         match message.body {
             Body::Invalidations { sequence, confirm, subjects } => {
+                let late = self.publishers.get(&from).is_some_and(|publisher| sequence < publisher.next);
                 let gap = self.on_number(from, sequence, now);
                 let ack = confirm.then_some((from, sequence));
-                Heard { gap, deed: Deed::Apply(subjects), ack }
+                Heard { gap, deed: Deed::Apply(subjects), late, ack }
             }
             Body::Heartbeat { last, every, confirm } => {
                 let gap = self.on_last(from, last, now);

@@ -65,5 +65,7 @@ mod hearing;
 pub use hearing::{Deed, GapCause, Heard, Hearing, HearingSettings};
 mod local_bus;
 pub use local_bus::LocalBus;
+mod recent;
+pub use recent::{Recalled, Recent};
 mod seen;
 pub use seen::{Seen, Standing};

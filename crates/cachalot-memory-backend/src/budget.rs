@@ -4,6 +4,9 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// One counter for all shards. Weight is reserved before an entry is published and released after it is
 /// taken out, so that what the shards hold never exceeds the capacity, not even for a moment.
+///
+/// On lines of its own: readers should not notice who reserves.
+#[repr(align(128))]
 pub(crate) struct Budget {
     capacity: AtomicU64,
     used: AtomicU64,

@@ -252,6 +252,10 @@ impl Backend for MemoryBackend {
     fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
     }
+
+    fn incarnation(&self) -> u64 {
+        0
+    }
 }
 
 #[async_trait]

@@ -65,10 +65,7 @@ pub struct Memory<K, T> {
     pub(crate) budget: Budget,
     pub(crate) weigh: Weigh<K, T>,
     pub(crate) listener: Option<Box<Listener<K, T>>>,
-    /// Where the next eviction beyond the own shard looks first.
-    pub(crate) evict_at: AtomicUsize,
-    /// The shard in which expired entries are being collected.
-    pub(crate) sweep_at: AtomicUsize,
+    pub(crate) hands: Hands,
     /// Whether any entry ever had an end.
     pub(crate) any_timed: AtomicBool,
     /// What threads load by `get_or_insert_with`.
@@ -76,6 +73,16 @@ pub struct Memory<K, T> {
     pub(crate) curve: Option<CurveSampler>,
     /// Held by the one who changes the capacity.
     pub(crate) resizing: Mutex<()>,
+}
+
+/// Where writers go on; apart from what readers look at.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct Hands {
+    /// Where the next eviction beyond the own shard looks first.
+    pub(crate) evict_at: AtomicUsize,
+    /// The shard in which expired entries are being collected.
+    pub(crate) sweep_at: AtomicUsize,
 }
 
 /// A value with what it is good for, as [`Memory::find`] gives it.
@@ -119,8 +126,7 @@ impl<K, T> Memory<K, T> {
             budget: Budget::new(builder.capacity),
             weigh: builder.weigh,
             listener: builder.listener,
-            evict_at: AtomicUsize::new(0),
-            sweep_at: AtomicUsize::new(0),
+            hands: Hands::default(),
             any_timed: AtomicBool::new(false),
             flights: Flights::new(),
             resizing: Mutex::new(()),
@@ -272,8 +278,9 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         self.get_with(key, T::clone)
     }
 
-    /// What `read` makes of the fresh value under `key`, without a copy. `read` runs under the lock of a
-    /// shard: it must be quick, and it must not use this memory, or it waits for itself.
+    /// What `read` makes of the fresh value under `key`, without a copy. `read` runs under the lock of a few
+    /// entries, or while those who change them wait: it must be quick, and it must not use this memory, or it
+    /// may wait for itself.
     #[inline]
     pub fn get_with<Q, R>(&self, key: &Q, read: impl FnOnce(&T) -> R) -> Option<R>
     where

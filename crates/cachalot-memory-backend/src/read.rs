@@ -6,6 +6,7 @@ use std::time::Duration;
 use cachalot_core::{Freshness, Timestamp};
 use equivalent::Equivalent;
 
+use crate::curve::CurveSampler;
 use crate::life::{self, LIFE, Life, TIMED, has_come};
 use crate::listener::Cause;
 use crate::memory::Memory;
@@ -13,6 +14,7 @@ use crate::policy::Slot;
 use crate::readers::Visit;
 use crate::set::SetGuard;
 use crate::shard::Shard;
+use crate::sync::atomic::Ordering;
 use crate::table::{Seek, Table, tag};
 
 /// What an entry is good for when it is read.
@@ -38,8 +40,6 @@ enum Seen<R> {
 
 impl<K: Hash + Eq, T> Memory<K, T> {
     /// What `read` makes of an entry before its hard expiry; `None` from it counts as a miss.
-    ///
-    /// The usual case is here in one piece: a set that nobody fights for, and an entry at its home.
     #[inline]
     pub(crate) fn read<Q, R>(&self, key: &Q, read: impl FnOnce(&T, Standing) -> Option<R>) -> Option<R>
     where
@@ -50,53 +50,27 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         if let Some(curve) = &self.curve
             && curve.is_sampled(hash)
         {
-            curve.observe(hash);
+            return self.read_sampled(curve, hash, key, read);
         }
-        let at = self.shard_index(hash);
-        let shard = self.nth(at);
-        let Some(visit) = self.readers.enter(at) else {
-            return self.read_alone(hash, key, read);
-        };
-        let table = shard.visited(&visit);
-        let Some((home, set)) = table.home_set(hash) else {
-            visit.miss();
-            return None;
-        };
-        let Some(mut guard) = set.lock_if_calm(tag(hash)) else {
-            return self.read_fought_for(visit, hash, key, read);
-        };
-        let Some((way, value)) = guard.find_value(tag(hash), |held| key.equivalent(held)) else {
-            if guard.set().past() > 0 {
-                drop(guard);
-                return self.read_unusual(visit, hash, key, read);
-            }
-            visit.miss();
-            return None;
-        };
-        let Some(standing) = self.standing(table, &guard, Slot { set: home, way }) else {
-            drop(guard);
-            return self.read_unusual(visit, hash, key, read);
-        };
-        let result = read(value, standing);
-        if result.is_some() {
-            guard.ways_mut().touch(way, shard.now());
-            visit.hit();
-        } else {
-            visit.miss();
+        // Where nothing ever had an end there is no clock to ask, which is worth a way of its own.
+        if self.any_timed.load(Ordering::Relaxed) {
+            return self.read_timed(hash, key, read);
         }
-        drop(guard);
-        drop(visit);
-        if result.is_some() {
-            self.tuner.observe(hash);
-        }
-        result
+        self.read_usual::<Q, R, false>(hash, key, read)
     }
 
-    /// In a set that others are at: without its lock if the entry is hot.
     #[inline(never)]
-    fn read_fought_for<Q, R>(
+    fn read_timed<Q, R>(&self, hash: u64, key: &Q, read: impl FnOnce(&T, Standing) -> Option<R>) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.read_usual::<Q, R, true>(hash, key, read)
+    }
+
+    /// The usual cases in one piece: an entry at its home, in a set that is hot or that nobody else is at.
+    #[inline(always)]
+    fn read_usual<Q, R, const TIMED: bool>(
         &self,
-        visit: Visit<'_>,
         hash: u64,
         key: &Q,
         read: impl FnOnce(&T, Standing) -> Option<R>,
@@ -104,22 +78,127 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let table = self.nth(self.shard_index(hash)).visited(&visit);
-        if let Some((_, set)) = table.home_set(hash)
-            && set.may_be_hot(tag(hash))
-            && let Some(hot) = set.read_hot(&visit, tag(hash), |held| key.equivalent(held))
-            && let Some(standing) = self.plain_or_endless(hot.base, hot.end)
-        {
-            let result = read(hot.value, standing);
-            drop(hot);
-            if result.is_some() {
-                visit.hit();
-            } else {
-                visit.miss();
-            }
-            return result;
+        let at = self.shard_index(hash);
+        let shard = self.nth(at);
+        let Some(visit) = self.readers.enter_at_once(at) else {
+            return self.read_otherwise(hash, key, read);
+        };
+        let table = shard.visited(&visit);
+        let Some((home, set)) = table.home_set(hash) else {
+            visit.miss();
+            return None;
+        };
+        let ways = set.hot(tag(hash));
+        if ways != 0 {
+            let result = match set.read_hot(&visit, ways, |held| key.equivalent(held)) {
+                Some(hot) if TIMED => match self.plain_or_endless(hot.base, hot.end) {
+                    Some(standing) => Ok(read(hot.value, standing)),
+                    None => Err(read),
+                },
+                Some(hot) if hot.end == 0 => Ok(read(hot.value, ENDLESS)),
+                _ => Err(read),
+            };
+            return match result {
+                Ok(result) => self.count(visit, hash, result),
+                Err(read) => self.read_unusual(visit, hash, key, read),
+            };
         }
-        self.read_unusual(visit, hash, key, read)
+        set.warm_ways();
+        let Some(mut guard) = set.try_lock() else {
+            return self.read_unusual(visit, hash, key, read);
+        };
+        let Some((way, value)) = guard.find_value(tag(hash), |held| key.equivalent(held)) else {
+            if guard.set().past() > 0 {
+                drop(guard);
+                return self.read_unusual(visit, hash, key, read);
+            }
+            drop(guard);
+            visit.miss();
+            // As a rule it comes in next.
+            set.warm();
+            shard.warm();
+            return None;
+        };
+        let standing = if TIMED {
+            self.standing(table, &guard, Slot { set: home, way })
+        } else {
+            (guard.ways().mark(way) & LIFE == 0).then_some(ENDLESS)
+        };
+        let Some(standing) = standing else {
+            drop(guard);
+            return self.read_unusual(visit, hash, key, read);
+        };
+        let result = read(value, standing);
+        let mut often = false;
+        if result.is_some() {
+            guard.ways_mut().touch(way, shard.now());
+            often = guard.warm_up();
+        }
+        drop(guard);
+        if often { self.open_home(visit, hash, result) } else { self.count(visit, hash, result) }
+    }
+
+    /// Opens the home of a hash to reads without its lock, if it is time, and counts the read.
+    #[cold]
+    #[inline(never)]
+    fn open_home<R>(&self, visit: Visit<'_>, hash: u64, result: Option<R>) -> Option<R> {
+        let table = self.nth(self.shard_index(hash)).visited(&visit);
+        if let Some(guard) = table.home_set(hash).and_then(|(_, set)| set.lock()) {
+            guard.open_if_hot();
+        }
+        self.count(visit, hash, result)
+    }
+
+    /// Counts a read and ends its visit.
+    #[inline(always)]
+    fn count<R>(&self, visit: Visit<'_>, hash: u64, result: Option<R>) -> Option<R> {
+        if result.is_none() {
+            visit.miss();
+            return None;
+        }
+        visit.hit();
+        drop(visit);
+        if self.tuner.is_sampled(hash) { self.shown(hash, result) } else { result }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn shown<R>(&self, hash: u64, result: R) -> R {
+        self.tuner.show(hash);
+        result
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_sampled<Q, R>(
+        &self,
+        curve: &CurveSampler,
+        hash: u64,
+        key: &Q,
+        read: impl FnOnce(&T, Standing) -> Option<R>,
+    ) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        curve.observe(hash);
+        self.read_otherwise(hash, key, read)
+    }
+
+    /// For threads that are new here, or have to run their fences.
+    #[inline(never)]
+    fn read_otherwise<Q, R>(
+        &self,
+        hash: u64,
+        key: &Q,
+        read: impl FnOnce(&T, Standing) -> Option<R>,
+    ) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        match self.readers.enter(self.shard_index(hash)) {
+            Some(visit) => self.read_unusual(visit, hash, key, read),
+            None => self.read_alone(hash, key, read),
+        }
     }
 
     /// The whole of a read, from the beginning.
@@ -213,7 +292,9 @@ impl<K: Hash + Eq, T> Memory<K, T> {
                 let seen = judge(value, standing);
                 if let Seen::Hit(_) = &seen {
                     guard.ways_mut().touch(slot.way, shard.now());
-                    guard.warm_up(slot.way);
+                    if guard.warm_up() {
+                        guard.open_if_hot();
+                    }
                 }
                 seen
             }

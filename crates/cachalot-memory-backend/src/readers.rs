@@ -5,20 +5,22 @@
 //! said that they were there. After hazard pointers (Michael, IEEE TPDS 15(6), 2004); the fence that every
 //! reader would need is run by the waiter on behalf of all threads, where the system can do that.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::thread;
 
 mod number;
-use number::thread_number;
+use number::{new_number, thread_number};
 
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering, compiler_fence, fence};
 use crate::sync::pause;
 
 /// The stripes of one memory.
 pub(crate) struct Readers {
+    /// Of threads whose fences a waiter can run.
     stripes: Box<[Stripe]>,
-    /// Whether a waiter can run the fences of all readers.
-    asymmetric: bool,
+    /// Of threads that have to run them themselves. Either there are only these or only those.
+    fenced: Box<[Stripe]>,
     /// Counts those who had no stripe.
     others: Stripe,
 }
@@ -43,30 +45,35 @@ impl Readers {
 
     /// For so many threads at most; those beyond take locks.
     pub(crate) fn with_stripes(stripes: usize) -> Self {
-        Self {
-            stripes: (0..stripes).map(|_| Stripe::default()).collect(),
-            asymmetric: can_fence_all(),
-            others: Stripe::default(),
-        }
+        let some = |count| (0..count).map(|_| Stripe::default()).collect();
+        let (stripes, fenced) = if can_fence_all() { (stripes, 0) } else { (0, stripes) };
+        Self { stripes: some(stripes), fenced: some(fenced), others: Stripe::default() }
+    }
+
+    /// Says that this thread looks into a shard, if that takes neither a fence nor a number for the thread:
+    /// otherwise, ask [`Readers::enter`].
+    #[inline]
+    pub(crate) fn enter_at_once(&self, shard: usize) -> Option<Visit<'_>> {
+        Visit::begin(self.stripes.get(thread_number())?, shard, false)
     }
 
     /// Says that this thread looks into a shard. `None` if it has no stripe, or is in a visit already.
-    #[inline]
     pub(crate) fn enter(&self, shard: usize) -> Option<Visit<'_>> {
-        let stripe = self.stripes.get(thread_number())?;
-        if stripe.visiting.load(Ordering::Relaxed) != 0 {
-            return None;
+        let number = new_number();
+        match self.stripes.get(number) {
+            Some(stripe) => Visit::begin(stripe, shard, false),
+            None => Visit::begin(self.fenced.get(number)?, shard, true),
         }
-        // A waiter that sees this learns as well that the last visit is over.
-        stripe.visiting.store(shard + 1, Ordering::Release);
-        self.fence_of_reader();
-        Some(Visit { readers: self, stripe })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Stripe> {
+        self.stripes.iter().chain(&self.fenced)
     }
 
     /// Waits until everyone has left the table of a shard that has just been replaced.
     pub(crate) fn wait_for_visitors(&self, shard: usize) {
         self.fence_of_waiter();
-        for stripe in &self.stripes {
+        for stripe in self.all() {
             wait_while(|| stripe.visiting.load(Ordering::Acquire) == shard + 1);
         }
     }
@@ -74,14 +81,23 @@ impl Readers {
     /// Waits until nobody reads entries of `set` without its lock that were open to that before.
     pub(crate) fn wait_for_reads(&self, set: usize) {
         self.fence_of_waiter();
-        for stripe in &self.stripes {
+        for stripe in self.all() {
             wait_while(|| stripe.reading.load(Ordering::Acquire) == set);
+        }
+    }
+
+    /// As [`Readers::wait_for_reads`], of all sets whose addresses are among `sets`.
+    pub(crate) fn wait_for_reads_among(&self, sets: Range<usize>) {
+        self.fence_of_waiter();
+        for stripe in self.all() {
+            let seen = stripe.reading.load(Ordering::Acquire);
+            wait_while(|| sets.contains(&seen) && stripe.reading.load(Ordering::Acquire) == seen);
         }
     }
 
     /// What it has allocated.
     pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&*self.stripes)
+        size_of_val(&*self.stripes) + size_of_val(&*self.fenced)
     }
 
     /// Hits and misses of all threads.
@@ -89,7 +105,7 @@ impl Readers {
         let count = |(hits, misses), stripe: &Stripe| {
             (hits + stripe.hits.load(Ordering::Relaxed), misses + stripe.misses.load(Ordering::Relaxed))
         };
-        self.stripes.iter().chain([&self.others]).fold((0, 0), count)
+        self.all().chain([&self.others]).fold((0, 0), count)
     }
 
     /// Counts a read of a thread without a visit.
@@ -98,17 +114,8 @@ impl Readers {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    #[inline]
-    fn fence_of_reader(&self) {
-        if self.asymmetric {
-            compiler_fence(Ordering::SeqCst);
-        } else {
-            fence(Ordering::SeqCst);
-        }
-    }
-
     fn fence_of_waiter(&self) {
-        if self.asymmetric {
+        if self.fenced.is_empty() {
             fence_all();
         } else {
             fence(Ordering::SeqCst);
@@ -118,8 +125,22 @@ impl Readers {
 
 /// The presence of a thread in a shard. Ends when dropped.
 pub(crate) struct Visit<'a> {
-    readers: &'a Readers,
     stripe: &'a Stripe,
+    /// Whether its reader has to run fences itself.
+    fenced: bool,
+}
+
+impl<'a> Visit<'a> {
+    #[inline]
+    fn begin(stripe: &'a Stripe, shard: usize, fenced: bool) -> Option<Self> {
+        if stripe.visiting.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        // A waiter that sees this learns as well that the last visit is over.
+        stripe.visiting.store(shard + 1, Ordering::Release);
+        fence_of_reader(fenced);
+        Some(Self { stripe, fenced })
+    }
 }
 
 impl Visit<'_> {
@@ -134,10 +155,11 @@ impl Visit<'_> {
     }
 
     /// Says that this thread reads entries of `set` without its lock.
+    #[inline(always)]
     pub(crate) fn read(&self, set: usize) -> Reading<'_> {
         // As for a visit: it ends the last read.
         self.stripe.reading.store(set, Ordering::Release);
-        self.readers.fence_of_reader();
+        fence_of_reader(self.fenced);
         Reading { stripe: self.stripe }
     }
 }
@@ -155,6 +177,7 @@ pub(crate) struct Reading<'a> {
 }
 
 impl Drop for Reading<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
         self.stripe.reading.store(0, Ordering::Release);
     }
@@ -167,6 +190,15 @@ const STRIPES: (usize, usize) = if cfg!(all(test, cachalot_loom)) { (3, 3) } els
 #[inline]
 fn add_one(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+#[inline]
+fn fence_of_reader(fenced: bool) {
+    if fenced {
+        fence(Ordering::SeqCst);
+    } else {
+        compiler_fence(Ordering::SeqCst);
+    }
 }
 
 fn wait_while(there: impl Fn() -> bool) {
@@ -260,9 +292,11 @@ mod tests {
             }
             readers.wait_for_visitors(4);
             readers.wait_for_reads(65);
+            readers.wait_for_reads_among(65..128);
             there.store(2, Ordering::SeqCst);
             readers.wait_for_visitors(3);
             readers.wait_for_reads(64);
+            readers.wait_for_reads_among(1..128);
         });
     }
 }

@@ -73,14 +73,14 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         let now = self.clock.coarse();
         let mut garbage = self.garbage();
         while steps > 0 {
-            let at = self.sweep_at.load(Ordering::Relaxed);
+            let at = self.hands.sweep_at.load(Ordering::Relaxed);
             let mut shard = self.write(at);
             let done = shard.sweep(now, &mut steps, &mut garbage, |weight| {
                 self.budget.release(weight);
                 reaped.collected += 1;
             });
             let next = at.wrapping_add(usize::from(done));
-            self.sweep_at.store(next, Ordering::Relaxed);
+            self.hands.sweep_at.store(next, Ordering::Relaxed);
             reaped.more = !done || next % self.shard_count() != 0;
             if !reaped.more {
                 break;

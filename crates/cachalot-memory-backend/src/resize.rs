@@ -71,7 +71,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     pub(crate) fn shrink(&self) -> bool {
         let part = self.budget.capacity() >> self.shard_count().trailing_zeros();
         for _ in 0..self.shard_count() {
-            let at = self.evict_at.fetch_add(1, Ordering::Relaxed);
+            let at = self.hands.evict_at.fetch_add(1, Ordering::Relaxed);
             let mut garbage = self.garbage();
             let mut shard = self.write(at);
             let before = shard.len();

@@ -4,8 +4,10 @@
 //! - The *hold* is the right to change which entries a shard has; there is one, guarded by the shard's lock.
 //! - The *lock* of a set keeps its marks together, and keeps entries where they are while they are read.
 //!   Entries, tags and ends change under both.
-//! - A *hot* way is also read without the lock, by threads that say so. Before it changes it is cooled: it is
-//!   taken out of reach, and those who are at it are waited for.
+//! - A *hot* way is also read without the lock, by threads that say so. Before one changes, all ways of the set
+//!   are cooled: taken out of reach, and those who are at them are waited for.
+//!
+//! The ways of a set become hot when it was read often since it last changed, or its lock was fought for.
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -13,7 +15,7 @@ use std::mem::MaybeUninit;
 use crate::life::{LIFE, TIMED};
 use crate::policy::{WAYS, Ways};
 use crate::readers::{Readers, Reading, Visit};
-use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Locked, SetLock};
 
 /// The right to replace the table of a shard, and with it the hold. Exactly one exists per shard, in what the
@@ -35,20 +37,24 @@ impl Owner {
 /// See the module.
 #[repr(C, align(64))]
 pub(crate) struct Set<K, T> {
-    /// Seven bits of the hash of each entry, and whether there is one. Its cell is initialised exactly then.
+    /// Eight bits of the hash of each entry, none of them zero; zero where there is none. A cell is initialised
+    /// exactly if its tag is not zero.
     tags: [AtomicU64; WAYS / 8],
     lock: SetLock,
-    /// How often the lock was fought for since the last way became hot, and how often it must be.
-    heat: AtomicU8,
+    /// How often the ways had to be cooled, up to [`COOL_MAX`].
     cool: AtomicU8,
+    /// Reads under the lock since they were cooled; one that fought for it counts as several.
+    heat: AtomicU16,
     /// The ways that may be read without the lock.
     hot: AtomicU32,
     /// The hot ways that were read without the lock since the policy looked.
     touched: AtomicU32,
-    /// How many entries passed this set on their way from their home to where they lie.
-    past: AtomicU32,
+    /// The ways whose entry has an end.
+    timed: AtomicU32,
     /// What the ends count from, in milliseconds after the Unix epoch. Changes with no hot ways only.
     base: AtomicU64,
+    /// How many entries passed this set on their way from their home to where they lie.
+    past: AtomicU32,
     /// The entries that passed another set on their way here.
     displaced: AtomicU32,
     ways: UnsafeCell<Ways>,
@@ -88,12 +94,13 @@ impl<K, T> Set<K, T> {
         Self {
             tags: std::array::from_fn(|_| AtomicU64::new(0)),
             lock: SetLock::default(),
-            heat: AtomicU8::new(0),
             cool: AtomicU8::new(0),
+            heat: AtomicU16::new(0),
             hot: AtomicU32::new(0),
             touched: AtomicU32::new(0),
-            past: AtomicU32::new(0),
+            timed: AtomicU32::new(0),
             base: AtomicU64::new(0),
+            past: AtomicU32::new(0),
             displaced: AtomicU32::new(0),
             ways: UnsafeCell::default(),
             ends: std::array::from_fn(|_| AtomicU32::new(0)),
@@ -111,18 +118,17 @@ impl<K, T> Set<K, T> {
         }
     }
 
-    /// As [`Set::lock`], but not if that would have to wait, or if the entry with the tag may be hot.
+    /// As [`Set::lock`], but not if that would have to wait.
     #[inline]
-    pub(crate) fn lock_if_calm(&self, tag: u8) -> Option<SetGuard<'_, K, T>> {
-        let calm = !self.may_be_hot(tag) && self.lock.try_lock();
+    pub(crate) fn try_lock(&self) -> Option<SetGuard<'_, K, T>> {
         // Only then: a guard unlocks when it is dropped.
-        calm.then(|| SetGuard { set: self, contended: false })
+        self.lock.try_lock().then(|| SetGuard { set: self, contended: false })
     }
 
     /// The way of an entry, for the one who has the hold.
-    pub(crate) fn find(&self, _hold: &Hold, tag: u8, mut same: impl FnMut(&K) -> bool) -> Option<usize> {
+    pub(crate) fn find(&self, _hold: &Hold, tag: u8, same: impl FnMut(&K) -> bool) -> Option<usize> {
         // SAFETY: tags and cells change under the hold only.
-        unsafe { self.search(self.tagged(tag), |key, _| same(key)) }
+        unsafe { self.search(tag, same) }
     }
 
     /// The entry in a way, for the one who has the hold.
@@ -136,7 +142,7 @@ impl<K, T> Set<K, T> {
     pub(crate) fn taken(&self) -> u32 {
         let mut taken = 0;
         for (eighth, tags) in self.tags.iter().enumerate() {
-            taken |= top_bits(tags.load(Ordering::Relaxed)) << (8 * eighth);
+            taken |= nonzero(tags.load(Ordering::Relaxed)) << (8 * eighth);
         }
         taken
     }
@@ -159,23 +165,23 @@ impl<K, T> Set<K, T> {
         self.displaced.load(Ordering::Relaxed) & bit(way) != 0
     }
 
-    /// Whether an entry with the tag may be read without the lock.
+    /// The ways with the tag that are hot, at a glance.
     #[inline]
-    pub(crate) fn may_be_hot(&self, tag: u8) -> bool {
+    pub(crate) fn hot(&self, tag: u8) -> u32 {
         let hot = self.hot.load(Ordering::Relaxed);
-        hot != 0 && hot & self.tagged(tag) != 0
+        if hot == 0 { 0 } else { hot & self.tagged(tag) }
     }
 
-    /// Looks for a hot entry, without the lock.
+    /// Looks for an entry in some ways, in those of them that are hot, without the lock.
     #[inline]
     pub(crate) fn read_hot<'a>(
         &'a self,
         visit: &'a Visit<'_>,
-        tag: u8,
+        ways: u32,
         mut same: impl FnMut(&K) -> bool,
     ) -> Option<Hot<'a, K, T>> {
         let reading = visit.read(self.address());
-        let mut ways = self.hot.load(Ordering::Acquire) & self.tagged(tag);
+        let mut ways = ways & self.hot.load(Ordering::Acquire);
         while ways != 0 {
             let way = ways.trailing_zeros() as usize;
             // SAFETY: the way was hot after this thread had said that it reads the set, so its entry stays
@@ -185,7 +191,9 @@ impl<K, T> Set<K, T> {
                 if self.touched.load(Ordering::Relaxed) & bit(way) == 0 {
                     self.touched.fetch_or(bit(way), Ordering::Relaxed);
                 }
-                let end = self.ends[way].load(Ordering::Relaxed);
+                // The ends lie elsewhere, and are looked at only if need be.
+                let timed = self.timed.load(Ordering::Relaxed) & bit(way) != 0;
+                let end = if timed { self.ends[way].load(Ordering::Relaxed) } else { 0 };
                 return Some(Hot { value, end, base: self.base(), _key: key, _reading: reading });
             }
             ways &= ways - 1;
@@ -195,6 +203,12 @@ impl<K, T> Set<K, T> {
 
     pub(crate) fn base(&self) -> u64 {
         self.base.load(Ordering::Relaxed)
+    }
+
+    /// Asks for what a read under the lock will look at, besides what the lock is in.
+    #[inline]
+    pub(crate) fn warm_ways(&self) {
+        prefetch(&self.ways);
     }
 
     /// Asks for what the policy will look at.
@@ -212,12 +226,13 @@ impl<K, T> Set<K, T> {
     /// # Safety
     /// No tag and no cell changes during the call.
     #[inline]
-    unsafe fn search(&self, mut ways: u32, mut same: impl FnMut(&K, usize) -> bool) -> Option<usize> {
+    unsafe fn search(&self, tag: u8, mut same: impl FnMut(&K) -> bool) -> Option<usize> {
+        let mut ways = self.tagged(tag);
         while ways != 0 {
             let way = ways.trailing_zeros() as usize;
             // SAFETY: where the tag is that of a hash the cell is initialised, and it stays so.
             let entry = unsafe { (*self.cells[way].get()).assume_init_ref() };
-            if same(&entry.0, way) {
+            if same(&entry.0) {
                 return Some(way);
             }
             ways &= ways - 1;
@@ -233,6 +248,13 @@ impl<K, T> Set<K, T> {
             .map(|(low, high)| equal(low.load(Ordering::Relaxed), high.load(Ordering::Relaxed), tag));
         pairs[0] | pairs[1] << 16
     }
+}
+
+/// A bit for each of `bytes` that equals `byte`.
+#[inline]
+pub(crate) fn bits_equal(bytes: &[u8; WAYS], byte: u8) -> u32 {
+    let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| bytes[8 * at + byte]));
+    equal(word(0), word(1), byte) | equal(word(2), word(3), byte) << 16
 }
 
 /// A bit for each byte, of sixteen, that equals `byte`.
@@ -286,9 +308,9 @@ impl<K, T> Drop for SetGuard<'_, K, T> {
 impl<'a, K, T> SetGuard<'a, K, T> {
     /// The way of an entry.
     #[inline]
-    pub(crate) fn find(&self, tag: u8, mut same: impl FnMut(&K) -> bool) -> Option<usize> {
+    pub(crate) fn find(&self, tag: u8, same: impl FnMut(&K) -> bool) -> Option<usize> {
         // SAFETY: tags and cells change under the lock only.
-        unsafe { self.set.search(self.set.tagged(tag), |key, _| same(key)) }
+        unsafe { self.set.search(tag, same) }
     }
 
     /// As [`SetGuard::find`], with the value.
@@ -303,7 +325,7 @@ impl<'a, K, T> SetGuard<'a, K, T> {
     #[inline]
     pub(crate) fn value(&self, way: usize) -> Option<&T> {
         let way = way % WAYS;
-        let tag = self.set.tags[way / 8].load(Ordering::Relaxed) >> (8 * (way % 8)) & 0x80;
+        let tag = self.set.tags[way / 8].load(Ordering::Relaxed) >> (8 * (way % 8)) & 0xff;
         // SAFETY: the tag says that there is an entry, and entries change under the lock only.
         (tag != 0).then(|| unsafe { &(*self.set.cells[way].get()).assume_init_ref().1 })
     }
@@ -343,54 +365,59 @@ impl<'a, K, T> SetGuard<'a, K, T> {
         }
     }
 
-    /// After a read: if the lock is often fought for, the way is opened to reads without it.
+    /// After a read: whether there were so many since the set changed, or the lock is fought for so often, that
+    /// it may be time to open the set to reads without it.
     #[inline]
-    pub(crate) fn warm_up(&self, way: usize) {
-        if self.contended {
-            self.heat(way);
+    pub(crate) fn warm_up(&self) -> bool {
+        let heat = &self.set.heat;
+        let warmer = heat.load(Ordering::Relaxed).wrapping_add(if self.contended { FOUGHT } else { 1 });
+        heat.store(warmer, Ordering::Relaxed);
+        self.contended || warmer.is_multiple_of(HEAT)
+    }
+
+    /// Opens it, if it is.
+    pub(crate) fn open_if_hot(&self) {
+        let needed = HEAT << self.set.cool.load(Ordering::Relaxed).min(COOL_MAX);
+        if self.set.heat.load(Ordering::Relaxed) >= needed {
+            self.open();
         }
     }
 
-    #[cold]
-    fn heat(&self, way: usize) {
-        let set = self.set;
+    /// Opens the set to reads without its lock.
+    pub(crate) fn open(&self) {
+        self.set.heat.store(0, Ordering::Relaxed);
         // Only lives that their end alone describes can be told without the lock.
-        if self.ways().mark(way) & LIFE & !TIMED != 0 {
-            return;
-        }
-        let heat = set.heat.load(Ordering::Relaxed).saturating_add(1);
-        let needed = HEAT << set.cool.load(Ordering::Relaxed).min(COOL_MAX);
-        if u32::from(heat) < needed.min(u32::from(u8::MAX)) {
-            return set.heat.store(heat, Ordering::Relaxed);
-        }
-        set.heat.store(0, Ordering::Relaxed);
-        set.hot.store(set.hot.load(Ordering::Relaxed) | bit(way), Ordering::Release);
+        let plain = |way: &usize| self.ways().mark(*way) & LIFE & !TIMED == 0;
+        let ways = (0..WAYS).filter(plain).fold(0, |ways, way| ways | bit(way)) & self.set.taken();
+        self.set.hot.store(ways, Ordering::Release);
     }
 
-    /// As after many reads that fought for the lock.
-    #[cfg(test)]
-    pub(crate) fn make_hot(&self, way: usize) {
-        self.set.heat.store(u8::MAX, Ordering::Relaxed);
-        self.heat(way);
-    }
-
-    /// Takes `ways` out of reach of reads without the lock, and waits for those that are under way.
+    /// Takes all ways out of reach of reads without the lock, and waits for those that are under way, if one
+    /// of `ways` is to change.
     fn cool(&mut self, readers: &Readers, ways: u32) {
-        let hot = self.set.hot.load(Ordering::Relaxed);
-        if hot & ways == 0 {
+        self.set.heat.store(0, Ordering::Relaxed);
+        if self.set.hot.load(Ordering::Relaxed) & ways == 0 {
             return;
         }
-        // The others stay published by this store too.
-        self.set.hot.store(hot & !ways, Ordering::Release);
+        self.set.hot.store(0, Ordering::Release);
         let cool = self.set.cool.load(Ordering::Relaxed);
-        self.set.cool.store((cool + 2).min(COOL_MAX), Ordering::Relaxed);
+        self.set.cool.store((cool + 1).min(COOL_MAX), Ordering::Relaxed);
         readers.wait_for_reads(self.set.address());
+    }
+
+    /// Takes all ways out of reach of reads without the lock. The caller waits for those that are under way, for
+    /// all sets of a table at once. Whether there may be any.
+    pub(crate) fn begin_to_cool(&mut self, _hold: &mut Hold) -> bool {
+        let hot = self.set.hot.load(Ordering::Relaxed);
+        self.set.hot.store(0, Ordering::Release);
+        hot != 0
     }
 
     /// Gives an entry another end. What ends count from stays.
     pub(crate) fn set_end(&mut self, _hold: &mut Hold, readers: &Readers, way: usize, end: u32) {
         self.cool(readers, bit(way));
         self.set.ends[way % WAYS].store(end, Ordering::Relaxed);
+        self.set_timed(way, end != 0);
     }
 
     /// Changes what all ends count from; the caller then sets them all.
@@ -416,7 +443,12 @@ impl<'a, K, T> SetGuard<'a, K, T> {
         // without, since only ways with an entry become hot.
         unsafe { (*self.set.cells[way].get()).write(entry) };
         self.set.ends[way].store(0, Ordering::Relaxed);
+        self.set_timed(way, false);
         self.set_displaced(way, displaced);
+        if self.set.touched.load(Ordering::Relaxed) & bit(way) != 0 {
+            // Of the one before.
+            self.set.touched.fetch_and(!bit(way), Ordering::Relaxed);
+        }
         // From here on the cell counts as initialised.
         self.set_tag(way, tag);
         Ok(way)
@@ -468,9 +500,11 @@ impl<'a, K, T> SetGuard<'a, K, T> {
     }
 
     fn set_displaced(&self, way: usize, displaced: bool) {
-        let others = self.set.displaced.load(Ordering::Relaxed) & !bit(way);
-        let bit = if displaced { bit(way) } else { 0 };
-        self.set.displaced.store(others | bit, Ordering::Relaxed);
+        set_bit(&self.set.displaced, way, displaced);
+    }
+
+    fn set_timed(&self, way: usize, timed: bool) {
+        set_bit(&self.set.timed, way, timed);
     }
 }
 
@@ -489,12 +523,29 @@ impl<K, T> Set<K, T> {
     }
 }
 
-/// So many reads must have fought for the lock before a way becomes hot, and so often may that be doubled.
-const HEAT: u32 = 8;
-const COOL_MAX: u8 = 5;
+/// After so many reads under the lock a set becomes hot: by then they have cost about what cooling will, a
+/// fence of all threads. So often may that be doubled.
+const HEAT: u16 = 2048;
+const COOL_MAX: u8 = 4;
+
+/// A read that fought for the lock counts as so many.
+const FOUGHT: u16 = HEAT / 8;
+
+/// For those who alone change these bits.
+fn set_bit(bits: &AtomicU32, way: usize, on: bool) {
+    let others = bits.load(Ordering::Relaxed) & !bit(way);
+    bits.store(others | if on { bit(way) } else { 0 }, Ordering::Relaxed);
+}
 
 fn bit(way: usize) -> u32 {
     1 << (way % WAYS)
+}
+
+/// A bit for each byte that is not zero.
+fn nonzero(bytes: u64) -> u32 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    // Without its top bit a byte is at most that much, so nothing is carried over.
+    top_bits(((bytes & LOW) + LOW) | bytes)
 }
 
 /// The top bit of each byte.
@@ -528,6 +579,16 @@ mod tests {
             for byte in low.to_le_bytes() {
                 assert_eq!(equal(low, high, byte), equal_anywhere(low, high, byte));
                 assert_ne!(equal(low, high, byte), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_zero_are_told_from_those_that_are() {
+        for byte in 0..8 {
+            for value in 1..=u64::from(u8::MAX) {
+                assert_eq!(nonzero(value << (8 * byte)), 1 << byte);
+                assert_eq!(nonzero(!(0xff << (8 * byte))), 0xff ^ 1 << byte);
             }
         }
     }

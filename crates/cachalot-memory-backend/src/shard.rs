@@ -1,7 +1,8 @@
 //! One shard: a table that readers visit, and what its writers keep of it under a lock.
 //!
-//! Of the user's code only `Eq` and `Hash` run in here, before anything has changed. What is taken out is
-//! handed to the caller, to be dropped after the locks are released.
+//! Of the user's code only `Eq` and `Hash` run in here, before entries, weights or counts change: a panic leaves
+//! at most the policy's notes as they are in the midst of a choice. What is taken out is handed to the caller, to
+//! be dropped after the locks are released.
 
 use std::hash::Hash;
 
@@ -14,7 +15,7 @@ use crate::listener::{Cause, Garbage, Gone};
 use crate::policy::{Config, Policy, Slot, Victim, WAYS, mix};
 use crate::published::Published;
 use crate::readers::{Readers, Visit};
-use crate::set::Owner;
+use crate::set::{Owner, prefetch};
 use crate::sync::atomic::{AtomicU16, Ordering};
 use crate::sync::{Guard, Lock};
 use crate::table::{Begin, Known, New, Ruled, Table};
@@ -99,6 +100,12 @@ impl<K, T> Shard<K, T> {
     #[inline]
     pub(crate) fn now(&self) -> u16 {
         self.now.load(Ordering::Relaxed)
+    }
+
+    /// Asks for what a writer looks at first.
+    #[inline]
+    pub(crate) fn warm(&self) {
+        prefetch(&self.kept);
     }
 
     /// The shard, for one writer at a time.
@@ -243,14 +250,17 @@ impl<K, T> Writing<'_, K, T> {
             return;
         }
         table.set(table.home(hash)).warm();
-        table.set(self.kept.policy.hand() % table.sets()).warm();
+        // Of the sets under the hand the one behind was looked at before.
+        table.set((self.kept.policy.hand() + 1) % table.sets()).warm();
         self.kept.policy.warm(ghost_hash(hash));
+        self.kept.fences.warm(hash);
     }
 
     /// Hands out everything. The caller releases the weight.
     pub(crate) fn take_all(&mut self) -> Box<Table<K, T>> {
         let kept = &mut *self.kept;
         let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
+        table.cool(hold, self.around.readers);
         for set in 0..table.sets() {
             if let Some(guard) = table.set(set).lock() {
                 guard.retire(hold, self.around.readers);
@@ -379,16 +389,16 @@ impl<K: Hash, T> Writing<'_, K, T> {
     pub(crate) fn fit_table(&mut self) {
         let (sets, len) = (self.table().sets(), self.len());
         if self.table().is_crowded(len) && !self.is_full() {
-            let expected = self.kept.part.map_or(0, sets_for);
+            let expected = self.kept.part.map_or(0, Table::<K, T>::sets_for);
             self.move_to(next_size(sets, expected));
-        } else if self.kept.part.is_none() && sets > SPARSE * sets_for(len) {
-            self.move_to(2 * sets_for(len));
+        } else if self.kept.part.is_none() && sets > SPARSE * Table::<K, T>::sets_for(len) {
+            self.move_to(2 * Table::<K, T>::sets_for(len));
         }
     }
 
     /// Moves everything to a smaller table if most of the present one lies idle.
     pub(crate) fn shrink_if_sparse(&mut self) {
-        let fit = sets_for(self.part().max(self.len()));
+        let fit = Table::<K, T>::sets_for(self.part().max(self.len()));
         if self.table().sets() > 2 * fit {
             self.move_to(fit);
         }
@@ -403,6 +413,7 @@ impl<K: Hash, T> Writing<'_, K, T> {
         let next = Table::new(sets, kept.each);
         let mut fresh = Owner::new();
         let (table, hold) = self.shard.table.held_mut(&mut kept.owner);
+        table.cool(hold, readers);
         let mut rest = &slots[..];
         for set in 0..table.sets() {
             let (of_set, others) = rest.split_at(rest.partition_point(|(slot, _)| slot.set == set));
@@ -433,12 +444,6 @@ const SPARSE: usize = 16;
 /// What the ghost knows a key by; other bits than those that choose its set.
 fn ghost_hash(hash: u64) -> u64 {
     mix(hash)
-}
-
-/// Sets that hold so many entries without being crowded, and a little more: no shard has exactly its part.
-fn sets_for(entries: usize) -> usize {
-    let entries = entries.min(1 << 40);
-    (entries + entries / 64) * 9 / 8 / WAYS + 1
 }
 
 /// Large steps as long as nobody knows better, small ones beyond what was `expected`.
@@ -484,6 +489,11 @@ impl Fences {
     /// Bits that choose neither the shard nor, much, the set.
     pub(crate) fn stripe(&self, hash: u64) -> usize {
         hash as usize & (self.stripes.len() - 1)
+    }
+
+    /// Asks for what a void of the hash changes.
+    fn warm(&self, hash: u64) {
+        prefetch(&self.stripes[self.stripe(hash)]);
     }
 
     /// Both parts only grow, so their sum never returns to a value it has left.
@@ -537,6 +547,9 @@ mod tests {
         let memory = drifted(2000, 3000);
         let shard = memory.write(0);
         let (len, sets) = (shard.len(), shard.table().sets());
-        assert!(len < 1000 && sets <= super::SPARSE * super::sets_for(len), "{len} in {sets} sets");
+        assert!(
+            len < 1000 && sets <= super::SPARSE * super::Table::<u64, u64>::sets_for(len),
+            "{len} in {sets} sets"
+        );
     }
 }

@@ -49,8 +49,8 @@ pub(crate) fn new_hasher() -> ahash::RandomState {
 /// A mutex for short holds that outlives panics: one atomic exchange to lock, a plain store to unlock. On a
 /// line of its own with the first fields of what it guards.
 ///
-/// It does not poison. Code of the user (`Eq`, `Clone`, closures) runs under it only before the first change
-/// of an operation, so what a panic leaves behind is whole.
+/// It does not poison. Code of the user (`Eq`, `Hash`, closures) runs under it only before an operation changes
+/// entries, weights or counts, so what a panic leaves behind is whole.
 #[repr(C, align(128))]
 pub(crate) struct Lock<S> {
     held: AtomicBool,

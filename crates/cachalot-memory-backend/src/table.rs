@@ -39,6 +39,10 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    fn of(ways: &Ways, way: usize) -> Self {
+        Self { mark: ways.mark(way), state: ways.state(way), epoch: ways.epoch(way) }
+    }
+
     pub(crate) fn is_timed(self) -> bool {
         self.mark & LIFE != 0
     }
@@ -110,9 +114,18 @@ impl<K, T> Table<K, T> {
         self.sets.len() * WAYS
     }
 
+    /// How full it may be: so many of so many cells. Where a free cell is dear, longer searches are cheaper.
+    const LOAD: (usize, usize) = if size_of::<(K, T)>() > 64 { (12, 13) } else { (8, 9) };
+
     /// Whether `len` entries and one more would make searches long.
     pub(crate) fn is_crowded(&self, len: usize) -> bool {
-        (len + 1) * 9 > self.cells() * 8
+        (len + 1) * Self::LOAD.1 > self.cells() * Self::LOAD.0
+    }
+
+    /// Sets that hold so many entries without being crowded, and a little more: no shard has exactly its part.
+    pub(crate) fn sets_for(entries: usize) -> usize {
+        let entries = entries.min(1 << 40);
+        (entries + entries / 64) * Self::LOAD.1 / Self::LOAD.0 / WAYS + 1
     }
 
     /// Whether it can neither take another entry nor grow.
@@ -159,8 +172,9 @@ impl<K, T> Table<K, T> {
         let mut at = self.home(hash);
         for _ in 0..self.sets.len() {
             let set = &self.sets[at];
-            if set.may_be_hot(tag(hash))
-                && let Some(hot) = visit.and_then(|visit| set.read_hot(visit, tag(hash), &mut same))
+            let ways = set.hot(tag(hash));
+            if ways != 0
+                && let Some(hot) = visit.and_then(|visit| set.read_hot(visit, ways, &mut same))
             {
                 return Seek::Hot(hot);
             }
@@ -248,7 +262,7 @@ impl<K, T> Table<K, T> {
             }
         }
         let (ways, way) = (guard.ways(), slot.way);
-        let known = Known { mark: ways.mark(way), state: ways.state(way), epoch: ways.epoch(way) };
+        let known = Known::of(ways, way);
         if is_odd(known.mark) {
             self.odd().remove(&cell(slot));
         }
@@ -268,13 +282,28 @@ impl<K, T> Table<K, T> {
         let mut guard = self.sets[slot.set].lock()?;
         let old = guard.replace(hold, readers, slot.way, value)?;
         let (ways, way) = (guard.ways_mut(), slot.way);
-        let known = Known { mark: ways.mark(way), state: ways.state(way), epoch: ways.epoch(way) };
+        let known = Known::of(ways, way);
         ways.touch(way, epoch);
         if known.is_timed() || !new.life.is_endless() {
             self.set_life(hold, readers, &mut guard, slot, new.life, new.now);
         }
         self.set_weight(slot, new.weight);
         Some((old, known))
+    }
+
+    /// Ends all reads without a lock with one fence of all threads, so that changes of many sets need not run
+    /// one each.
+    pub(crate) fn cool(&self, hold: &mut Hold, readers: &Readers) {
+        let mut any = false;
+        for set in &self.sets {
+            if let Some(mut guard) = set.lock() {
+                any |= guard.begin_to_cool(hold);
+            }
+        }
+        if any {
+            let first = self.sets.as_ptr().addr();
+            readers.wait_for_reads_among(first..first + size_of_val(&*self.sets));
+        }
     }
 
     /// Moves the entries of a set, whose hashes are known, into another table, and retires the set.
@@ -428,10 +457,10 @@ fn cell(slot: Slot) -> usize {
     slot.set * WAYS + slot.way
 }
 
-/// Seven bits that choose neither shard nor set, and one that says that there is an entry.
+/// Eight bits that choose neither shard nor set; never zero.
 #[inline]
 pub(crate) fn tag(hash: u64) -> u8 {
-    (hash >> 56) as u8 | 0x80
+    ((hash >> 56) as u8).max(1)
 }
 
 impl<K, T> Drop for Table<K, T> {

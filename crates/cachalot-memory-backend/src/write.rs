@@ -207,7 +207,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     fn make_room(&self, shard: Writing<'_, K, T>, hash: u64, garbage: &mut Garbage<'_, K, T>) {
         drop(shard);
         let part = self.part();
-        let start = self.evict_at.fetch_add(1, Ordering::Relaxed);
+        let start = self.hands.evict_at.fetch_add(1, Ordering::Relaxed);
         for least in [part.max(1), 1] {
             for step in 0..self.shard_count() {
                 let at = start.wrapping_add(step) & (self.shard_count() - 1);

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use cachalot_core::{
-    Backend, ErrorKind, Expired, Held, Holder, Key, LeaseBackend, LeaseReply, ManualClock, Nonce, Put,
-    PutReply, Record, Removed, Token,
+    Backend, ErrorKind, Expired, Held, Holder, Key, LeaseBackend, LeaseReply, ManualClock, Namespace, Nonce,
+    Pattern, Put, PutReply, Record, Removed, SweepCursor, Token,
 };
 use cachalot_memory_backend::MemoryBackend;
 use cachalot_testkit::block_on;
@@ -411,4 +411,48 @@ fn no_payload_is_shown_in_debug() {
     it.lease(1, None);
     it.put_leased(1, Put { payload: "secret".into(), ..put(1) });
     assert!(!format!("{:?}", it.backend).contains("secret"));
+}
+
+#[test]
+fn a_sweep_of_many_records_has_many_parts_and_lets_others_in_between() {
+    let backend = MemoryBackend::with_limit(64 << 20, ManualClock::new().clock());
+    let users = Namespace::new("users").unwrap();
+    let keys: Vec<Key> = (0..20_000).map(|n: u32| users.key(&n)).collect();
+    block_on(async {
+        for key in &keys {
+            backend.hold(key, token(1), TERM).await.unwrap();
+            backend.put_held(key, token(1), put(1)).await.unwrap();
+        }
+        let even = Pattern::new("*[02468]").within(&users);
+        let (mut removed, mut parts, mut next) = (0, 0, Some(SweepCursor::START));
+        while let Some(from) = next {
+            let part = backend.sweep(&even, &from).await.unwrap();
+            assert!(part.removed <= 1_100, "{} at once", part.removed);
+            removed += part.removed;
+            parts += 1;
+            next = part.next;
+            // The tables grow meanwhile.
+            let other = Key::new(format!("pages:{parts}"));
+            for n in 0..200 {
+                backend.hold(&Key::new(format!("pages:{parts}:{n}")), token(1), TERM).await.unwrap();
+            }
+            assert_eq!(backend.hold(&other, token(1), TERM).await.unwrap(), Held::Held);
+        }
+        assert_eq!(removed, 10_000);
+        assert!(parts >= 20, "{parts}");
+        for (n, found) in backend.get_many(&keys).await.into_iter().enumerate() {
+            assert_eq!(found.unwrap().is_some(), n % 2 == 1, "{n}");
+        }
+    });
+}
+
+#[test]
+fn a_cursor_of_another_backend_is_refused_or_at_the_end() {
+    let backend = MemoryBackend::new();
+    let all = Pattern::any().within(&Namespace::new("users").unwrap());
+    for place in [&b"1"[..], b"12345678", &[0xff; 17]] {
+        let outcome = block_on(backend.sweep(&all, &SweepCursor::new(place)));
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Config);
+    }
+    assert_eq!(block_on(backend.sweep(&all, &SweepCursor::new(&[0xff; 16][..]))).unwrap().next, None);
 }

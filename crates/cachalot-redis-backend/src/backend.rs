@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use crate::config::Limits;
 use crate::fault::Fault;
 use crate::gather::Gather;
+use crate::incarnation::Incarnation;
 use crate::link::{Again, Link, Request, Setup};
 use crate::mget::{self, mget};
 use crate::name::name;
@@ -34,6 +35,7 @@ pub struct RedisBackend {
     deadline: Duration,
     limits: Arc<Limits>,
     node: Arc<str>,
+    incarnation: Arc<Incarnation>,
 }
 
 /// How many keys one MGET asks for.
@@ -57,6 +59,7 @@ impl RedisBackend {
             reads: (0..connections).map(|_| reads()).collect(),
             next: Arc::default(),
             deadline: setup.deadline,
+            incarnation: setup.incarnation.clone(),
             aside: Arc::new(Link::new(setup)),
             limits: Arc::new(limits),
             node: node.into(),
@@ -287,6 +290,10 @@ impl Backend for RedisBackend {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.incarnation.count()
     }
 }
 

@@ -47,8 +47,9 @@ impl RedisBusBuilder {
     }
 
     /// The name of the channel or stream, behind the key prefix. Default `cachalot:bus`. All caches that use
-    /// one name hear each other, and ignore what is of another namespace. Pub/Sub channels are shared by all
-    /// databases of a server, streams are not.
+    /// one name hear each other, and ignore what is of another namespace. Nobody else should speak there: what is
+    /// no message is a gap for all who listen. Pub/Sub channels are shared by all databases of a server, streams
+    /// are not.
     pub fn channel(mut self, name: impl Into<String>) -> Self {
         self.channel = name.into();
         self

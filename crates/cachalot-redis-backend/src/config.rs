@@ -156,6 +156,7 @@ impl RedisBuilder {
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             made: Arc::default(),
+            incarnation: Default::default(),
         };
         Ok((setup, node))
     }

@@ -39,6 +39,11 @@
 //! connection, bounded by a round trip, with every script's answer and else once a minute. No two nodes
 //! need agree on the time.
 //!
+//! # Buses
+//!
+//! [`RedisBus`] (Pub/Sub) and [`RedisStreamBus`] tell other processes what was invalidated, each by connections of
+//! its own: `Redis::builder(url).bus().pub_sub()`. A stream keeps messages for who was away for a moment.
+//!
 //! # When the server is away
 //!
 //! A command that finds no connection makes one. If that fails, commands fail at once with
@@ -58,14 +63,18 @@ pub use backend::RedisBackend;
 mod bus;
 mod lease;
 pub use bus::{RedisBus, RedisBusBuilder, RedisStreamBus};
+mod tag_index;
+pub use tag_index::{TagIndex, TagKeys, TagRemoval};
 
 mod fault;
 mod gather;
+mod incarnation;
 mod link;
 mod mget;
 mod name;
 mod record;
 mod reply;
+mod scan;
 mod script;
 mod server_time;
 mod sweep;

@@ -15,6 +15,7 @@ use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, Va
 use tokio::time::timeout;
 
 use crate::fault::{Fault, cause};
+use crate::incarnation::Incarnation;
 use crate::reply::Reply;
 use crate::script::Script;
 use crate::server_time::ServerTime;
@@ -36,6 +37,7 @@ pub(crate) struct Setup {
     pub(crate) entropy: Entropy,
     /// How often any of the connections was made: when one can be had again, all can.
     pub(crate) made: Arc<AtomicU64>,
+    pub(crate) incarnation: Arc<Incarnation>,
 }
 
 /// One connection, or the want of one.
@@ -365,6 +367,7 @@ impl Wire {
         }
         let mut connection = setup.client.get_multiplexed_async_connection_with_config(&config).await?;
         let (server_ms, sent, received) = ask_time(&mut connection, &setup.clock).await?;
+        setup.incarnation.meet(&mut connection).await;
         Ok(Self {
             connection,
             alive,

@@ -10,6 +10,15 @@ pub(crate) struct Script {
     sha: String,
 }
 
+/// How a script is named to the server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    /// By its hash: refused with `NOSCRIPT` by a server that does not know it.
+    Hash,
+    /// By its text, which also makes the server know it.
+    Text,
+}
+
 macro_rules! scripts {
     ($($name:ident)*) => {$(
         pub(crate) static $name: LazyLock<Script> =
@@ -17,7 +26,7 @@ macro_rules! scripts {
     )*};
 }
 
-scripts! { GET_OR_LEASE PUT_LEASED RELEASE REMOVE EXPIRE HOLD PUT_HELD SWEEP TOUCH }
+scripts! { GET_OR_LEASE PUT_LEASED RELEASE REMOVE EXPIRE HOLD PUT_HELD SWEEP TOUCH INDEX_ADD INDEX_FORGET }
 
 mod text {
     pub(super) const PRELUDE: &str = include_str!("lua/prelude.lua");
@@ -29,6 +38,8 @@ mod text {
     pub(super) const HOLD: &str = include_str!("lua/hold.lua");
     pub(super) const PUT_HELD: &str = include_str!("lua/put_held.lua");
     pub(super) const SWEEP: &str = include_str!("lua/sweep.lua");
+    pub(super) const INDEX_ADD: &str = include_str!("lua/index_add.lua");
+    pub(super) const INDEX_FORGET: &str = include_str!("lua/index_forget.lua");
     pub(super) const TOUCH: &str = include_str!("lua/touch.lua");
 }
 
@@ -49,14 +60,21 @@ impl Script {
         command("EVAL", &self.source, key, arguments)
     }
 
-    /// Runs it on many keys by its hash.
-    pub(crate) fn many_by_hash(&self, keys: &[Vec<u8>]) -> Cmd {
-        command_of_many("EVALSHA", &self.sha, keys)
-    }
-
-    /// Runs it on many keys by its text.
-    pub(crate) fn many_by_text(&self, keys: &[Vec<u8>]) -> Cmd {
-        command_of_many("EVAL", &self.source, keys)
+    /// Runs it on any number of keys.
+    pub(crate) fn command(&self, by: By, keys: &[impl AsRef<[u8]>], arguments: &[&[u8]]) -> Cmd {
+        let (verb, script) = match by {
+            By::Hash => ("EVALSHA", &self.sha),
+            By::Text => ("EVAL", &self.source),
+        };
+        let mut command = Cmd::new();
+        command.arg(verb).arg(script).arg(keys.len());
+        for key in keys {
+            command.arg(key.as_ref());
+        }
+        for argument in arguments {
+            command.arg(*argument);
+        }
+        command
     }
 }
 
@@ -67,16 +85,6 @@ fn command(verb: &str, script: &str, key: &[u8], arguments: &[&[u8]]) -> Cmd {
     command.arg(verb).arg(script).arg(1).arg(key);
     for argument in arguments {
         command.arg(*argument);
-    }
-    command
-}
-
-fn command_of_many(verb: &str, script: &str, keys: &[Vec<u8>]) -> Cmd {
-    let size = keys.iter().map(Vec::len).sum::<usize>();
-    let mut command = Cmd::with_capacity(3 + keys.len(), verb.len() + script.len() + 8 + size);
-    command.arg(verb).arg(script).arg(keys.len());
-    for key in keys {
-        command.arg(&**key);
     }
     command
 }
@@ -97,6 +105,8 @@ mod tests {
             text::PUT_HELD,
             text::SWEEP,
             text::TOUCH,
+            text::INDEX_ADD,
+            text::INDEX_FORGET,
         ];
         for text in own {
             for heading in ["KEYS: key.", "ARGV: ", "Replies: "] {

@@ -36,8 +36,8 @@ impl<T> OnceLock<T> {
     }
 }
 
-/// Locks. A panic under one of these locks can only come from a key's own `Eq`, which leaves the table as it
-/// was, so a poisoned lock is taken as it is.
+/// Locks. A panic under one of these locks can only come from a key's own `Eq`, or from what a void by predicate
+/// asks, and leaves the table in order, so a poisoned lock is taken as it is.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

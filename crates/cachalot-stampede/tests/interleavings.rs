@@ -71,11 +71,20 @@ fn a_dropped_leader_wakes_its_follower_in_every_schedule() {
 
 #[test]
 fn who_joins_after_a_void_never_gets_the_old_value() {
-    loom::model(|| {
+    after(|flights| drop(flights.void(&1)));
+}
+
+#[test]
+fn who_joins_after_a_void_by_predicate_never_gets_the_old_value() {
+    after(|flights| drop(flights.void_if(|key| *key == 1)));
+}
+
+fn after(void: fn(&Loads)) {
+    loom::model(move || {
         let flights = Loads::new();
         let Joined::Lead(lead, _first) = flights.join(&1) else { panic!("a fresh table") };
         let leader = thread::spawn(move || lead.land(0));
-        flights.void(&1);
+        void(&flights);
         let after = match flights.join(&1) {
             Joined::Lead(lead, follow) => {
                 lead.land(1);

@@ -1,12 +1,13 @@
 //! A bound on every step below.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, Depth, Error, ErrorKind, Expired, Held, Key, KeyPattern, LeaseBackend, LeaseReply,
-    Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Token,
+    Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Token, mutant,
 };
 use tokio::time::timeout;
 
@@ -16,11 +17,22 @@ use tokio::time::timeout;
 pub(crate) struct Bounded {
     inner: Arc<dyn Backend>,
     limit: Duration,
+    /// The incarnation that is trusted. What another one says is not.
+    trusted: Arc<AtomicU64>,
 }
 
 impl Bounded {
-    pub(crate) fn new(inner: Arc<dyn Backend>, limit: Duration) -> Self {
-        Self { inner, limit }
+    pub(crate) fn new(inner: Arc<dyn Backend>, limit: Duration, trusted: Arc<AtomicU64>) -> Self {
+        Self { inner, limit, trusted }
+    }
+
+    /// What was read, unless it comes from a server that may have forgotten what was invalidated.
+    fn believed<T>(&self, operation: &'static str, read: Result<T>) -> Result<T> {
+        if self.inner.incarnation() == self.trusted.load(Ordering::SeqCst) || mutant!(TrustsAfterFailOver) {
+            return read;
+        }
+        let detail = "another server answers, or it has started anew";
+        Err(Error::new(ErrorKind::Unavailable, operation).detail(detail))
     }
 
     async fn within<T>(
@@ -100,11 +112,12 @@ impl Backend for Bounded {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Record>> {
-        self.within("get", key, self.inner.get(key)).await
+        self.believed("get", self.within("get", key, self.inner.get(key)).await)
     }
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
-        self.all_within("get_many", keys, self.inner.get_many(keys)).await
+        let read = self.all_within("get_many", keys, self.inner.get_many(keys)).await;
+        read.into_iter().map(|read| self.believed("get_many", read)).collect()
     }
 
     async fn remove(&self, key: &Key) -> Result<Removed> {
@@ -135,12 +148,17 @@ impl Backend for Bounded {
     fn tags(&self) -> Option<&dyn TagBackend> {
         self.inner.tags().map(|_| self as &dyn TagBackend)
     }
+
+    fn incarnation(&self) -> u64 {
+        self.inner.incarnation()
+    }
 }
 
 #[async_trait]
 impl TagBackend for Bounded {
     async fn tag_tokens(&self, names: &[Key]) -> Result<Vec<Option<TagToken>>> {
-        self.tags_within("tag_tokens", names, self.inner_tags()?.tag_tokens(names)).await
+        let read = self.tags_within("tag_tokens", names, self.inner_tags()?.tag_tokens(names)).await;
+        self.believed("tag_tokens", read)
     }
 
     async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
@@ -168,7 +186,8 @@ impl LeaseBackend for Bounded {
         term: Duration,
         refuse: Option<Nonce>,
     ) -> Result<LeaseReply> {
-        self.within("get_or_lease", key, self.inner_leases()?.get_or_lease(key, token, term, refuse)).await
+        let ask = self.inner_leases()?.get_or_lease(key, token, term, refuse);
+        self.believed("get_or_lease", self.within("get_or_lease", key, ask).await)
     }
 
     async fn put_leased(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {

@@ -1,7 +1,8 @@
 //! Building a cache.
 
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cachalot_core::codec::MsgPack;
@@ -20,6 +21,7 @@ use crate::bounded::Bounded;
 use crate::cache::Cache;
 use crate::early::{Early, Refresh, RefreshMode};
 use crate::engine::{Engine, OnDeserted, Times};
+use crate::failover::Memo;
 use crate::fleet::{Fleet, Membership};
 use crate::names::Names;
 use crate::shared::Shared;
@@ -36,6 +38,7 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     backend: Option<Below<K, V>>,
     bus: Option<Arc<dyn Bus>>,
     heartbeat: Duration,
+    is_clearable: bool,
     names: Option<fn(Namespace) -> Names<K>>,
     codec: Option<Arc<dyn Codec<V>>>,
     schema: Option<u32>,
@@ -86,6 +89,7 @@ where
             backend: None,
             bus: None,
             heartbeat: seconds(2),
+            is_clearable: false,
             names: None,
             codec: None,
             schema: None,
@@ -146,6 +150,14 @@ where
     {
         self.bus = Some(Arc::new(bus));
         self.names = Some(Names::new);
+        self
+    }
+
+    /// Makes [`clear`](crate::Cache::clear) one step of the shared tier, however much is there. Each entry carries
+    /// one tag more, and each read of the shared tier asks what it stands at, in the same round trip. What was
+    /// stored by a cache that is not built so is a miss. Default: `clear` walks the shared tier.
+    pub fn clearable(mut self) -> Self {
+        self.is_clearable = true;
         self
     }
 
@@ -428,6 +440,7 @@ where
             let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
             Membership(Arc::new(Fleet::new(bus, namespace.clone(), self.heartbeat, clock, entropy)))
         });
+        let trusted = Arc::new(AtomicU64::new(0));
         let shared = match self.backend {
             None => None,
             Some(below) => {
@@ -436,11 +449,17 @@ where
                     return refuse("this codec decodes moved fields to garbage: declare a `schema`");
                 }
                 let (key_of, schema, early) = (below.key_of, self.schema.unwrap_or(0), refresh.early);
-                let backend = Arc::new(Bounded::new(below.backend, backend_timeout));
+                trusted.store(below.backend.incarnation(), Ordering::SeqCst);
+                let backend = Arc::new(Bounded::new(below.backend, backend_timeout, trusted.clone()));
                 let namespace = namespace.clone();
                 Some(Shared { backend, codec, namespace, key_of, schema, memory_ttl, early })
             }
         };
+        let has_tags = shared.as_ref().is_some_and(|shared| shared.backend.tags().is_some());
+        if self.is_clearable && shared.is_some() && !has_tags {
+            return refuse("`clearable` needs a shared tier with tags");
+        }
+        let is_clearable = self.is_clearable && has_tags;
         Ok(Cache::over(Engine {
             name: self.name.into(),
             store: S::open(memory, self.clock.clone())?,
@@ -456,8 +475,12 @@ where
             unswept: Default::default(),
             fleet,
             leases_ended: Default::default(),
+            memo: Memo::new(trusted),
+            me: Weak::new(),
             seen: Seen::new(),
             epoch: Default::default(),
+            is_clearable,
+            everything: Default::default(),
             options: self.options,
             times,
             batch: self.batch,

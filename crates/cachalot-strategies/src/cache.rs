@@ -45,7 +45,7 @@ where
     }
 
     pub(crate) fn over(engine: Engine<K, V, S>) -> Self {
-        let engine = Arc::new(engine);
+        let engine = Arc::new_cyclic(|me| Engine { me: me.clone(), ..engine });
         if let Some(Membership(fleet)) = &engine.fleet {
             engine.seen.trust_nothing();
             engine.spawn.spawn(Box::pin(fleet.clone().speak()));

@@ -1,8 +1,8 @@
 //! What all handles to one cache share, and the steps that reads and writes have in common.
 
 use std::hash::Hash;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cachalot_core::{
@@ -17,6 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::batch::Bounds;
 use crate::cached::Found;
 use crate::early::Refresh;
+use crate::failover::Memo;
 use crate::fleet::{Membership, Pending, Wakes};
 use crate::flight::Outcome;
 use crate::names::Names;
@@ -45,8 +46,14 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) unswept: Pending,
     pub(crate) fleet: Option<Membership>,
     pub(crate) leases_ended: Wakes,
+    pub(crate) memo: Memo<K>,
+    /// Itself, for tasks that it starts.
+    pub(crate) me: Weak<Self>,
     pub(crate) seen: Seen,
     pub(crate) epoch: Epoch,
+    /// Whether all entries end by one tag, and what that stands at.
+    pub(crate) is_clearable: bool,
+    pub(crate) everything: Epoch,
     pub(crate) options: EntryOptions,
     pub(crate) times: Times,
     pub(crate) batch: Bounds,
@@ -140,6 +147,7 @@ where
 
     /// Whether the shared tier may still hold what an invalidation of this name was about, here or elsewhere.
     pub(crate) fn is_pending(&self, name: &Key) -> bool {
+        self.notice_failover();
         let now = self.clock.coarse();
         let is_own = self.deferred.contains(name) || self.unswept.contains(name, now);
         if is_own && !mutant!(TrustsWhatIsPending) {
@@ -157,6 +165,9 @@ where
 
     /// Tells them of a key; `pending` if the shared tier has not taken its invalidation.
     pub(crate) fn tell_key(&self, key: &K, pending: bool) {
+        if let Some((_, name)) = self.shared_key(key).filter(|_| !pending) {
+            self.remember_done(name, Missed::Key(key.clone()));
+        }
         if let Some(names) = self.names.as_ref().filter(|_| self.fleet.is_some()) {
             self.tell(Subject::Key { key: names.key(key), pending });
         }

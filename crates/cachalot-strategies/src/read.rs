@@ -46,14 +46,13 @@ where
         if self.is_pending(&shared_key) {
             return None;
         }
-        let record = match shared.backend.get(&shared_key).await {
+        let record = match self.get_vetted(shared, &shared_key).await {
             Ok(record) => record?,
             Err(error) => {
                 self.backend_failed(&error);
                 return None;
             }
         };
-        let record = self.vet(shared, &shared_key, record).await;
         let found = match self.consider(shared, &shared_key, &record, began, wanted) {
             Considered::Usable(found) => found,
             Considered::Unfit(stale) => return stale,

@@ -83,7 +83,10 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
             Ok(value) => value,
             Err(error) => return Judged::Unusable(Some(error.key(key.as_bytes()))),
         };
-        let prints = (!tags.is_empty()).then(|| tags.iter().map(|it| it.tag.fingerprint()).collect());
+        // A clear ends all of memory by itself.
+        let own = tags.iter().filter(|it| !it.tag.as_bytes().is_empty()).map(|it| it.tag.fingerprint());
+        let prints: Arc<[u64]> = own.collect();
+        let prints = (!prints.is_empty()).then_some(prints);
         let stamp = Stamp { at: began, tags: prints };
         let created_at = now.back(record.age);
         let meta = Meta::new(created_at, header.fresh_for, header.kept_for, header.compute_time);

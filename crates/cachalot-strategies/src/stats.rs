@@ -45,6 +45,8 @@ pub struct Stats {
     pub deferred: u64,
     /// Deferred invalidations replayed since.
     pub replayed: u64,
+    /// Times that another server answered than before, or that it had started anew.
+    pub fail_overs: u64,
     /// Invalidations heard from other processes.
     pub heard: u64,
     /// Times that something may have been missed on the bus, and memory was distrusted.
@@ -91,6 +93,7 @@ pub(crate) struct Counters {
     backend_failures: AtomicU64,
     deferred: AtomicU64,
     replayed: AtomicU64,
+    fail_overs: AtomicU64,
     heard: AtomicU64,
     gaps: AtomicU64,
     task_panics: AtomicU64,
@@ -122,6 +125,7 @@ impl Counters {
             Event::BackendFailed { .. } => &self.backend_failures,
             Event::Deferred => &self.deferred,
             Event::Replayed => &self.replayed,
+            Event::FailedOver => &self.fail_overs,
             Event::Heard => &self.heard,
             Event::Gap => &self.gaps,
             Event::TaskPanicked => &self.task_panics,
@@ -150,6 +154,7 @@ impl Counters {
             backend_failures: read(&self.backend_failures),
             deferred: read(&self.deferred),
             replayed: read(&self.replayed),
+            fail_overs: read(&self.fail_overs),
             heard: read(&self.heard),
             gaps: read(&self.gaps),
             task_panics: read(&self.task_panics),

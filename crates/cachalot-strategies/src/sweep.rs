@@ -4,8 +4,8 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use cachalot_core::{
-    CacheKey, ErrorKind, Event, Key, KeyPattern, Namespace, Pattern, Result, Store, Subject, SweepCursor,
-    Timestamp,
+    CacheKey, Depth, ErrorKind, Event, Key, KeyPattern, Namespace, Pattern, Result, Store, Subject,
+    SweepCursor, Tag, Tags, Timestamp,
 };
 
 use crate::cache::Cache;
@@ -61,7 +61,8 @@ where
     }
 
     /// Forgets every key of this cache, in every tier and process; `users` never touches `usersAbc`. Walks a
-    /// shared tier as [`remove_pattern`](Cache::remove_pattern) does.
+    /// shared tier as [`remove_pattern`](Cache::remove_pattern) does, unless the cache is built
+    /// [`clearable`](crate::CacheBuilder::clearable): then it is one round trip.
     ///
     /// # Errors
     /// As [`remove_pattern`](Cache::remove_pattern).
@@ -92,10 +93,10 @@ where
 
     async fn clear(self: Arc<Self>) -> Removal {
         let meant = Pattern::any().within(&self.namespace);
-        let swept = self.sweep(&meant).await;
+        let swept = self.end_all().await;
         let removal = self.swept(swept, &meant, Missed::All);
         self.forget_all();
-        self.tell(Subject::Clear { pending: removal == Removal::Deferred });
+        self.tell_clear(removal == Removal::Deferred);
         removal
     }
 
@@ -104,9 +105,7 @@ where
         self.backend_failed(&error);
         // Deferred first, then forgotten, as for a key.
         self.unswept.add_pattern(meant.clone(), Timestamp::NEVER);
-        let name =
-            Key::new([self.namespace.as_str().as_bytes(), b"*", meant.as_pattern().as_bytes()].concat());
-        self.keep_for_replay(name, missed);
+        self.keep_for_replay(self.name_of_pattern(meant), missed);
         Removal::Deferred
     }
 
@@ -116,6 +115,8 @@ where
         let mut from = Some(SweepCursor::START);
         while let Some(cursor) = from {
             from = self.sweep_part(shared, meant, &cursor).await?;
+            // A tier in this process never makes it wait.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }
@@ -136,6 +137,16 @@ where
         Ok(swept.next)
     }
 
+    /// Ends all that the shared tier has: by one tag, or one by one.
+    pub(crate) async fn end_all(&self) -> Result<()> {
+        match &self.shared {
+            Some(shared) if self.is_clearable => {
+                self.rotate(shared, &Tags::one(Tag::everything()), Depth::Remove).await
+            }
+            _ => self.sweep(&Pattern::any().within(&self.namespace)).await,
+        }
+    }
+
     /// Whether the shared tier has taken by now what it had not.
     pub(crate) async fn sweep_again(&self, pattern: &Pattern) -> Result<()> {
         self.sweep(&pattern.within(&self.namespace)).await
@@ -151,7 +162,23 @@ where
         self.unswept.settle_pattern(&meant);
     }
 
+    pub(crate) fn name_of_pattern(&self, meant: &KeyPattern) -> Key {
+        Key::new([self.namespace.as_str().as_bytes(), b"*", meant.as_pattern().as_bytes()].concat())
+    }
+
+    pub(crate) fn tell_clear(&self, pending: bool) {
+        if !pending {
+            let all = Pattern::any().within(&self.namespace);
+            self.remember_done(self.name_of_pattern(&all), Missed::All);
+        }
+        self.tell(Subject::Clear { pending });
+    }
+
     pub(crate) fn tell_pattern(&self, pattern: &Pattern, pending: bool) {
+        if !pending {
+            let meant = pattern.within(&self.namespace);
+            self.remember_done(self.name_of_pattern(&meant), Missed::Pattern(pattern.clone()));
+        }
         self.tell(Subject::Pattern { pattern: pattern.as_bytes().to_vec().into(), pending });
     }
 }

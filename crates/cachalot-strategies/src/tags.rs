@@ -17,6 +17,7 @@ use cachalot_core::{
 use cachalot_invalidation::Standing;
 use equivalent::Equivalent;
 
+use crate::both::both;
 use crate::engine::Engine;
 use crate::shared::Shared;
 use crate::write::{Missed, Removal};
@@ -36,6 +37,8 @@ pub(crate) struct Captured {
     /// Those that the options name.
     declared: Vec<Tagged>,
     epoch: Option<TagToken>,
+    /// What everything stands at, in a cache that is cleared by it.
+    everything: Option<TagToken>,
 }
 
 /// Where a value with tags may be stored.
@@ -67,13 +70,39 @@ where
         }
     }
 
+    /// The record under `key`, and what its tags stand at now. One round trip; one more if it has tags of its own.
+    pub(crate) async fn get_vetted(&self, shared: &Shared<K, V>, key: &Key) -> Result<Option<Vetted>> {
+        if !self.is_clearable {
+            return match shared.backend.get(key).await? {
+                Some(record) => Ok(Some(self.vet(shared, key, record).await)),
+                None => Ok(None),
+            };
+        }
+        // Asked at once, they travel together.
+        let everything = Tag::everything();
+        let (record, now) =
+            both(shared.backend.get(key), self.tokens_now(shared, std::slice::from_ref(&&everything))).await;
+        let Some(record) = record? else { return Ok(None) };
+        Ok(Some(self.vet_one(shared, key, record, now.first().copied()).await))
+    }
+
     /// Asks in the shared tier what the tags of `record` stand at now. No round trip if it has none.
     pub(crate) async fn vet(&self, shared: &Shared<K, V>, key: &Key, record: Record) -> Vetted {
-        if !envelope::is_tagged(&record.payload) || mutant!(TrustsTagsUnread) {
+        if !self.is_clearable && !envelope::is_tagged(&record.payload) || mutant!(TrustsTagsUnread) {
             return Vetted { record, is_removed: false };
         }
+        self.vet_one(shared, key, record, None).await
+    }
+
+    async fn vet_one(
+        &self,
+        shared: &Shared<K, V>,
+        key: &Key,
+        record: Record,
+        everything: Option<Option<TagToken>>,
+    ) -> Vetted {
         let mut vetted = [Some(Vetted { record, is_removed: false })];
-        Box::pin(self.vet_tagged(shared, std::slice::from_ref(key), &mut vetted)).await;
+        Box::pin(self.vet_tagged(shared, std::slice::from_ref(key), &mut vetted, everything)).await;
         let [vetted] = vetted;
         vetted.unwrap_or_else(|| unreachable!("what was put in"))
     }
@@ -95,8 +124,9 @@ where
             vetted.push(record.map(|record| Vetted { record, is_removed: false }));
         }
         let is_tagged = |vetted: &Vetted| envelope::is_tagged(&vetted.record.payload);
-        if vetted.iter().flatten().any(is_tagged) && !mutant!(TrustsTagsUnread) {
-            self.vet_tagged(shared, keys, &mut vetted).await;
+        let is_asked = vetted.iter().flatten().any(|vetted| self.is_clearable || is_tagged(vetted));
+        if is_asked && !mutant!(TrustsTagsUnread) {
+            self.vet_tagged(shared, keys, &mut vetted, None).await;
         }
         let mut answers: Vec<_> = vetted.into_iter().map(Ok).collect();
         for (at, error) in errors {
@@ -105,23 +135,39 @@ where
         answers
     }
 
-    async fn vet_tagged(&self, shared: &Shared<K, V>, keys: &[Key], records: &mut [Option<Vetted>]) {
+    /// `everything`: what was read of it already.
+    async fn vet_tagged(
+        &self,
+        shared: &Shared<K, V>,
+        keys: &[Key],
+        records: &mut [Option<Vetted>],
+        everything: Option<Option<TagToken>>,
+    ) {
         let mut open: Vec<(&mut Vetted, Vec<Tagged>)> = Vec::new();
         for (key, vetted) in keys.iter().zip(records) {
             let Some(vetted) = vetted else { continue };
             // What cannot be read is found out and counted by who judges it.
-            if let Ok(opened) = envelope::open(key, &vetted.record.payload)
-                && !opened.tags.is_empty()
-            {
-                let tags = opened.tags;
+            let Ok(tags) = envelope::open(key, &vetted.record.payload).map(|opened| opened.tags) else {
+                continue;
+            };
+            // What was stored when the cache was not cleared by a tag cannot be told from what is good.
+            vetted.is_removed = self.is_clearable && !tags.iter().any(|it| it.tag.as_bytes().is_empty());
+            if !tags.is_empty() {
                 open.push((vetted, tags));
             }
         }
         let mut tags: Vec<&Tag> = open.iter().flat_map(|(_, tags)| tags.iter().map(|it| &it.tag)).collect();
         tags.sort_unstable();
         tags.dedup();
+        if everything.is_some() {
+            tags.retain(|tag| !tag.as_bytes().is_empty());
+        }
         let tokens = self.tokens_now(shared, &tags).await;
-        let token_of = |tag: &Tag| tags.binary_search(&tag).ok().and_then(|at| tokens.get(at).copied()?);
+        let token_of = |tag: &Tag| match everything {
+            Some(token) if tag.as_bytes().is_empty() => token,
+            _ => tags.binary_search(&tag).ok().and_then(|at| tokens.get(at).copied()?),
+        };
+        token_of(&Tag::everything()).into_iter().for_each(|token| self.everything.learn(token));
         let standing = |tagged: &Tagged| match token_of(&tagged.tag) {
             Some(now) if now.removed != tagged.token.removed => Standing::Removed,
             Some(now) if now.expired != tagged.token.expired => Standing::Expired,
@@ -132,13 +178,16 @@ where
         let judged: Vec<Vec<Standing>> =
             open.iter().map(|(_, tags)| tags.iter().map(standing).collect()).collect();
         for ((vetted, _), standings) in open.into_iter().zip(judged) {
-            vetted.is_removed = standings.contains(&Standing::Removed);
+            vetted.is_removed |= standings.contains(&Standing::Removed);
             vetted.record.invalidated |= standings.contains(&Standing::Expired);
         }
     }
 
     /// What `tags` stand at in the shared tier. None for one whose removal it has not taken yet.
     async fn tokens_now(&self, shared: &Shared<K, V>, tags: &[&Tag]) -> Vec<Option<TagToken>> {
+        if tags.is_empty() {
+            return Vec::new();
+        }
         let names: Vec<Key> = tags.iter().map(|tag| shared.namespace.tag(tag)).collect();
         let mut tokens = match shared.backend.tags() {
             Some(backend) => backend.tag_tokens(&names).await.unwrap_or_else(|error| {
@@ -157,18 +206,23 @@ where
     /// round trip if `declared` has any, or the epoch is to be read.
     pub(crate) async fn capture(&self, shared: &Shared<K, V>, declared: &Tags) -> Captured {
         let Some(tags) = shared.backend.tags() else { return Captured::default() };
-        let known = self.epoch.known();
-        if declared.is_empty() && !self.epoch.is_wanted() {
-            return Captured { declared: Vec::new(), epoch: known };
+        let (known, everything) = (self.epoch.known(), self.everything.known());
+        let wants_everything = self.is_clearable && everything.is_none();
+        if declared.is_empty() && !wants_everything && !self.epoch.is_wanted() {
+            return Captured { declared: Vec::new(), epoch: known, everything };
         }
-        match self.pin(tags, shared, declared, TOKEN_LIFE).await {
-            Ok((declared, epoch)) => {
+        let all = if wants_everything { declared.and_everything() } else { declared.clone() };
+        match self.pin(tags, shared, &all, TOKEN_LIFE).await {
+            Ok((mut declared, epoch)) => {
                 self.epoch.learn(epoch);
-                Captured { declared, epoch: Some(epoch) }
+                let pinned = declared.iter().position(|it| it.tag.as_bytes().is_empty());
+                let pinned = pinned.map(|at| declared.remove(at).token);
+                pinned.into_iter().for_each(|token| self.everything.learn(token));
+                Captured { declared, epoch: Some(epoch), everything: everything.or(pinned) }
             }
             Err(error) => {
                 self.backend_failed(&error);
-                Captured { declared: Vec::new(), epoch: known }
+                Captured { declared: Vec::new(), epoch: known, everything }
             }
         }
     }
@@ -186,6 +240,10 @@ where
         let decided: Vec<Tag> = all.iter().filter(|tag| !is_declared(tag)).cloned().collect();
         let declared = captured.declared.iter().filter(|declared| all.iter().any(|tag| *tag == declared.tag));
         let mut tagged: Vec<Tagged> = declared.cloned().collect();
+        if self.is_clearable {
+            let Some(token) = captured.everything else { return Storable::Nowhere };
+            tagged.push(Tagged { tag: Tag::everything(), token });
+        }
         if decided.is_empty() {
             return Storable::Anywhere(tagged);
         }
@@ -212,6 +270,7 @@ where
 
     /// The tokens that an insert is stored under. One round trip if there are any.
     pub(crate) async fn tokens_for_insert(&self, shared: &Shared<K, V>, tags: &Tags) -> Result<Vec<Tagged>> {
+        let tags = &if self.is_clearable { tags.and_everything() } else { tags.clone() };
         if tags.is_empty() {
             return Ok(Vec::new());
         }
@@ -294,6 +353,9 @@ where
 
     pub(crate) fn tell_tags(&self, tags: &Tags, pending: bool) {
         for tag in tags.iter() {
+            if !pending {
+                self.remember_done(self.namespace.tag(tag), Missed::Tag(tag.clone()));
+            }
             self.tell(Subject::Tag { tag: Bytes::copy_from_slice(tag.as_bytes()), pending });
         }
     }

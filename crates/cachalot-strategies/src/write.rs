@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachalot_core::{
     Backend, Commit, Depth, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend,
-    Nonce, Pattern, Put, PutReply, Result, Store, Subject, Tag, Tags, Tier, Token, mutant,
+    Nonce, Pattern, Put, PutReply, Result, Store, Tag, Tags, Tier, Token, mutant,
 };
 use cachalot_invalidation::{Backoff, Item};
 use cachalot_stampede::{Joined, Lead};
@@ -303,7 +303,7 @@ where
             let outcome = match &item.missed {
                 Missed::Tag(tag) => self.rotate(shared, &Tags::one(tag.clone()), Depth::Remove).await,
                 Missed::Pattern(pattern) => self.sweep_again(pattern).await,
-                Missed::All => self.sweep_again(&Pattern::any()).await,
+                Missed::All => self.end_all().await,
                 Missed::Key(_) => Ok(()),
             };
             taken |= self.settle(item, outcome).await;
@@ -335,7 +335,7 @@ where
             Missed::Key(key) => self.tell_key(key, false),
             Missed::Tag(tag) => self.tell_tags(&Tags::one(tag.clone()), false),
             Missed::Pattern(pattern) => self.tell_pattern(pattern, false),
-            Missed::All => self.tell(Subject::Clear { pending: false }),
+            Missed::All => self.tell_clear(false),
         }
         true
     }

@@ -319,6 +319,10 @@ impl Backend for BrokenBackend {
     fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
     }
+
+    fn incarnation(&self) -> u64 {
+        self.model.incarnation()
+    }
 }
 
 fn nothing_much() -> Record {

@@ -370,6 +370,10 @@ impl Backend for Faulty {
     fn tags(&self) -> Option<&dyn TagBackend> {
         self.inner.tags().map(|_| self as &dyn TagBackend)
     }
+
+    fn incarnation(&self) -> u64 {
+        self.inner.incarnation()
+    }
 }
 
 impl Faulty {

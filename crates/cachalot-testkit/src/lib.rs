@@ -55,7 +55,7 @@ pub mod store_suite;
 pub use store_suite::StoreSubject;
 
 mod model_backend;
-pub use model_backend::ModelBackend;
+pub use model_backend::{ModelBackend, Snapshot};
 mod model_bus;
 pub use model_bus::ModelBus;
 mod model_store;

@@ -1,6 +1,7 @@
 //! A backend written to be read, not to be fast: what `Backend` and `LeaseBackend` mean.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,10 +23,18 @@ pub struct ModelBackend {
     clock: Clock,
     slots: Arc<Mutex<HashMap<Key, Slot>>>,
     tags: Arc<Mutex<Marks>>,
+    incarnation: Arc<AtomicU64>,
 }
 
 /// The tags' tokens, and when they end.
 type Marks = HashMap<Key, (TagToken, Timestamp)>;
+
+/// What was in a [`ModelBackend`].
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    slots: HashMap<Key, Slot>,
+    tags: Marks,
+}
 
 /// What is under one key. A slot that holds neither a value nor a right does not exist.
 #[derive(Clone, Debug)]
@@ -55,13 +64,27 @@ pub(crate) struct Right {
 impl ModelBackend {
     /// An empty one over `clock`.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, slots: Arc::default(), tags: Arc::default() }
+        Self { clock, slots: Arc::default(), tags: Arc::default(), incarnation: Arc::default() }
     }
 
     /// Loses everything, as a server that restarts empty, or evicts what was there.
     pub fn lose_everything(&self) {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.lose_tags();
+    }
+
+    /// What is there now, to be [restored](Self::restore).
+    pub fn snapshot(&self) -> Snapshot {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Snapshot { slots, tags: self.marks().0.clone() }
+    }
+
+    /// Is as it was at `snapshot`, as after a fail-over to a replica that lagged, or a restart from what was
+    /// saved: what was acknowledged since is forgotten.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        self.incarnation.fetch_add(1, Ordering::SeqCst);
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&snapshot.slots);
+        self.marks().0.clone_from(&snapshot.tags);
     }
 
     /// Loses what it knows of tags, as a server that evicts it.
@@ -254,6 +277,10 @@ impl Backend for ModelBackend {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
+    }
+
+    fn incarnation(&self) -> u64 {
+        self.incarnation.load(Ordering::SeqCst)
     }
 }
 

@@ -90,7 +90,9 @@ pub use cache::{Cache, CacheBuilder};
 
 #[cfg(feature = "redis")]
 #[doc(inline)]
-pub use cachalot_redis_backend::{Redis, RedisBackend, RedisBuilder};
+pub use cachalot_redis_backend::{
+    Redis, RedisBackend, RedisBuilder, RedisBus, RedisBusBuilder, RedisStreamBus,
+};
 
 /// The README's example, compiled.
 #[cfg(all(doctest, feature = "redis"))]

@@ -183,6 +183,10 @@ impl Backend for Net {
     fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
     }
+
+    fn incarnation(&self) -> u64 {
+        self.server.incarnation()
+    }
 }
 
 /// The tags of a server that has some.

@@ -1,6 +1,8 @@
 //! Stories over real servers and in a simulated world.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
+mod buses;
+mod failover;
 mod hot_path;
 mod matrix;
 mod mutants;

@@ -3,9 +3,9 @@
 use std::hash::Hash;
 
 /// A key that every contender takes.
-pub(crate) trait Key: Hash + Eq + Clone + Send + Sync + 'static {}
+pub(crate) trait Key: Hash + Ord + Clone + Send + Sync + 'static {}
 
-impl<K: Hash + Eq + Clone + Send + Sync + 'static> Key for K {}
+impl<K: Hash + Ord + Clone + Send + Sync + 'static> Key for K {}
 
 /// A value that every contender takes.
 pub(crate) trait Data: Clone + Send + Sync + 'static {}

@@ -46,7 +46,10 @@ impl<K: Key> Workload<K, Value> for Hits<K> {
     }
 
     fn prepare<S: Subject<K, Value>>(&self, subject: &S) {
-        for (at, key) in self.keys[..self.held].iter().enumerate() {
+        // In another order than they are read in: values that are read as they lie in memory are fetched ahead.
+        let mut keys: Vec<&K> = self.keys[..self.held].iter().collect();
+        keys.sort_unstable();
+        for (at, key) in keys.into_iter().enumerate() {
             subject.write(key.clone(), value(at as u64));
         }
     }

@@ -35,7 +35,8 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Vec<Tagged>, &[u8])> {
         let (length, after) = rest.split_first_chunk::<2>()?;
         let (name, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
         let (token, after) = after.split_at_checked(TagToken::LEN)?;
-        tags.push(Tagged { tag: Tag::new(name).ok()?, token: TagToken::from_bytes(token)? });
+        let tag = if name.is_empty() { Tag::everything() } else { Tag::new(name).ok()? };
+        tags.push(Tagged { tag, token: TagToken::from_bytes(token)? });
         rest = after;
     }
     (!tags.is_empty()).then_some((tags, rest))

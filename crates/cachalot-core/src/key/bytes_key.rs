@@ -42,9 +42,13 @@ impl Namespace {
         Key::new(bytes)
     }
 
-    /// Where the token of `tag` lies: `namespace#tag`, which is no record's key, since no namespace has a `#`.
+    /// Where the token of `tag` lies: `namespace#tag`, which is no record's key, since no namespace has a `#`; of
+    /// [`everything`](Tag::everything) `namespace!`.
     pub fn tag(&self, tag: &Tag) -> Key {
-        self.mark(tag.as_bytes())
+        match tag.as_bytes() {
+            [] => Key::new([self.0.as_bytes(), b"!"].concat()),
+            name => self.mark(name),
+        }
     }
 
     /// Where the epoch of all tags lies, which changes before any of their tokens does.
@@ -110,6 +114,7 @@ mod tests {
         let (users, tag) = (Namespace::new("users").unwrap(), Tag::new("7").unwrap());
         assert_eq!(users.tag(&tag).as_bytes(), b"users#7");
         assert_eq!(users.epoch().as_bytes(), b"users#");
+        assert_eq!(users.tag(&Tag::everything()).as_bytes(), b"users!");
     }
 
     #[test]

@@ -89,6 +89,8 @@ mutants! {
     SkipsTheSecondMessage,
     /// What another process has yet to invalidate is read in the shared tier.
     TrustsWhatOthersHavePending,
+    /// After a fail-over, nothing is invalidated again.
+    TrustsAfterFailOver,
     /// A gap on the bus changes nothing.
     IgnoresGaps,
     /// A gap on the bus leaves flights as they are.

@@ -228,6 +228,13 @@ fn late_and_repeated_messages_are_applied_and_no_gap() {
 }
 
 #[test]
+fn a_late_message_is_said_to_be_late() {
+    let mut it = Case::new();
+    let mut late = |sequence| it.hear(A, invalidation(sequence)).late;
+    assert_eq!([1, 3, 2, 3, 4].map(&mut late), [false, false, true, true, false]);
+}
+
+#[test]
 fn own_messages_are_ignored_and_those_of_another_cache_in_this_process_are_not() {
     let mut it = Case::new();
     assert_eq!(it.hear(US, invalidation(7)), Heard::default());

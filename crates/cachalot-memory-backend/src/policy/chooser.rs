@@ -52,6 +52,11 @@ impl Chooser {
         size_of_val(&*self.shadows) + self.shadows.iter().map(shadow).sum::<usize>()
     }
 
+    #[cfg(test)]
+    pub(crate) fn sampled(&self) -> usize {
+        self.sampled
+    }
+
     /// Shows the hash of a key that was read or came in to the shadows, and returns a configuration if it is
     /// time for another.
     pub(crate) fn observe(&mut self, hash: u64) -> Option<usize> {

@@ -1,5 +1,7 @@
 //! What a policy knows of the entries of one set: three bytes each.
 
+use crate::set::bits_equal;
+
 /// Entries of a set.
 pub(crate) const WAYS: usize = 32;
 
@@ -70,16 +72,19 @@ impl Ways {
     #[inline]
     pub(crate) fn touch(&mut self, way: usize, now: u16) {
         let way = way % WAYS;
+        // What is read often is kept, its reads are counted, and this epoch is not its first.
+        if self.marks[way] & (STATE | READS) != State::Kept as u8 | READS_MAX {
+            self.count(way);
+        }
+        if self.marks[way] & STATE == State::Kept as u8 && self.epochs[way] != now {
+            self.epochs[way] = now;
+        }
+    }
+
+    fn count(&mut self, way: usize) {
         let mark = self.marks[way];
-        if mark & STATE == State::Kept as u8 {
-            if mark & READS < READS_MAX {
-                self.marks[way] = mark + READ;
-            }
-            if self.epochs[way] != now {
-                self.epochs[way] = now;
-            }
-        } else if mark & READS == 0 {
-            self.marks[way] = mark | READ;
+        if mark & STATE == State::Kept as u8 || mark & READS == 0 {
+            self.marks[way] = mark + READ;
         }
     }
 
@@ -107,11 +112,11 @@ impl Ways {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.marks.iter().fold(true, |full, mark| full & (mark & STATE != 0))
+        bits_equal(&lanes(|way| self.marks[way] & STATE == State::Empty as u8), ALL) == 0
     }
 
     pub(crate) fn holds_kept(&self) -> bool {
-        self.marks.iter().fold(false, |any, mark| any | (mark & STATE == State::Kept as u8))
+        bits_equal(&self.held(true), ALL) != 0
     }
 
     /// The oldest of the kept ones that has no reprieve left, and its age.
@@ -134,19 +139,40 @@ impl Ways {
     }
 
     /// The oldest, among the kept or among those on trial, and its age. Of two equally old the first.
+    ///
+    /// Loops without branches over lanes of one size: the compiler does eight or sixteen of them at a time.
     #[inline]
+    #[allow(clippy::needless_range_loop, reason = "one index for three arrays")]
     pub(crate) fn oldest(&self, kept: bool, now: u16, spared: Option<usize>) -> Option<(usize, u16)> {
-        let spared = spared.unwrap_or(WAYS);
-        // Age and way in one number and no branches, so that it is done several at a time.
-        let mut most = 0i32;
-        for (way, (&mark, &epoch)) in self.marks.iter().zip(&self.epochs).enumerate() {
-            let state = mark & STATE;
-            let asked = (state != 0) & ((state == State::Kept as u8) == kept) & (way != spared);
-            let score = (i32::from(now.wrapping_sub(epoch)) + 1) * WAYS as i32 + (WAYS - 1 - way) as i32;
-            most = most.max(if asked { score } else { 0 });
+        let mut asked = self.held(kept);
+        if let Some(spared) = spared {
+            asked[spared % WAYS] = 0;
         }
-        let (age, way) = (most / WAYS as i32 - 1, WAYS - 1 - most as usize % WAYS);
-        (most > 0).then_some((way, age as u16))
+        let any = bits_equal(&asked, ALL);
+        if any == 0 {
+            return None;
+        }
+        let (mut ages, mut most) = ([i16::MIN; WAYS], i16::MIN);
+        for way in 0..WAYS {
+            let lane = i16::from(asked[way].cast_signed());
+            ages[way] = signed(now.wrapping_sub(self.epochs[way])) & lane | i16::MIN & !lane;
+        }
+        for age in ages {
+            most = most.max(age);
+        }
+        let oldest = any & bits_equal(&lanes(|way| ages[way] == most), ALL);
+        Some((oldest.trailing_zeros() as usize, unsigned(most)))
+    }
+
+    /// [`ALL`] where a way is kept, or on trial; 0 elsewhere.
+    #[inline]
+    fn held(&self, kept: bool) -> [u8; WAYS] {
+        let state = |way: usize| self.marks[way] & STATE;
+        if kept {
+            lanes(|way| state(way) == State::Kept as u8)
+        } else {
+            lanes(|way| (state(way) != State::Kept as u8) & (state(way) != State::Empty as u8))
+        }
     }
 
     /// Makes what is very old look a little younger, so that it never looks new: epochs wrap.
@@ -156,6 +182,28 @@ impl Ways {
             *epoch = now.wrapping_sub(if age < AGE_MAX { age } else { AGE_MAX });
         }
     }
+}
+
+const ALL: u8 = u8::MAX;
+
+/// [`ALL`] for each way of which that is true, 0 for the others. A loop, since that is what the compiler does
+/// many at a time.
+#[inline(always)]
+fn lanes(is: impl Fn(usize) -> bool) -> [u8; WAYS] {
+    let mut lanes = [0; WAYS];
+    for (way, lane) in lanes.iter_mut().enumerate() {
+        *lane = if is(way) { ALL } else { 0 };
+    }
+    lanes
+}
+
+/// In the same order, with zero the least: the processors compare signed numbers.
+fn signed(age: u16) -> i16 {
+    (age ^ 0x8000).cast_signed()
+}
+
+fn unsigned(age: i16) -> u16 {
+    age.cast_unsigned() ^ 0x8000
 }
 
 fn state(mark: u8) -> State {

@@ -1,22 +1,28 @@
 //! Small numbers for threads.
 
 #[cfg(all(test, cachalot_loom))]
-pub(super) use explored::thread_number;
+pub(super) use explored::{thread_number, thread_number as new_number};
 #[cfg(not(all(test, cachalot_loom)))]
-pub(super) use usual::thread_number;
+pub(super) use usual::{new_number, thread_number};
 
 #[cfg(not(all(test, cachalot_loom)))]
 mod usual {
     use std::cell::Cell;
     use std::sync::{Mutex, PoisonError};
 
-    /// The number of this thread, used again when it has ended; `NONE` while it ends.
+    /// The number of this thread, used again when it has ended; very large as long as it has none, or while it
+    /// ends.
     #[inline]
     pub(crate) fn thread_number() -> usize {
-        NUMBER.with(|number| match number.get() {
+        NUMBER.with(Cell::get)
+    }
+
+    /// As [`thread_number`], but gives it one if it has none.
+    pub(crate) fn new_number() -> usize {
+        match thread_number() {
             UNKNOWN => draw(),
             number => number,
-        })
+        }
     }
 
     const NONE: usize = usize::MAX;
@@ -86,7 +92,7 @@ mod tests {
     #[test]
     fn numbers_of_threads_are_used_again() {
         for _ in 0..10_000 {
-            thread::spawn(|| assert!(thread_number() < 64)).join().unwrap();
+            thread::spawn(|| assert!(new_number() < 64)).join().unwrap();
         }
     }
 }

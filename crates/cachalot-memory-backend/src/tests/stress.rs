@@ -11,7 +11,7 @@ use cachalot_core::{Entropy, ManualClock};
 
 use crate::Memory;
 use crate::readers::Readers;
-use crate::table::Seek;
+use crate::table::{Seek, tag};
 
 /// A value that knows what it was written for. Its copies share what counts them.
 #[derive(Clone)]
@@ -73,8 +73,8 @@ impl World {
     fn heat(&self, key: u64) {
         let writing = self.memory.write(0);
         let same = |held: &u64| *held == key;
-        if let Seek::Locked(guard, slot) = writing.table().seek(None, self.memory.hash(&key), same) {
-            guard.make_hot(slot.way);
+        if let Seek::Locked(guard, _) = writing.table().seek(None, self.memory.hash(&key), same) {
+            guard.open();
         }
     }
 
@@ -151,6 +151,29 @@ fn hot_keys_are_read_while_they_are_replaced_removed_expired_and_evicted_and_the
 #[test]
 fn hot_keys_are_read_while_hardly_anything_fits() {
     storm(4, 64, 4, 15_000);
+}
+
+#[test]
+fn a_set_is_read_without_its_lock_after_many_reads_and_until_it_changes() {
+    let memory: Memory<u64, u64> = Memory::entries(100).shards(1).build().unwrap();
+    let is_hot = || {
+        let (writing, hash) = (memory.write(0), memory.hash(&1));
+        writing.table().home_set(hash).is_some_and(|(_, set)| set.hot(tag(hash)) != 0)
+    };
+    let changes: [fn(&Memory<u64, u64>); 4] = [
+        |memory| assert!(memory.insert(1, 1)),
+        |memory| assert!(memory.insert_with_ttl(1, 1, Duration::from_secs(9))),
+        |memory| assert_eq!(memory.remove(&1), Some(1)),
+        |memory| memory.write(0).move_to(8),
+    ];
+    for change in changes {
+        memory.insert(1, 1);
+        let reads = (0..100_000).take_while(|_| memory.get(&1).is_some() && !is_hot()).count();
+        assert!((2000..99_999).contains(&reads), "{reads}");
+        assert_eq!(memory.get(&1), Some(1));
+        change(&memory);
+        assert!(!is_hot());
+    }
 }
 
 #[test]

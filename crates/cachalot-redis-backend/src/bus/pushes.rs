@@ -74,3 +74,65 @@ impl Ear {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use cachalot_core::{Body, Namespace, PublisherId};
+
+    use super::*;
+
+    fn push(kind: PushKind, data: Vec<Value>) -> PushInfo {
+        PushInfo { kind, data }
+    }
+
+    fn goodbye() -> Message {
+        let namespace = Namespace::new("users").unwrap();
+        Message { publisher: PublisherId::from_bytes([1; 16]), namespace, body: Body::Goodbye { last: 1 } }
+    }
+
+    fn message() -> PushInfo {
+        let bytes = goodbye().encode().unwrap().to_vec();
+        push(PushKind::Message, vec![Value::BulkString(b"bus".to_vec()), Value::BulkString(bytes)])
+    }
+
+    fn read(queue: &EventQueue) -> Vec<BusEvent> {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut read = Vec::new();
+        while let Poll::Ready(Some(event)) = queue.poll_pop(&mut context) {
+            read.push(event);
+        }
+        read
+    }
+
+    #[test]
+    fn a_retired_connection_says_nothing_more() {
+        let queue = Arc::new(EventQueue::new(100, 10_000));
+        let ear = Ear::new(queue.clone());
+        ear.on_push(push(PushKind::Subscribe, Vec::new()));
+        ear.on_push(message());
+        assert!(ear.retire());
+        ear.on_push(message());
+        ear.on_push(push(PushKind::Subscribe, Vec::new()));
+        let said = [BusEvent::Confirmed, BusEvent::Message(goodbye()), BusEvent::Interrupted];
+        assert_eq!(read(&queue), said);
+    }
+
+    #[test]
+    fn a_connection_that_never_stood_is_not_said_to_be_interrupted() {
+        let queue = Arc::new(EventQueue::new(100, 10_000));
+        assert!(!Ear::new(queue.clone()).retire());
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_push_that_makes_no_sense_is_a_gap() {
+        let queue = Arc::new(EventQueue::new(100, 10_000));
+        let ear = Ear::new(queue.clone());
+        ear.on_push(push(PushKind::Message, Vec::new()));
+        ear.on_push(push(PushKind::Message, vec![Value::Nil, Value::Int(1)]));
+        ear.on_push(push(PushKind::Invalidate, Vec::new()));
+        assert_eq!(read(&queue), vec![BusEvent::Gap(BusGap::Undecodable); 2]);
+    }
+}

@@ -179,3 +179,19 @@ async fn a_key_of_another_type_keeps_it_waiting_and_fails_who_publishes() {
     run(&server, &["DEL", STREAM]);
     assert_eq!(next(&mut subscription).await, BusEvent::Confirmed);
 }
+
+#[tokio::test]
+async fn without_the_permission_for_info_every_reconnect_begins_anew() {
+    let server = RedisServer::start();
+    run(&server, &["ACL", "SETUSER", "app", "on", ">pw", "~*", "&*", "+@all", "-info"]);
+    let url = format!("redis://app:pw@{}", server.addr());
+    let bus = crate::support::patient(url).bus().stream().unwrap();
+    let mut subscription = confirmed(&bus).await;
+    for sequence in 1..=3 {
+        kill(&server, "normal");
+        assert_eq!(next(&mut subscription).await, BusEvent::Interrupted);
+        assert_eq!(next(&mut subscription).await, BusEvent::Confirmed);
+        publish(&bus, sequence).await;
+        assert_eq!(number(&next(&mut subscription).await), sequence);
+    }
+}

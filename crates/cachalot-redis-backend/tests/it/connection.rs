@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cachalot_core::{Backend, Error, ErrorKind, Key, LeaseBackend, Removed, Result, Retry};
+use cachalot_core::{
+    Backend, Error, ErrorKind, Key, LeaseBackend, Namespace, Pattern, Removed, Result, Retry, SweepCursor,
+};
 use cachalot_redis_backend::{Redis, RedisBackend};
 use cachalot_testkit::RedisServer;
 use tokio::time::{Instant, sleep, timeout};
@@ -19,12 +21,14 @@ const REFUSED: &str = "redis://127.0.0.1:1";
 async fn all_operations(backend: &RedisBackend) -> Vec<(&'static str, Result<(), Error>)> {
     let key = Key::new("k");
     let keys = [key.clone(), Key::new("l")];
+    let all_users = Pattern::any().within(&Namespace::new("users").unwrap());
     let all = async {
         vec![
             ("get", backend.get(&key).await.map(drop)),
             ("get_many", backend.get_many(&keys).await.pop().unwrap().map(drop)),
             ("remove", backend.remove(&key).await.map(drop)),
             ("remove_many", backend.remove_many(&keys).await.pop().unwrap().map(drop)),
+            ("sweep", backend.sweep(&all_users, &SweepCursor::START).await.map(drop)),
             ("expire", backend.expire(&key, TTL).await.map(drop)),
             ("touch", backend.touch(&key, put("").nonce, TTL).await.map(drop)),
             ("get_or_lease", backend.get_or_lease(&key, token(), TERM, None).await.map(drop)),

@@ -12,4 +12,6 @@ mod gather;
 mod limits;
 mod scripts;
 mod support;
+mod sweep;
+mod tag_index;
 mod time;

@@ -16,7 +16,7 @@ use super::flights::{Batch, Ready};
 use super::load::{Answers, LoadMany, ManyFuture, Unanswered};
 use super::pipeline::pipelined;
 use crate::engine::OnDeserted;
-use crate::flight::{Failed, Loaded, Right};
+use crate::flight::{Failed, Loaded, Right, Wanted};
 use crate::tags::Captured;
 
 /// What came of running a loader. `None`: it was dropped because nobody waits any more.
@@ -57,7 +57,11 @@ where
         let settled = ready.into_iter().map(|Ready { flight, right, stale }| {
             let right = if keeps_leases { Right::Nothing } else { right };
             let key = flight.lead.key();
-            let result = answer_for(&mut answers, key);
+            let is_answered = answers.as_ref().map_or(true, |answers| answers.contains_key(key));
+            let result = match answer_for(&mut answers, key) {
+                Err(_) if !is_answered && self.takes_for_absent() => Ok(None),
+                result => result,
+            };
             let loaded = Loaded { result, wishes: wishes.taken(key), captured: captured.clone(), took };
             let shared = engine.shared_key(key);
             let settle = Box::pin(flight.settle(loaded, shared, right, stale));
@@ -68,6 +72,11 @@ where
             }
         });
         pipelined(AT_ONCE, settled).await;
+    }
+
+    /// Whether a key that was not answered is taken for absent: never.
+    fn takes_for_absent(&self) -> bool {
+        mutant!(TakesTheUnansweredForAbsent) && self.wanted == Wanted::ValueOrAbsence
     }
 
     /// As for a single flight: the loader runs at most for the flight's age, and after the hard timeout its
@@ -122,7 +131,6 @@ fn answer_for<K: Hash + Eq, V>(
     match answers {
         Ok(answers) => match answers.remove(key) {
             Some(answer) => answer.map_err(LoadError::Loader),
-            None if mutant!(TakesTheUnansweredForAbsent) => Ok(None),
             None => Err(LoadError::Loader(Unanswered.into())),
         },
         Err(error) => Err(error.clone()),

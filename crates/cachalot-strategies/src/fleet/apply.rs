@@ -31,7 +31,7 @@ where
             Deed::Apply(subjects) => {
                 for subject in subjects {
                     self.emit(&Event::Heard);
-                    self.apply_subject(subject).await;
+                    self.apply_subject(subject, heard.late).await;
                 }
             }
             Deed::Wake(keys) => keys.iter().for_each(|key| self.leases_ended.wake(key)),
@@ -52,12 +52,14 @@ where
             self.flights.void_all();
         }
         self.epoch.forget();
+        self.everything.forget();
     }
 
-    async fn apply_subject(&self, subject: Subject) {
+    /// `late`: something newer of the same process was heard before, perhaps that it is pending no more.
+    async fn apply_subject(&self, subject: Subject, late: bool) {
         match subject {
             Subject::Key { key, pending } => {
-                self.note_pending(&key, pending);
+                self.note_pending(&key, pending, late);
                 match self.names.as_ref().and_then(|names| names.read(&key)) {
                     Some(key) if mutant!(HearsWithoutVoiding) => drop(self.store.invalidate(&key)),
                     Some(key) => self.forget(&key),
@@ -67,26 +69,26 @@ where
             Subject::Tag { tag, pending } => match Tag::new(&tag) {
                 Ok(tag) => {
                     if let Some(shared) = &self.shared {
-                        self.note_pending(&shared.namespace.tag(&tag), pending);
+                        self.note_pending(&shared.namespace.tag(&tag), pending, late);
                     }
                     self.forget_tags(&Tags::one(tag), Depth::Remove);
                 }
                 Err(_) => self.distrust_all(),
             },
             Subject::Pattern { pattern, pending } => {
-                self.apply_pattern(Pattern::new(&pattern), pending).await;
+                self.apply_pattern(Pattern::new(&pattern), pending, late).await;
             }
             Subject::Clear { pending } => {
-                self.note_pending_pattern(Pattern::any(), pending);
+                self.note_pending_pattern(Pattern::any(), pending, late);
                 self.forget_all();
             }
             _ => self.distrust_all(),
         }
     }
 
-    async fn apply_pattern(&self, pattern: Pattern, pending: bool) {
+    async fn apply_pattern(&self, pattern: Pattern, pending: bool, late: bool) {
         let Some(names) = &self.names else { return self.distrust_all() };
-        self.note_pending_pattern(pattern.clone(), pending);
+        self.note_pending_pattern(pattern.clone(), pending, late);
         let pattern = pattern.within(&names.namespace);
         self.forget_matching(&pattern, |key| (names.key_of)(&names.namespace, key)).await;
     }
@@ -116,19 +118,22 @@ where
             failures.forget_if(|_| true);
         }
         self.epoch.forget();
+        self.everything.forget();
     }
 
-    fn note_pending(&self, name: &Key, pending: bool) {
+    fn note_pending(&self, name: &Key, pending: bool, late: bool) {
         match pending {
+            true if late => {}
             true => self.pending.add(name.clone(), self.pending_until()),
             false => self.pending.settle(name),
         }
     }
 
-    fn note_pending_pattern(&self, pattern: Pattern, pending: bool) {
+    fn note_pending_pattern(&self, pattern: Pattern, pending: bool, late: bool) {
         let Some(names) = &self.names else { return };
         let pattern = pattern.within(&names.namespace);
         match pending {
+            true if late => {}
             true => self.pending.add_pattern(pattern, self.pending_until()),
             false => self.pending.settle_pattern(&pattern),
         }

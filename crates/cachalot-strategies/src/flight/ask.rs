@@ -63,15 +63,12 @@ where
         key: &Key,
         stale: &mut Option<Found<V>>,
     ) -> Asked<V> {
-        let refuse = match shared.backend.get(key).await {
+        let refuse = match self.engine.get_vetted(shared, key).await {
             Ok(None) => None,
-            Ok(Some(record)) => {
-                let record = self.engine.vet(shared, key, record).await;
-                match self.first_answer(shared, key, &record, stale) {
-                    Ok(answer) => return answer,
-                    Err(nonce) => Some(nonce),
-                }
-            }
+            Ok(Some(record)) => match self.first_answer(shared, key, &record, stale) {
+                Ok(answer) => return answer,
+                Err(nonce) => Some(nonce),
+            },
             Err(error) => {
                 self.engine.backend_failed(&error);
                 return Asked::MayLoad(Right::Memory { ghost: None });

@@ -81,6 +81,10 @@ impl<B: Backend> Backend for Late<B> {
     fn tags(&self) -> Option<&dyn TagBackend> {
         self.inner.tags()
     }
+
+    fn incarnation(&self) -> u64 {
+        self.inner.incarnation()
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -130,6 +130,10 @@ impl Backend for NoLeases {
     fn tags(&self) -> Option<&dyn TagBackend> {
         self.0.tags()
     }
+
+    fn incarnation(&self) -> u64 {
+        self.0.incarnation()
+    }
 }
 
 #[tokio::test(start_paused = true)]

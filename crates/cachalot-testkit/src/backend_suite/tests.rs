@@ -100,4 +100,8 @@ impl Backend for ReadOnly {
     fn tags(&self) -> Option<&dyn TagBackend> {
         None
     }
+
+    fn incarnation(&self) -> u64 {
+        self.0.incarnation()
+    }
 }

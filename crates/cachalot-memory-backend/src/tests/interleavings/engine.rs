@@ -34,7 +34,7 @@ impl World {
         let visit = self.memory.readers.enter(0).unwrap();
         let table = self.memory.nth(0).visited(&visit);
         match table.seek(None, self.memory.hash(&key), |held| *held == key) {
-            Seek::Locked(guard, slot) => guard.make_hot(slot.way),
+            Seek::Locked(guard, _) => guard.open(),
             _ => panic!("{key} is not there"),
         }
     }

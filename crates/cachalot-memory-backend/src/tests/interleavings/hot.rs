@@ -38,8 +38,8 @@ impl World {
         let entry = (self.alive.watched(number), self.alive.watched(number));
         let way = guard.put(&mut owner.hold, TAG, false, entry).unwrap();
         guard.set_end(&mut owner.hold, &self.readers, way, number as u32);
-        guard.make_hot(way);
-        assert!(self.set.may_be_hot(TAG));
+        guard.open();
+        assert!(self.set.hot(TAG) != 0);
         way
     }
 
@@ -47,7 +47,7 @@ impl World {
     fn read(&self) -> Option<u64> {
         let visit = self.readers.enter(0)?;
         let mut key = 0;
-        let hot = self.set.read_hot(&visit, TAG, |found| {
+        let hot = self.set.read_hot(&visit, self.set.hot(TAG), |found| {
             key = found.look();
             true
         })?;
@@ -129,7 +129,7 @@ fn a_set_retires_when_nobody_reads_in_it() {
         // As a table does that is dropped.
         (0..2).for_each(|_| assert!(world.read().is_none()));
         // SAFETY: none is needed; what is looked at was taken out of reach.
-        assert!(!world.set.may_be_hot(TAG));
+        assert!(world.set.hot(TAG) == 0);
         world.set.entry(&owner.hold, 0).unwrap().1.place.with_mut(|_| ());
     };
     against_a_reader(retire, &[1], 2);
@@ -160,12 +160,12 @@ fn what_ends_count_from_changes_under_no_reader() {
         let mut owner = Owner::new();
         let world = World::new(&mut owner);
         world.lock().rebase(&mut owner.hold, &world.readers, 100);
-        world.lock().make_hot(0);
+        world.lock().open();
         let reader = thread::spawn({
             let world = world.clone();
             move || {
                 let visit = world.readers.enter(0)?;
-                let hot = world.set.read_hot(&visit, TAG, |_| true)?;
+                let hot = world.set.read_hot(&visit, world.set.hot(TAG), |_| true)?;
                 Some(hot.base + u64::from(hot.end))
             }
         });
@@ -173,7 +173,7 @@ fn what_ends_count_from_changes_under_no_reader() {
             let mut guard = world.lock();
             guard.rebase(&mut owner.hold, &world.readers, 90);
             guard.set_end(&mut owner.hold, &world.readers, 0, 11);
-            guard.make_hot(0);
+            guard.open();
         }
         assert!(reader.join().unwrap().is_none_or(|end| end == 101));
         let mut world = Arc::into_inner(world).unwrap();

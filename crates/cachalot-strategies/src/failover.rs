@@ -1,0 +1,117 @@
+//! A server that has forgotten what it acknowledged: another one that took over, or the same one from an old
+//! snapshot.
+//!
+//! What this process has invalidated of late is done again before that server is trusted with any of it: until then
+//! these keys bypass both tiers here, as after an outage. Other processes do the same with theirs. In between, values
+//! from before may be read; afterwards they are gone.
+
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use cachalot_core::units::{minutes, seconds};
+use cachalot_core::{Event, Key, Pattern, Store, Timestamp, mutant};
+use cachalot_invalidation::Recent;
+use tokio::time::sleep;
+
+use crate::engine::Engine;
+use crate::write::Missed;
+
+/// What is kept in case a server forgets it.
+pub(crate) struct Memo<K> {
+    recent: Recent<Missed<K>>,
+    /// The incarnation of the shared tier for which all is done again that needs to be.
+    trusted: Arc<AtomicU64>,
+    recalling: Mutex<()>,
+}
+
+/// Looks at the shared tier once a second as long as it may forget something: a process that is served from its
+/// memory would not notice, and others would read what comes back.
+async fn watch<K, V, S>(engine: Weak<Engine<K, V, S>>)
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    loop {
+        sleep(seconds(1)).await;
+        let Some(engine) = engine.upgrade() else { return };
+        if engine.memo.recent.is_over(engine.clock.coarse()) {
+            return;
+        }
+        engine.look_at_shared().await;
+    }
+}
+
+/// How many invalidations are kept; beyond, a fail-over clears the namespace.
+const MOST: usize = 1 << 14;
+
+impl<K> Memo<K> {
+    pub(crate) fn new(trusted: Arc<AtomicU64>) -> Self {
+        Self { recent: Recent::new(minutes(1), MOST), trusted, recalling: Mutex::new(()) }
+    }
+}
+
+impl<K, V, S> Engine<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+{
+    /// Notes what the shared tier has just acknowledged.
+    pub(crate) fn remember_done(&self, name: Key, missed: Missed<K>) {
+        if self.shared.is_some() && self.memo.recent.note(name, missed, self.clock.coarse()) {
+            self.spawn.spawn(Box::pin(watch(self.me.clone())));
+        }
+    }
+
+    /// Looks whether the shared tier is still the one that it was, by a read that may make a new connection.
+    async fn look_at_shared(&self) {
+        let Some(shared) = &self.shared else { return };
+        // Whatever it says.
+        let _ = shared.backend.get(&shared.namespace.epoch()).await;
+        self.notice_failover();
+    }
+
+    /// Looks whether another server answers than before. One atomic load, or two.
+    pub(crate) fn notice_failover(&self) {
+        let Some(shared) = &self.shared else { return };
+        if shared.backend.incarnation() != self.memo.trusted.load(Ordering::SeqCst) {
+            self.recall(|| shared.backend.incarnation());
+        }
+    }
+
+    #[cold]
+    fn recall(&self, incarnation: impl Fn() -> u64) {
+        // One at a time: nobody trusts the new server before all is deferred.
+        let _recalling = self.memo.recalling.lock().unwrap_or_else(PoisonError::into_inner);
+        let (met, Some(this)) = (incarnation(), self.me.upgrade()) else { return };
+        if met == self.memo.trusted.load(Ordering::SeqCst) {
+            return;
+        }
+        self.emit(&Event::FailedOver);
+        if !mutant!(TrustsAfterFailOver) {
+            let recalled = self.memo.recent.recall(self.clock.now());
+            for (name, missed) in recalled.items {
+                if let Missed::Pattern(pattern) = &missed {
+                    self.unswept.add_pattern(pattern.within(&self.namespace), Timestamp::NEVER);
+                }
+                if let Missed::All = missed {
+                    self.unswept.add_pattern(Pattern::any().within(&self.namespace), Timestamp::NEVER);
+                }
+                this.keep_for_replay(name, missed);
+            }
+            if !recalled.is_complete {
+                let all = Pattern::any().within(&self.namespace);
+                self.unswept.add_pattern(all.clone(), Timestamp::NEVER);
+                this.keep_for_replay(self.name_of_pattern(&all), Missed::All);
+            }
+            // What they have read of the new server may be old.
+            self.flights.void_all();
+            self.store.void_all();
+            self.epoch.forget();
+            self.everything.forget();
+        }
+        self.memo.trusted.store(met, Ordering::SeqCst);
+    }
+}

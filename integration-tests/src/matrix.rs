@@ -63,7 +63,25 @@ impl Row {
             Self::Remove => &[Invalidator::Remove, Invalidator::RemoveMany],
             Self::Expire => &[Invalidator::Expire],
             Self::Insert => &[Invalidator::Insert, Invalidator::InsertMany],
-            Self::Tag | Self::Pattern | Self::Clear | Self::VersionBump | Self::Message => &[],
+            Self::Tag => &[Invalidator::DecidedTag, Invalidator::DeclaredTag, Invalidator::ExpiredTag],
+            Self::Pattern => &[Invalidator::Pattern],
+            Self::Clear => &[Invalidator::Clear],
+            Self::Message => &[
+                Invalidator::Remove,
+                Invalidator::DecidedTag,
+                Invalidator::DeclaredTag,
+                Invalidator::Pattern,
+                Invalidator::Clear,
+            ],
+            Self::VersionBump => &[],
+        }
+    }
+
+    /// Where the invalidator is, as seen from the victim.
+    pub fn places(self) -> &'static [Place] {
+        match self {
+            Self::Message => &[Place::OnABus],
+            _ => &[Place::Here, Place::Elsewhere],
         }
     }
 }
@@ -113,8 +131,8 @@ pub fn cells(row: Row, column: Column, is_shared: bool) -> Vec<Cell> {
     let mut cells = Vec::new();
     for victim in column.victims().iter().copied() {
         for invalidator in row.invalidators().iter().copied() {
-            for place in [Place::Here, Place::Elsewhere] {
-                if is_shared || (place == Place::Here && !victim.needs_a_shared_tier()) {
+            for place in row.places().iter().copied() {
+                if is_shared || (place != Place::Elsewhere && !victim.needs_a_shared_tier()) {
                     cells.push(Cell { victim, invalidator, place });
                 }
             }

@@ -95,18 +95,19 @@ impl Stage {
         window: Duration,
         schema: u32,
     ) -> Node<S> {
-        self.node_with(script, memory_ttl, schema, |builder| builder.stale_while_revalidate(window))
+        self.node_with("users", script, memory_ttl, schema, |builder| builder.stale_while_revalidate(window))
     }
 
-    /// As [`node`](Stage::node), with other settings.
+    /// As [`node`](Stage::node), with other settings, of the cache `name`.
     fn node_with<S: L1>(
         &self,
+        name: &str,
         script: &Script,
         memory_ttl: Duration,
         schema: u32,
         settle: impl FnOnce(Builder<S>) -> Builder<S>,
     ) -> Node<S> {
-        let builder = Cache::builder("users")
+        let builder = Cache::builder(name)
             .memory(S::config())
             .clock(self.clock.clone())
             .entropy(Entropy::seeded(if mutant!(CountsTokens) { 0 } else { self.next_run() }))

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use cachalot_core::{Backend, Clock, Entropy};
+use cachalot_core::{Backend, Clock, Entropy, Tags};
 use cachalot_testkit::history::{History, How};
 use cachalot_testkit::{ModelBackend, tokio_clock};
 use tokio::runtime::Builder;
@@ -20,7 +20,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::{L1, Node};
 
+mod air;
 mod calm;
+mod chronicle;
 mod fleet;
 mod life;
 mod log;
@@ -30,10 +32,12 @@ mod reads;
 mod sweep;
 mod writes;
 
+use air::Air;
+use chronicle::Chronicle;
 use life::{Act, Life, Weather};
 use log::Log;
 pub use plan::{Action, Plan};
-use plan::{Habits, What};
+use plan::{Habits, Tagging, What};
 pub use sweep::{Sweep, sweep};
 
 const KEYS: usize = 2;
@@ -44,24 +48,35 @@ const UNDER_WAY: Duration = millis(5_000);
 /// Longer than it takes until all that is late has landed and all that is deferred is replayed.
 const CALM: Duration = millis(20_000);
 const SCHEMA: u32 = 1;
+const NAME: &str = "users";
+/// Of all that is loaded or inserted in a world that has tags.
+const TAG: &str = "tag";
 
 /// The shared tier of a world.
 pub struct Server {
     backend: Arc<dyn Backend>,
     /// Restarts it empty.
     lose: Box<dyn Fn() + Send + Sync>,
+    /// Loses what it knows of tags.
+    lose_tags: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Server {
     /// One that never restarts.
     pub fn lasting(backend: impl Backend) -> Self {
-        Self { backend: Arc::new(backend), lose: Box::new(|| ()) }
+        Self { backend: Arc::new(backend), lose: Box::new(|| ()), lose_tags: Box::new(|| ()) }
     }
 
     /// The reference, as `spoil` leaves it.
     pub fn model<B: Backend>(clock: Clock, spoil: impl FnOnce(ModelBackend) -> B) -> Self {
         let model = ModelBackend::new(clock);
-        Self { backend: Arc::new(spoil(model.clone())), lose: Box::new(move || model.lose_everything()) }
+        let backend = Arc::new(spoil(model.clone()));
+        let evicting = model.clone();
+        Self {
+            backend,
+            lose: Box::new(move || model.lose_everything()),
+            lose_tags: Box::new(move || evicting.lose_tags()),
+        }
     }
 }
 
@@ -105,7 +120,9 @@ struct World<S> {
     turns: [tokio::sync::Mutex<()>; KEYS],
     nodes: Mutex<Vec<Arc<Process<S>>>>,
     weather: Weather,
-    history: Mutex<History<usize>>,
+    chronicle: Chronicle,
+    /// Between the processes, if there is anything.
+    air: Option<Air>,
     deferred: Mutex<usize>,
 }
 
@@ -119,17 +136,24 @@ struct Process<S> {
 impl<S: L1> World<S> {
     fn new(plan: &Plan, is_traced: bool, server: impl FnOnce(Clock) -> Server) -> Arc<Self> {
         let clock = tokio_clock();
-        let memory_ttl = millis(plan.memory_ttl);
-        let elsewhere = memory_ttl + UNDER_WAY;
+        // On a bus a copy is good until it is told otherwise, or for ever, if nobody tells.
+        let (memory_ttl, elsewhere) = match plan.habits.sounds {
+            Some(_) => (millis(HOUR), Duration::MAX),
+            None => (millis(plan.memory_ttl), millis(plan.memory_ttl) + UNDER_WAY),
+        };
+        let (log, weather) = (Log::new(clock.clone(), is_traced), Weather::default());
+        let history = Arc::new(Mutex::new(History::new(elsewhere)));
+        let air = plan.habits.sounds.map(|sounds| Air::new(sounds, weather.clone(), log.clone()));
         let world = Arc::new(Self {
             seed: plan.seed,
-            log: Log::new(clock.clone(), is_traced),
+            chronicle: Chronicle { history, clock: clock.clone(), log: log.clone() },
+            air,
+            log,
             server: server(clock.clone()),
             clock,
             turns: Default::default(),
             nodes: Mutex::default(),
-            weather: Weather::default(),
-            history: Mutex::new(History::new(elsewhere)),
+            weather,
             memory_ttl,
             habits: plan.habits,
             elsewhere,
@@ -162,6 +186,17 @@ impl<S: L1> World<S> {
         match action.what {
             What::Crash => life.kill(),
             What::Lose => (self.server.lose)(),
+            What::LoseTags => (self.server.lose_tags)(),
+            What::Deaf { lasts } => {
+                if let Some(air) = &self.air {
+                    air.deafen(process.id, true);
+                    sleep(millis(lasts)).await;
+                    air.deafen(process.id, false);
+                }
+            }
+            What::ChangeAll(reach) => {
+                life.run(act, self.change_all(process, action, reach)).await;
+            }
             What::Pause { lasts } => {
                 life.pause(true);
                 sleep(millis(lasts)).await;
@@ -201,11 +236,24 @@ impl<S: L1> World<S> {
     }
 
     fn history(&self) -> MutexGuard<'_, History<usize>> {
-        self.history.lock().unwrap()
+        self.chronicle.history()
     }
 
     fn now(&self) -> Duration {
-        Duration::from_millis(self.clock.now().as_millis())
+        self.chronicle.now()
+    }
+
+    /// The tags that calls declare.
+    fn tags(&self) -> Tags {
+        match self.habits.tagging {
+            Tagging::Declared => Tags::new([TAG]).unwrap(),
+            Tagging::None | Tagging::Decided => Tags::NONE,
+        }
+    }
+
+    /// No loader decides those.
+    fn tags_of_inserts(&self) -> Tags {
+        if self.habits.tagging == Tagging::None { Tags::NONE } else { Tags::new([TAG]).unwrap() }
     }
 
     fn note(&self, line: fmt::Arguments<'_>) {

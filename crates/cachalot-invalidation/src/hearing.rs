@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cachalot_core::{Body, BusEvent, BusGap, Key, Message, Namespace, PublisherId, Subject, Timestamp};
+use cachalot_core::{
+    Body, BusEvent, BusGap, Key, Message, Namespace, PublisherId, Subject, Timestamp, mutant,
+};
 
 /// Listens to a bus on behalf of one cache instance, and notices what it has not heard.
 ///
@@ -226,7 +228,8 @@ impl Hearing {
         self.publishers.retain(|id, publisher| {
             let deadline = publisher.deadline(settings);
             if deadline <= now {
-                gap = gap.or((!publisher.gone).then_some(GapCause::Silent { publisher: *id }));
+                let is_missed = !publisher.gone && !mutant!(TrustsTheSilent);
+                gap = gap.or(is_missed.then_some(GapCause::Silent { publisher: *id }));
                 return false;
             }
             next = earlier(next, deadline);
@@ -333,7 +336,8 @@ impl Hearing {
         let publisher = Publisher { next, last_heard: now, every, gone: false };
         self.look_at = earlier(self.look_at, publisher.deadline(&self.settings));
         self.publishers.insert(from, publisher);
-        let history = (missed > 0).then_some(GapCause::History { publisher: from, last: missed });
+        let has_history = missed > 0 && !mutant!(TakesFirstContactForGood);
+        let history = has_history.then_some(GapCause::History { publisher: from, last: missed });
         history.or(crowded.then_some(GapCause::Crowded))
     }
 

@@ -64,6 +64,10 @@ struct Invalidation<K> {
     own: Option<Moment>,
     /// From when on it binds who reads the shared tier.
     shared: Option<Moment>,
+    /// By a tag: a message about a tag is about it too.
+    is_by_tag: bool,
+    /// From when on it binds other processes, because they were told or noticed that they were not.
+    told: Vec<(ProcessId, Moment)>,
 }
 
 #[derive(Clone, Debug)]
@@ -73,6 +77,16 @@ struct Read<K> {
     begin: Moment,
     end: Option<Moment>,
     seen: Option<Seen>,
+}
+
+impl<K> Invalidation<K> {
+    /// It binds `process` too, if the shared tier has taken it.
+    fn bind(&mut self, process: ProcessId, now: Moment) {
+        let is_new = self.by != process && self.told.iter().all(|(told, _)| *told != process);
+        if is_new && self.shared.is_some() {
+            self.told.push((process, now));
+        }
+    }
 }
 
 /// Names an invalidation of a history.
@@ -123,7 +137,7 @@ pub struct Seen {
 
 impl<K: Clone + PartialEq + fmt::Debug> History<K> {
     /// Nothing has happened. `elsewhere`: how long after an invalidation another process may show what it
-    /// had before; without a bus, the time to live of its memory and the longest that an answer is under way.
+    /// had before if nobody tells it; without a bus, the time to live of its memory and the longest that an answer is under way.
     pub fn new(elsewhere: Duration) -> Self {
         Self { elsewhere, last: 0, writes: Vec::new(), invalidations: Vec::new(), reads: Vec::new() }
     }
@@ -145,8 +159,41 @@ impl<K: Clone + PartialEq + fmt::Debug> History<K> {
     pub fn begin_invalidation(&mut self, by: ProcessId, key: K, how: How, now: Duration) -> InvalidationId {
         let begin = self.moment(now);
         let covers = self.version(&key);
-        self.invalidations.push(Invalidation { by, key, how, covers, begin, own: None, shared: None });
+        let (own, shared, is_by_tag, told) = (None, None, false, Vec::new());
+        self.invalidations.push(Invalidation { by, key, how, covers, begin, own, shared, is_by_tag, told });
         InvalidationId(self.invalidations.len() - 1)
+    }
+
+    /// An invalidation is one of a tag that the key has.
+    pub fn by_tag(&mut self, id: InvalidationId) {
+        self.invalidations[id.0].is_by_tag = true;
+    }
+
+    /// The shared tier has taken an invalidation, whatever has become of who asked for it.
+    pub fn land_invalidation(&mut self, id: InvalidationId, now: Duration) {
+        let now = self.moment(now);
+        self.invalidations[id.0].shared.get_or_insert(now);
+    }
+
+    /// `process` has applied a message about `key`, one about a tag if `is_tag`; without a key, one about
+    /// everything, or it has noticed that it missed one. What the shared tier has taken by now binds it.
+    pub fn tell(&mut self, process: ProcessId, key: Option<&K>, is_tag: bool, now: Duration) {
+        let now = self.moment(now);
+        let is_about = |begun: &&mut Invalidation<K>| {
+            key.is_none_or(|key| begun.key == *key) && (begun.is_by_tag || !is_tag)
+        };
+        for begun in self.invalidations.iter_mut().filter(is_about) {
+            begun.bind(process, now);
+        }
+    }
+
+    /// `process` was in reach of all those that `has_met` names, for long enough since anything went wrong:
+    /// what they have brought to the shared tier binds it.
+    pub fn converge(&mut self, process: ProcessId, has_met: impl Fn(ProcessId) -> bool, now: Duration) {
+        let now = self.moment(now);
+        for begun in self.invalidations.iter_mut().filter(|begun| has_met(begun.by)) {
+            begun.bind(process, now);
+        }
     }
 
     /// An invalidation is reported as done. One that never is, because its caller has left or its process has
@@ -155,7 +202,9 @@ impl<K: Clone + PartialEq + fmt::Debug> History<K> {
         let now = self.moment(now);
         let ended = &mut self.invalidations[id.0];
         ended.own = Some(now);
-        ended.shared = (done == Done::Everywhere).then_some(now);
+        if done == Done::Everywhere {
+            ended.shared.get_or_insert(now);
+        }
     }
 
     /// What `process` has begun is done now, deferred or with nobody waiting for it: it was alive and the
@@ -197,7 +246,9 @@ impl<K: Clone + PartialEq + fmt::Debug> History<K> {
     ///
     /// - in the process that invalidated, from the end of the invalidation, deferred or not;
     /// - a reader without memory, from when the shared tier has taken it;
-    /// - in any other process, from then on plus the time granted to [`History::new`].
+    /// - in any other process, from when it was told after that, or noticed that it missed something
+    ///   ([`History::tell`], [`History::converge`]), and at the latest after the time granted to
+    ///   [`History::new`].
     ///
     /// Such a read may not give an older version than was covered; but after an expiration it may, if it says
     /// that the load has failed. And no read may give a version that the source did not have when it ended.
@@ -236,8 +287,10 @@ impl<K: Clone + PartialEq + fmt::Debug> History<K> {
         match read.by {
             Reader::Process(process) if process == begun.by => is_past(begun.own),
             Reader::Fresh => is_past(begun.shared),
-            Reader::Process(_) => {
-                begun.shared.is_some_and(|done| done.time + self.elsewhere < read.begin.time)
+            Reader::Process(process) => {
+                let is_told = |(told, at): &(ProcessId, Moment)| *told == process && is_past(Some(*at));
+                let is_late = |done: Moment| done.time.saturating_add(self.elsewhere) < read.begin.time;
+                begun.told.iter().any(is_told) || begun.shared.is_some_and(is_late)
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use cachalot::Tags;
+
 use super::{AT_ONCE, Builder, HOUR};
 use crate::L1;
 
@@ -89,7 +91,40 @@ pub enum Invalidator {
     RemoveMany,
     /// `insert_many` of the new value, and one of another key
     InsertMany,
+    /// `remove_tag` of one that the loader decides
+    DecidedTag,
+    /// `remove_tag` of one that each call declares
+    DeclaredTag,
+    /// `expire_tag` of one that the loader decides
+    ExpiredTag,
+    /// `remove_pattern` that matches the key among others
+    Pattern,
+    /// `clear`
+    Clear,
 }
+
+impl Invalidator {
+    /// Whether what it leaves may be served when a load fails.
+    pub(super) fn leaves_a_fallback(self) -> bool {
+        matches!(self, Self::Expire | Self::ExpiredTag)
+    }
+
+    /// Whether the loader gives what it loads a tag.
+    pub(super) fn decides(self) -> bool {
+        matches!(self, Self::DecidedTag | Self::ExpiredTag)
+    }
+
+    /// The tags that calls declare.
+    pub(super) fn declared(self) -> Tags {
+        match self {
+            Self::DeclaredTag => Tags::new([TAG]).unwrap(),
+            _ => Tags::NONE,
+        }
+    }
+}
+
+/// The tag of what is loaded, where there is one.
+pub(super) const TAG: &str = "tag";
 
 /// Where the invalidator is, as seen from the victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +133,8 @@ pub enum Place {
     Here,
     /// In another process over the same shared tier.
     Elsewhere,
+    /// In another process that tells it over a bus.
+    OnABus,
 }
 
 /// Whether anybody reads while the victim still stands.

@@ -1,19 +1,24 @@
 //! What may be seen once the invalidation is done, and what must not be left behind.
 
 use cachalot::{Cached, Freshness, LoadError, LoaderError};
+use cachalot_core::Namespace;
 use tokio::time::{sleep, timeout};
 
-use super::run::{Later, NEW, Run};
-use super::{A_MOMENT, HOUR, Node, SCHEMA};
-use crate::{Actor, Invalidator, L1, Place};
+use super::run::{Later, NEW, Run, other};
+use super::{A_MOMENT, AT_ONCE, HOUR, Node, SCHEMA};
+use crate::{Actor, L1, Place};
 
 impl<S: L1> Run<'_, S> {
     /// Somebody comes while the victim stands, and must not be given what the victim brings from before. A
     /// load that waits for the victim all the same is handed back, to be judged when that has ended.
     pub(super) async fn check_meanwhile(&self) -> Result<Option<Later>, String> {
-        let (node, key, load) = (self.there.clone(), self.key, self.loader(false));
-        let mut later =
-            self.script.spawn(Actor::Bystander, async move { node.get_or_load(&key, load).await.ok() });
+        // On a bus the victim's process has been told by now, and is bound like the other.
+        let node = if self.cell.place == Place::OnABus { &self.here } else { &self.there };
+        let (node, key, load) = (node.clone(), self.key, self.loader(false));
+        let tags = self.cell.invalidator.declared();
+        let mut later = self.script.spawn(Actor::Bystander, async move {
+            node.with(|options| options.tags(tags)).get_or_load(&key, load).await.ok()
+        });
         match timeout(10 * A_MOMENT, &mut later).await {
             Err(_) => {
                 self.judge("a fresh process", "get", self.fresh().get(&self.key).await)?;
@@ -41,6 +46,9 @@ impl<S: L1> Run<'_, S> {
             self.check("a fresh process", &self.fresh()).await?;
         }
         self.check("the invalidator's process", &self.there).await?;
+        if self.cell.place == Place::OnABus {
+            self.check("the process that was told", &self.here).await?;
+        }
         if self.stage.is_shared() {
             self.check("another fresh process", &self.fresh()).await?;
         }
@@ -60,25 +68,52 @@ impl<S: L1> Run<'_, S> {
                 return Err(format!("left behind: {stats:?}"));
             }
         }
+        self.clean_up().await;
         Ok(())
     }
 
-    pub(super) fn fresh(&self) -> Node<S> {
-        self.stage.node(&self.script, HOUR, HOUR, SCHEMA)
+    /// Leaves the tier as it was: the next run's walk is not to grow with it.
+    async fn clean_up(&self) {
+        if let Some(backend) = self.stage.backend() {
+            let namespace = Namespace::new(&self.name).unwrap();
+            let keys = [self.key, other(self.key)].map(|key| namespace.key(&key));
+            backend.remove_many(&keys).await;
+        }
     }
 
-    async fn check(&self, who: &str, node: &Node<S>) -> Result<(), String> {
+    /// Waits until the victim's process has heard what the other has told it.
+    pub(super) async fn told(&self) -> Result<(), String> {
+        if self.cell.place != Place::OnABus {
+            return Ok(());
+        }
+        for _ in 0..10_000 {
+            if self.here.stats().heard > 0 {
+                // What a walk in bounded steps is about is dropped a moment later.
+                sleep(A_MOMENT).await;
+                return Ok(());
+            }
+            sleep(AT_ONCE).await;
+        }
+        Err("the victim's process was never told".into())
+    }
+
+    pub(super) fn fresh(&self) -> Node<S> {
+        self.node(HOUR, SCHEMA, |builder| builder.stale_while_revalidate(HOUR))
+    }
+
+    async fn check(&self, who: &str, cache: &Node<S>) -> Result<(), String> {
         self.script.note(format_args!("-- {who} reads"));
-        self.judge(who, "get_local", node.get_local(&self.key))?;
-        self.judge(who, "get", node.get(&self.key).await)?;
+        self.judge(who, "get_local", cache.get_local(&self.key))?;
+        self.judge(who, "get", cache.get(&self.key).await)?;
+        let node = &cache.with(|options| options.tags(self.cell.invalidator.declared()));
         let failing = node.get_or_load(&self.key, |_| async { Err(LoaderError::new("down")) }).await;
         self.judge_stale(who, failing)?;
         match node.get_or_load(&self.key, self.loader(false)).await {
             Ok(value) => self.judge(who, "get_or_load", Some(value))?,
             Err(error) => return Err(format!("{who}: get_or_load fails: {error}")),
         }
-        self.judge(who, "get_local after get_or_load", node.get_local(&self.key))?;
-        self.judge(who, "get after get_or_load", node.get(&self.key).await)
+        self.judge(who, "get_local after get_or_load", cache.get_local(&self.key))?;
+        self.judge(who, "get after get_or_load", cache.get(&self.key).await)
     }
 
     pub(super) fn judge(&self, who: &str, how: &str, seen: Option<Cached<String>>) -> Result<(), String> {
@@ -92,7 +127,7 @@ impl<S: L1> Run<'_, S> {
     fn judge_stale(&self, who: &str, seen: Result<Cached<String>, LoadError>) -> Result<(), String> {
         match seen {
             Ok(value)
-                if self.cell.invalidator == Invalidator::Expire
+                if self.cell.invalidator.leaves_a_fallback()
                     && value.freshness() == Freshness::Invalidated =>
             {
                 Ok(())

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use cachalot::{Cached, Inserted, LoaderError, Removal};
+use cachalot::{Cached, Inserted, LoaderError, LocalBus, Pattern, Removal};
 use cachalot_core::BoxFuture;
 use cachalot_strategies::{Load, LoadMany};
 use cachalot_testkit::CountingSource;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{A_MOMENT, AT_ONCE, HOUR, Node, SCHEMA, Stage};
+use super::cell::TAG;
+use super::{A_MOMENT, AT_ONCE, Builder, HOUR, Node, SCHEMA, Stage};
 use crate::{Actor, Came, Cell, Invalidator, L1, Place, Probe, Script, Step, Steps, Victim};
 
 const OLD: &str = "old";
@@ -20,6 +21,8 @@ pub(super) struct Run<'a, S> {
     pub(super) stage: &'a Stage,
     pub(super) cell: Cell,
     pub(super) key: u64,
+    /// The cache's: each run clears its own.
+    pub(super) name: String,
     pub(super) script: Script,
     source: CountingSource<u64, String>,
     /// The victim's process.
@@ -32,26 +35,36 @@ pub(super) struct Run<'a, S> {
 impl<'a, S: L1> Run<'a, S> {
     pub(super) fn new(stage: &'a Stage, cell: Cell) -> Self {
         let (script, key) = (Script::new(), stage.next_run());
-        // No message tells another process yet: there its own memory must not outlive the check.
+        // Where no message tells another process its own memory must not outlive the check.
         let memory_ttl = match (cell.place, cell.victim) {
-            (Place::Here, _) => HOUR,
+            (Place::Here | Place::OnABus, _) => HOUR,
             // The stale value must still be in memory when the victim comes for it.
             (Place::Elsewhere, victim) if victim.finds_in_memory() => 20 * A_MOMENT,
             (Place::Elsewhere, _) => AT_ONCE,
         };
-        let node = || stage.node_with(&script, memory_ttl, SCHEMA, |builder| cell.victim.settle(builder));
+        let (name, bus) = (format!("users{key}"), LocalBus::new());
+        let settle = |builder| match cell.place {
+            Place::OnABus => cell.victim.settle(builder).bus(bus.clone()),
+            _ => cell.victim.settle(builder),
+        };
+        let node = || stage.node_with(&name, &script, memory_ttl, SCHEMA, settle);
         let here = node();
         let there = match cell.place {
             Place::Here => here.clone(),
-            Place::Elsewhere => node(),
+            Place::Elsewhere | Place::OnABus => node(),
         };
         let source = CountingSource::with([key, other(key)].map(|key| (key, OLD.to_owned())));
-        Self { stage, cell, key, script, source, here, there, memory_ttl }
+        Self { stage, cell, key, name, script, source, here, there, memory_ttl }
     }
 
     /// Brings the old value to where the victim is to find it.
     pub(super) async fn set_the_stage(&self) {
-        let seeder = || self.stage.node::<S>(&self.script, AT_ONCE, Duration::ZERO, SCHEMA);
+        for node in [&self.here, &self.there] {
+            while self.cell.place == Place::OnABus && node.stats().gaps == 0 {
+                sleep(AT_ONCE).await;
+            }
+        }
+        let seeder = || self.node(AT_ONCE, SCHEMA, |builder| builder);
         match self.cell.victim {
             Victim::ColdLoad | Victim::JoinedLoad | Victim::BatchLoad => {}
             Victim::CopyByGet
@@ -66,7 +79,7 @@ impl<'a, S: L1> Run<'a, S> {
             }
             Victim::EarlyRefresh => self.seed(&self.here, HOUR).await,
             Victim::RefusedBelow => {
-                let older = self.stage.node::<S>(&self.script, AT_ONCE, Duration::ZERO, SCHEMA - 1);
+                let older = self.node(AT_ONCE, SCHEMA - 1, |builder| builder);
                 self.seed(&older, HOUR).await;
             }
             Victim::Refresh | Victim::FailingLoad | Victim::LeftLoad => {
@@ -77,9 +90,23 @@ impl<'a, S: L1> Run<'a, S> {
     }
 
     async fn seed(&self, node: &Node<S>, ttl: Duration) {
-        let short = node.with(|options| options.ttl(ttl));
-        let loaded = short.get_or_load(&self.key, |_| async { Ok(OLD.to_owned()) }).await.unwrap();
-        assert_eq!(*loaded, OLD);
+        let (how, key) = (self.cell.invalidator, self.key);
+        let short = node.with(|options| options.ttl(ttl).tags(how.declared()));
+        let load = |load: Load<u64>| async move {
+            tag(how, &load);
+            Ok(OLD.to_owned())
+        };
+        assert_eq!(*short.get_or_load(&key, load).await.unwrap(), OLD);
+    }
+
+    /// A process of this run.
+    pub(super) fn node(
+        &self,
+        memory_ttl: Duration,
+        schema: u32,
+        settle: impl FnOnce(Builder<S>) -> Builder<S>,
+    ) -> Node<S> {
+        self.stage.node_with(&self.name, &self.script, memory_ttl, schema, settle)
     }
 
     pub(super) async fn begin_with_the_victim(&self, step: Step) -> Result<Came, String> {
@@ -95,6 +122,9 @@ impl<'a, S: L1> Run<'a, S> {
         let invalidation = self.start_the_invalidator();
         let stopped = self.script.stopped(Actor::Second).await;
         let mut later = None;
+        if !stopped {
+            self.told().await?;
+        }
         if step.probe == Probe::Between && !stopped {
             later = self.check_meanwhile().await?;
         }
@@ -115,6 +145,7 @@ impl<'a, S: L1> Run<'a, S> {
         if !done && !stopped {
             return Err("the invalidation was not done, although nobody stood in its way".into());
         }
+        self.told().await?;
         self.check_the_promised().await?;
         self.check_the_rest().await?;
         Ok(Came { victim, invalidator: stopped || step.invalidator.is_none() })
@@ -137,6 +168,7 @@ impl<'a, S: L1> Run<'a, S> {
         if !invalidation.await.map_err(|error| error.to_string())? && !stopped {
             return Err("the invalidation was not done, although nobody stood in its way".into());
         }
+        self.told().await?;
         let mut later = None;
         if step.probe == Probe::Between && stopped {
             later = self.check_meanwhile().await?;
@@ -154,15 +186,17 @@ impl<'a, S: L1> Run<'a, S> {
         let (node, key) = (self.here.clone(), self.key);
         let load = self.loader(self.cell.victim == Victim::FailingLoad);
         let (victim, load_many) = (self.cell.victim, self.loader_of_many());
+        let tags = self.cell.invalidator.declared();
         drop(self.script.spawn(Actor::First, async move {
+            let view = node.with(|options| options.tags(tags));
             // What it gets began before the invalidation: either value will do, or an error.
             match victim {
                 Victim::CopyByGet => drop(node.get(&key).await),
                 Victim::BatchCopy => drop(node.get_many(&[other(key), key]).await),
                 Victim::BatchLoad | Victim::BatchOverStale | Victim::BatchCopyByLoad => {
-                    drop(node.get_many_or_load(&[other(key), key], load_many).await);
+                    drop(view.get_many_or_load(&[other(key), key], load_many).await);
                 }
-                _ => drop(node.get_or_load(&key, load).await),
+                _ => drop(view.get_or_load(&key, load).await),
             }
         }));
     }
@@ -173,7 +207,10 @@ impl<'a, S: L1> Run<'a, S> {
         }
         for _ in 0..2 {
             let (node, key, load) = (self.here.clone(), self.key, self.loader(false));
-            let follow = async move { drop(node.get_or_load(&key, load).await) };
+            let tags = self.cell.invalidator.declared();
+            let follow = async move {
+                drop(node.with(|options| options.tags(tags)).get_or_load(&key, load).await);
+            };
             drop(self.script.spawn(Actor::Bystander, follow));
         }
         // They join at their first poll.
@@ -184,7 +221,10 @@ impl<'a, S: L1> Run<'a, S> {
     async fn start_another_load(&self) {
         let (node, key, load) = (self.fresh(), self.key, self.loader(false));
         self.script.stop(Actor::Third, AFTER_READING);
-        drop(self.script.spawn(Actor::Third, async move { drop(node.get_or_load(&key, load).await) }));
+        let tags = self.cell.invalidator.declared();
+        drop(self.script.spawn(Actor::Third, async move {
+            drop(node.with(|options| options.tags(tags)).get_or_load(&key, load).await);
+        }));
         self.script.stopped(Actor::Third).await;
     }
 
@@ -210,6 +250,14 @@ impl<'a, S: L1> Run<'a, S> {
                     let pairs = [other(key), key].map(|key| (key, NEW.to_owned()));
                     matches!(node.insert_many(pairs).await[1], Ok(Inserted::Stored))
                 }
+                Invalidator::DecidedTag | Invalidator::DeclaredTag => {
+                    node.remove_tag(TAG).await.unwrap() == Removal::Removed
+                }
+                Invalidator::ExpiredTag => node.expire_tag(TAG).await.unwrap() == Removal::Removed,
+                Invalidator::Pattern => {
+                    node.remove_pattern(&Pattern::any()).await.unwrap() == Removal::Removed
+                }
+                Invalidator::Clear => node.clear().await.unwrap() == Removal::Removed,
             }
         })
     }
@@ -217,10 +265,12 @@ impl<'a, S: L1> Run<'a, S> {
     /// Reads the source, with a boundary before and after.
     pub(super) fn loader(&self, fails: bool) -> impl FnOnce(Load<u64>) -> LoadFuture + Send + 'static {
         let (script, source) = (self.script.clone(), self.source.clone());
+        let how = self.cell.invalidator;
         move |load| {
             Box::pin(async move {
                 script.boundary("before reading the source").await;
                 let value = source.fetch(load.key()).await?;
+                tag(how, &load);
                 script.note(format_args!("   the source says {value}"));
                 script.boundary("after reading the source").await;
                 if fails { Err(LoaderError::new("the load fails")) } else { Ok(value) }
@@ -231,6 +281,7 @@ impl<'a, S: L1> Run<'a, S> {
     /// As [`loader`](Run::loader) does, for all keys it is asked for.
     fn loader_of_many(&self) -> impl Fn(LoadMany<u64>) -> LoadManyFuture + Send + Sync + 'static {
         let (script, source) = (self.script.clone(), self.source.clone());
+        let how = self.cell.invalidator;
         move |load| {
             let (script, source) = (script.clone(), source.clone());
             Box::pin(async move {
@@ -238,6 +289,9 @@ impl<'a, S: L1> Run<'a, S> {
                 let mut values = Vec::new();
                 for key in load.keys() {
                     values.push((*key, source.fetch(key).await?));
+                    if how.decides() {
+                        load.tag(key, TAG);
+                    }
                 }
                 script.note(format_args!("   the source says {values:?}"));
                 script.boundary("after reading the source").await;
@@ -258,7 +312,14 @@ type LoadFuture = BoxFuture<'static, Result<String, LoaderError>>;
 
 type LoadManyFuture = BoxFuture<'static, Result<Vec<(u64, String)>, LoaderError>>;
 
+/// Gives what is loaded its tag, if the loader is to decide it.
+fn tag(how: Invalidator, load: &Load<u64>) {
+    if how.decides() {
+        load.tag(TAG);
+    }
+}
+
 /// The key that goes with `key` in a batch.
-fn other(key: u64) -> u64 {
+pub(super) fn other(key: u64) -> u64 {
     key | 1 << 40
 }

@@ -7,13 +7,15 @@ use cachalot::RefreshMode;
 use cachalot_core::{Backend, Clock, Entropy, mutant};
 use cachalot_strategies::{Cache, CacheBuilder, OnDeserted};
 
-use super::life::Life;
+use super::air::{Ears, Voice};
+use super::life::{Act, Life};
 use super::net::Net;
 use super::plan::{Early, Habits};
-use super::{HOUR, LEASE_TERM, NODES, Process, SCHEMA, World, millis};
-use crate::{L1, Node};
+use super::{HOUR, LEASE_TERM, NAME, NODES, Process, SCHEMA, World, millis};
+use crate::L1;
 
 const HARD_TIMEOUT: Duration = millis(200);
+pub(super) const HEARTBEAT: Duration = millis(250);
 const QUARTER: Duration = millis(900_000);
 
 impl<S: L1> World<S> {
@@ -28,10 +30,20 @@ impl<S: L1> World<S> {
 
     pub(super) fn start(&self, id: usize) -> Arc<Process<S>> {
         let lots = self.lots("process", id as u64);
-        let life = Life::default();
-        let net = Net { server: self.server.backend.clone(), life: life.clone(), log: self.log.clone() };
+        let life = Life::with(Act::chores(self.lots("chores", id as u64), &self.weather));
+        let (server, chronicle) = (self.server.backend.clone(), self.chronicle.clone());
+        let net = Net { server, life: life.clone(), log: self.log.clone(), chronicle: chronicle.clone() };
         let seed = if mutant!(CountsTokens) { 0 } else { lots.draw_u64() };
-        let cache = self.cache(life.clone(), net, self.clock_of(&lots), seed);
+        let builder = self.builder(life.clone(), net, self.clock_of(&lots), seed);
+        let builder = match self.air.clone() {
+            Some(air) => {
+                let lots = self.lots("air", id as u64);
+                let voice = Voice { air, of: id, lots, chronicle: chronicle.clone() };
+                builder.bus(voice).heartbeat(HEARTBEAT).observer(Ears { of: id, chronicle })
+            }
+            None => builder,
+        };
+        let cache = builder.build().unwrap();
         Arc::new(Process { id, cache, life })
     }
 
@@ -41,8 +53,14 @@ impl<S: L1> World<S> {
         Clock::custom(move || clock.now().back(QUARTER) + ahead)
     }
 
-    pub(super) fn cache(&self, life: Life, backend: impl Backend, clock: Clock, seed: u64) -> Node<S> {
-        let builder = Cache::builder("users")
+    pub(super) fn builder(
+        &self,
+        life: Life,
+        backend: impl Backend,
+        clock: Clock,
+        seed: u64,
+    ) -> CacheBuilder<u64, String, S> {
+        let builder = Cache::builder(NAME)
             .memory(S::config())
             .backend(backend)
             .memory_ttl(self.memory_ttl)
@@ -55,7 +73,7 @@ impl<S: L1> World<S> {
             .hard_timeout(HARD_TIMEOUT)
             .lease_term(LEASE_TERM)
             .hold_term(millis(150));
-        self.habits.settle(builder).build().unwrap()
+        self.habits.settle(builder)
     }
 }
 

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use cachalot::Spawn;
 use cachalot_core::{BoxFuture, Entropy};
+use cachalot_testkit::history::InvalidationId;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinHandle};
 use tokio::time::sleep;
 
 use super::Action;
+use super::plan::What;
 
 tokio::task_local! {
     static ACT: Arc<Act>;
@@ -28,6 +30,10 @@ pub(super) struct Weather {
 impl Weather {
     pub(super) fn clear_up(&self) {
         self.is_calm.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_calm(&self) -> bool {
+        self.is_calm.load(Ordering::SeqCst)
     }
 }
 
@@ -47,6 +53,8 @@ pub(super) struct Act {
     tasks: watch::Sender<usize>,
     /// Its writer's hold has landed.
     held: watch::Sender<bool>,
+    /// The invalidations that it is about.
+    pub(super) about: Mutex<Vec<InvalidationId>>,
 }
 
 impl Act {
@@ -54,7 +62,14 @@ impl Act {
         let Action { id, is_calm, dies, .. } = action;
         let (pace, weather) = ((lots.draw_u64() % 3) as usize, weather.clone());
         let (tasks, held) = (watch::Sender::new(0), watch::Sender::new(false));
-        Arc::new(Self { id, lots, pace, weather, is_calm, dies, steps: AtomicUsize::new(0), tasks, held })
+        let (steps, about) = (AtomicUsize::new(0), Mutex::default());
+        Arc::new(Self { id, lots, pace, weather, is_calm, dies, steps, tasks, held, about })
+    }
+
+    /// What a process does on its own.
+    pub(super) fn chores(lots: Entropy, weather: &Weather) -> Arc<Self> {
+        let action = Action::extra(0, What::Look);
+        Self::new(lots, weather, Action { is_calm: false, ..action })
     }
 
     /// What the tasks of `action` have in common if nothing goes wrong.
@@ -112,9 +127,16 @@ struct LifeState {
     /// Tasks that were to go on while they could not.
     waiting: Mutex<Vec<Waker>>,
     tasks: Mutex<Vec<AbortHandle>>,
+    /// What belongs to no action.
+    chores: Option<Arc<Act>>,
 }
 
 impl Life {
+    /// One that does `chores` of its own.
+    pub(super) fn with(chores: Arc<Act>) -> Self {
+        Self { state: Arc::new(LifeState { chores: Some(chores), ..LifeState::default() }) }
+    }
+
     /// Runs `work` as a task of this process, for `act`. `None`: the process died.
     pub(super) async fn run<T>(
         &self,
@@ -207,7 +229,8 @@ impl Life {
 
 impl Spawn for Life {
     fn spawn(&self, task: BoxFuture<'static, ()>) {
-        drop(self.begin(Act::current(), task));
+        let act = ACT.try_with(Arc::clone).ok().or_else(|| self.state.chores.clone());
+        drop(self.begin(act.expect("a task that belongs to somebody"), task));
     }
 }
 

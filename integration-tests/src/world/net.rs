@@ -13,6 +13,7 @@ use cachalot_core::{
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::chronicle::Chronicle;
 use super::life::{Act, Life};
 use super::log::Log;
 
@@ -22,6 +23,7 @@ pub(super) struct Net {
     pub(super) server: Arc<dyn Backend>,
     pub(super) life: Life,
     pub(super) log: Log,
+    pub(super) chronicle: Chronicle,
 }
 
 /// What becomes of one command.
@@ -37,6 +39,8 @@ struct Fate {
 const DEADLINE: Duration = Duration::from_millis(60);
 /// The longest way there, and back, of all commands of an action: who is slow is overtaken.
 const WAYS: [u64; 3] = [2, 8, 28];
+/// What ends, once it has landed, whatever was there.
+const ENDS: [&str; 5] = ["remove", "remove_many", "expire", "rotate_tags", "hold"];
 /// How late a command may land.
 const LATE: u64 = 1_500;
 
@@ -73,11 +77,16 @@ impl Net {
             return Err(Error::new(ErrorKind::Unavailable, name));
         }
         let (answer, answered) = oneshot::channel();
+        let chronicle = self.chronicle.clone();
+        let doing = act.clone();
         let (work, life, log, id) = (work(self.server.clone()), self.life.clone(), self.log.clone(), act.id);
         tokio::spawn(async move {
             sleep(fate.there).await;
             let result = work.await;
             log.note(format_args!("#{id} {name} lands: {result:?}"));
+            if result.is_ok() && ENDS.contains(&name) {
+                chronicle.landed(&doing.about.lock().unwrap());
+            }
             sleep(fate.back).await;
             if !fate.loses_answer && !life.is_cut_off() {
                 // Nobody may wait any more.

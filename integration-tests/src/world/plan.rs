@@ -37,6 +37,36 @@ pub(super) struct Habits {
     /// Every third version of a key is that there is no row.
     pub(super) has_absences: bool,
     pub(super) keeps_absences: bool,
+    pub(super) tagging: Tagging,
+    /// How the bus is; without one nobody is told anything.
+    pub(super) sounds: Option<Sounds>,
+}
+
+/// How what is loaded comes to its tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tagging {
+    None,
+    Declared,
+    Decided,
+}
+
+/// What a bus does to messages, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sounds {
+    pub(super) loss: u64,
+    pub(super) twice: u64,
+    pub(super) reorder: u64,
+    /// Half of what comes before the first that is heard.
+    pub(super) loses_first: bool,
+}
+
+/// What is invalidated by one call besides keys by their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Tag,
+    ExpiredTag,
+    Pattern,
+    All,
 }
 
 /// When values are refreshed before their end.
@@ -96,6 +126,12 @@ pub(super) enum What {
     Outage { lasts: u64 },
     /// The shared tier restarts empty.
     Lose,
+    /// The shared tier forgets what it knows of tags.
+    LoseTags,
+    /// The process hears nothing on the bus, and subscribes anew.
+    Deaf { lasts: u64 },
+    /// The source changes, and the cache is told by what reaches all keys.
+    ChangeAll(Reach),
 }
 
 /// One load: the source answers after `before`, the load is done `after` that.
@@ -118,7 +154,7 @@ const STORMS: [u64; 3] = [150, 400, 1_200];
 const MEMORY_TTLS: [u64; 2] = [400, 60_000];
 
 /// What may happen, and how often on the whole.
-const KINDS: [(What, u64); 17] = [
+const KINDS: [(What, u64); 23] = [
     (What::Look, 10),
     (What::Get, 14),
     (What::Load(Loading::calm(0)), 28),
@@ -136,6 +172,12 @@ const KINDS: [(What, u64); 17] = [
     (What::Pause { lasts: 0 }, 4),
     (What::Outage { lasts: 0 }, 8),
     (What::Lose, 3),
+    (What::LoseTags, 3),
+    (What::Deaf { lasts: 0 }, 4),
+    (What::ChangeAll(Reach::Tag), 8),
+    (What::ChangeAll(Reach::ExpiredTag), 3),
+    (What::ChangeAll(Reach::Pattern), 2),
+    (What::ChangeAll(Reach::All), 2),
 ];
 
 impl Plan {
@@ -157,6 +199,13 @@ impl Plan {
             goes_on: flip(),
             has_absences: draw(3) == 0,
             keeps_absences: flip(),
+            tagging: [Tagging::None, Tagging::Declared, Tagging::Decided, Tagging::Decided][draw(4) as usize],
+            sounds: flip().then(|| Sounds {
+                loss: [0, 10, 30][draw(3) as usize],
+                twice: [0, 30][draw(2) as usize],
+                reorder: [0, 30][draw(2) as usize],
+                loses_first: flip(),
+            }),
         };
         let weights = KINDS.map(|(_, weight)| weight * [0, 1, 1, 3][draw(4) as usize]);
         let weights =
@@ -257,13 +306,16 @@ impl What {
             Self::Probe { .. } => Self::Probe { fails: draw(2) == 0 },
             Self::Pause { .. } => Self::Pause { lasts: draw(600) },
             Self::Outage { .. } => Self::Outage { lasts: draw(300) },
+            Self::Deaf { .. } => Self::Deaf { lasts: draw(300) },
             plain => plain,
         }
     }
 
     fn may_be_left(self) -> bool {
         let is_read = matches!(self, Self::Load(_) | Self::Get | Self::GetMany | Self::LoadMany { .. });
-        is_read || matches!(self, Self::Change(_) | Self::ChangeMany(_) | Self::Remove | Self::RemoveMany)
+        is_read
+            || matches!(self, Self::Change(_) | Self::ChangeMany(_) | Self::Remove | Self::RemoveMany)
+            || matches!(self, Self::ChangeAll(_))
     }
 }
 

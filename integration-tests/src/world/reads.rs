@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use cachalot::{Cached, Freshness, LoadError, LoaderError, StaleReason};
-use cachalot_strategies::LoadMany;
+use cachalot_strategies::{Load, LoadMany};
 use cachalot_testkit::history::{ReadId, Reader, Seen};
 use tokio::time::sleep;
 
 use super::life::{Act, Life};
-use super::plan::{Action, Loading, What};
-use super::{EXTRA, HOUR, KEYS, Process, World, millis, unless_left};
+use super::plan::{Action, Loading, Tagging, What};
+use super::{EXTRA, HOUR, KEYS, Process, TAG, World, millis, unless_left};
 use crate::L1;
 
 /// What a read gave.
@@ -65,7 +65,8 @@ impl<S: L1> World<S> {
         let act = Act::calm(Action::extra(key, What::Probe { fails }));
         let life = Life::default();
         let world = self.clone();
-        let cache = self.cache(life.clone(), self.server.backend.clone(), self.clock.clone(), 0);
+        let builder = self.builder(life.clone(), self.server.backend.clone(), self.clock.clone(), 0);
+        let cache = builder.build().unwrap();
         let process = Process { id: EXTRA as usize, cache, life: life.clone() };
         let reading = life.run(act, async move {
             let read = world.history().begin_read(Reader::Fresh, key, world.now());
@@ -79,14 +80,23 @@ impl<S: L1> World<S> {
     }
 
     async fn load(self: &Arc<Self>, process: &Process<S>, key: usize, loading: Loading) -> Sight {
-        let view = process.cache.with(|options| options.ttl(millis(loading.ttl)));
+        let view = process.cache.with(|options| options.ttl(millis(loading.ttl)).tags(self.tags()));
         let (world, life) = (self.clone(), process.life.clone());
-        let load = async move { Ok(world.ask(&life, &[key as u64], loading).await?.remove(0).1) };
+        let load = |load: Load<u64>| async move {
+            let mut rows = world.ask(&life, &[key as u64], loading).await?;
+            if world.habits.tagging == Tagging::Decided {
+                load.tag(TAG);
+            }
+            Ok(rows.remove(0).1)
+        };
         if loading.may_be_absent {
-            Sight::told(view.get_or_load_opt(&(key as u64), |_| load).await)
+            Sight::told(view.get_or_load_opt(&(key as u64), load).await)
         } else {
-            let load = async move { load.await?.ok_or_else(|| LoaderError::new("no such row")) };
-            Sight::found(view.get_or_load(&(key as u64), |_| load).await.ok())
+            let load = |handle| {
+                let row = load(handle);
+                async move { row.await?.ok_or_else(|| LoaderError::new("no such row")) }
+            };
+            Sight::found(view.get_or_load(&(key as u64), load).await.ok())
         }
     }
 
@@ -98,13 +108,16 @@ impl<S: L1> World<S> {
         loading: Loading,
         omitted: Option<u64>,
     ) -> Vec<Sight> {
-        let view = process.cache.with(|options| options.ttl(millis(loading.ttl)));
+        let view = process.cache.with(|options| options.ttl(millis(loading.ttl)).tags(self.tags()));
         let (world, life) = (self.clone(), process.life.clone());
         let ask = move |load: LoadMany<u64>| {
             let (world, life) = (world.clone(), life.clone());
             async move {
                 let mut rows = world.ask(&life, load.keys(), loading).await?;
                 rows.retain(|(key, _)| Some(*key) != omitted);
+                if world.habits.tagging == Tagging::Decided {
+                    rows.iter().for_each(|(key, _)| load.tag(key, TAG));
+                }
                 Ok::<_, LoaderError>(rows)
             }
         };

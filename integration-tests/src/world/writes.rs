@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use cachalot::{Inserted, Removal, Result};
+use cachalot::{Inserted, Pattern, Removal, Result};
 use cachalot_testkit::history::{Done, How, InvalidationId};
 
 use super::life::Act;
-use super::plan::Action;
-use super::{KEYS, Process, World, unless_left};
+use super::plan::{Action, Reach, Tagging};
+use super::{KEYS, Process, TAG, World, unless_left};
 use crate::L1;
 
 impl<S: L1> World<S> {
@@ -44,6 +44,48 @@ impl<S: L1> World<S> {
         Act::current().alone().await;
     }
 
+    /// Changes a key in the source and tells the cache by what reaches all of them.
+    pub(super) async fn change_all(self: Arc<Self>, process: Arc<Process<S>>, action: Action, reach: Reach) {
+        let mut turns = Vec::new();
+        for turn in &self.turns {
+            turns.push(turn.lock().await);
+        }
+        self.write(action, action.key, How::Remove);
+        self.clone().tell_all(process, action, reach).await;
+        Act::current().alone().await;
+    }
+
+    async fn tell_all(self: Arc<Self>, process: Arc<Process<S>>, action: Action, reach: Reach) {
+        let has_tags = self.habits.tagging != Tagging::None;
+        let is_by_tag = has_tags && matches!(reach, Reach::Tag | Reach::ExpiredTag);
+        let how = if is_by_tag && reach == Reach::ExpiredTag { How::Expire } else { How::Remove };
+        let begun: [_; KEYS] = std::array::from_fn(|key| {
+            let mut history = self.history();
+            let begun = history.begin_invalidation(process.id, key, how, self.now());
+            if is_by_tag {
+                history.by_tag(begun);
+            }
+            begun
+        });
+        // What a walk has ended by which step is not known before it is through.
+        if is_by_tag {
+            Act::current().about.lock().unwrap().extend(begun);
+        }
+        let work = async {
+            match reach {
+                Reach::Tag if is_by_tag => process.cache.remove_tag(TAG).await,
+                Reach::ExpiredTag if is_by_tag => process.cache.expire_tag(TAG).await,
+                Reach::Pattern => process.cache.remove_pattern(&Pattern::any()).await,
+                _ => process.cache.clear().await,
+            }
+        };
+        let outcome = unless_left(action, work).await;
+        self.note(format_args!("#{} {reach:?}: {outcome:?}", action.id));
+        if let Some(outcome) = outcome {
+            begun.into_iter().for_each(|begun| self.told(begun, outcome.clone()));
+        }
+    }
+
     /// The next version of `key`. How the cache can be told of it: not by a value, if there is no row.
     fn write(&self, action: Action, key: usize, how: How) -> How {
         let version = self.history().write(key);
@@ -58,11 +100,12 @@ impl<S: L1> World<S> {
             let mut history = self.history();
             (history.begin_invalidation(process.id, key, how, self.now()), history.version(&key))
         };
+        Act::current().about.lock().unwrap().push(begun);
         let work = async {
             match how {
                 How::Remove => process.cache.remove(&id).await,
                 How::Expire => process.cache.expire(&id).await,
-                How::Insert => process.cache.insert(id, version.to_string()).await.map(removal),
+                How::Insert => self.insert(&process, id, version.to_string()).await.map(removal),
             }
         };
         let outcome = unless_left(action, work).await;
@@ -77,11 +120,16 @@ impl<S: L1> World<S> {
         let keys: [u64; KEYS] = std::array::from_fn(|key| key as u64);
         let begun =
             keys.map(|key| self.history().begin_invalidation(process.id, key as usize, how, self.now()));
+        // Each insert has a hold of its own: when which has landed is not told apart.
+        if how != How::Insert {
+            Act::current().about.lock().unwrap().extend(begun);
+        }
         let versions = keys.map(|key| self.history().version(&(key as usize)));
         let work = async {
             if how == How::Insert {
                 let pairs = keys.into_iter().zip(versions.map(|version| version.to_string()));
-                let inserted = process.cache.insert_many(pairs).await;
+                let view = process.cache.with(|options| options.tags(self.tags_of_inserts()));
+                let inserted = view.insert_many(pairs).await;
                 return inserted.into_iter().map(|inserted| inserted.map(removal)).collect();
             }
             match process.cache.remove_many(&keys).await {
@@ -94,6 +142,10 @@ impl<S: L1> World<S> {
         for (begun, outcome) in begun.into_iter().zip(outcomes.into_iter().flatten()) {
             self.told(begun, outcome);
         }
+    }
+
+    async fn insert(&self, process: &Process<S>, key: u64, value: String) -> Result<Inserted> {
+        process.cache.with(|options| options.tags(self.tags_of_inserts())).insert(key, value).await
     }
 
     fn told(&self, begun: InvalidationId, outcome: Result<Removal>) {

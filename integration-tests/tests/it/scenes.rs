@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot::{Clock, Entry, LoaderError, Memory, MemoryBackend};
-use cachalot_core::{BoxFuture, Entropy, ManualClock};
-use cachalot_strategies::{Cache, CacheBuilder, LoadMany, OnDeserted};
-use cachalot_testkit::{block_on_paused, tokio_clock};
+use cachalot_core::{Body, BoxFuture, Bus, Entropy, ManualClock, Message, Namespace, PublisherId, Tags};
+use cachalot_strategies::{Cache, CacheBuilder, LoadMany, OnDeserted, Removal};
+use cachalot_testkit::{Faulty, ModelBackend, ModelBus, block_on_paused, tokio_clock};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
@@ -43,6 +43,13 @@ scenes! {
     what_was_overtaken_is_not_stored: an_overtaken_load;
     a_removal_ends_the_pause_after_a_failure: a_failure_and_a_removal;
     an_early_refresh_brings_a_new_value: an_early_refresh;
+    a_tag_without_a_token_ends_what_has_it: a_lost_token;
+    memory_serves_nothing_before_the_subscription_stands: an_unconfirmed_subscription;
+    what_another_has_pending_is_not_read_below: a_pending_removal;
+    who_came_after_the_first_message_is_told_by_the_second: a_second_message;
+    a_gap_ends_what_is_in_flight: a_gap_during_a_load;
+    a_publisher_that_dies_before_it_speaks_is_noticed: a_silence;
+    what_was_said_before_the_first_contact_is_missed: a_late_contact;
 }
 
 fn a_failed_batch() -> Scene {
@@ -119,6 +126,128 @@ fn an_early_refresh() -> Scene {
     })
 }
 
+fn a_lost_token() -> Scene {
+    Box::pin(async {
+        let (clock, shared) = (tokio_clock(), ModelBackend::new(tokio_clock()));
+        let [one, two] =
+            [1, 2].map(|seed| builder(clock.clone(), seed).backend(shared.clone()).build().unwrap());
+        let tags = Tags::new(["a"]).unwrap();
+        one.with(|options| options.tags(tags)).insert(1, "Ada".into()).await.unwrap();
+        shared.lose_tags();
+        two.get(&1).await.is_none()
+    })
+}
+
+fn an_unconfirmed_subscription() -> Scene {
+    Box::pin(async {
+        let bus = ModelBus::new();
+        bus.break_connections();
+        let [one, _] = fleet(|builder| builder.bus(bus.clone()));
+        settle().await;
+        loads(&one, "Ada").await && one.get_local(&1).is_none()
+    })
+}
+
+fn a_pending_removal() -> Scene {
+    Box::pin(async {
+        let (tier, [one, two]) = one_cut_off().await;
+        two.insert(1, "Ada".into()).await.unwrap();
+        tier.down();
+        let removed = one.remove(&1).await.unwrap();
+        sleep(SOON).await;
+        removed == Removal::Deferred && two.get(&1).await.is_none()
+    })
+}
+
+fn a_second_message() -> Scene {
+    Box::pin(async {
+        let (tier, [one, two]) = one_cut_off().await;
+        two.insert(1, "Ada".into()).await.unwrap();
+        tier.down();
+        let removed = one.remove(&1).await.unwrap();
+        sleep(SOON).await;
+        // It has not been told, and copies the old value.
+        let late = with_bus(&tier, 3);
+        sleep(SOON).await;
+        let copied = late.get(&1).await.is_some();
+        tier.up();
+        sleep(MINUTE / 2).await;
+        removed == Removal::Deferred && copied && late.get_local(&1).is_none()
+    })
+}
+
+fn a_gap_during_a_load() -> Scene {
+    Box::pin(async {
+        let bus = ModelBus::new();
+        let cache = builder(tokio_clock(), 1).bus(bus.clone()).build().unwrap();
+        settle().await;
+        let hanging = tokio::spawn({
+            let cache = cache.clone();
+            async move { drop(cache.get_or_load(&1, |_| std::future::pending()).await) }
+        });
+        settle().await;
+        bus.break_connections();
+        bus.mend();
+        settle().await;
+        let is_new = loads_soon(&cache, 1).await;
+        hanging.abort();
+        is_new
+    })
+}
+
+fn a_silence() -> Scene {
+    Box::pin(a_foreign_heartbeat(0, MINUTE))
+}
+
+fn a_late_contact() -> Scene {
+    Box::pin(a_foreign_heartbeat(1, SOON))
+}
+
+/// Whether memory is distrusted `after` another publisher was heard once, when it had sent so many messages.
+async fn a_foreign_heartbeat(last: u64, after: Duration) -> bool {
+    let bus = ModelBus::new();
+    let cache = builder(tokio_clock(), 1).bus(bus.clone()).build().unwrap();
+    settle().await;
+    cache.insert(1, "Ada".into()).await.unwrap();
+    let publisher = PublisherId::from_bytes([7; 16]);
+    let body = Body::Heartbeat { last, every: SOON, confirm: false };
+    bus.publish(&Message { publisher, namespace: Namespace::new("users").unwrap(), body }).await.unwrap();
+    sleep(after).await;
+    cache.get_local(&1).is_none()
+}
+
+/// Two processes on a bus, over a shared tier that the first reaches only while it is up.
+async fn one_cut_off() -> (Way, [Node; 2]) {
+    let shared = ModelBackend::new(tokio_clock());
+    let bus = ModelBus::new();
+    let way = Way { tier: Faulty::new(shared.clone()), shared, bus };
+    let one = builder(tokio_clock(), 1).backend(way.tier.clone()).bus(way.bus.clone()).build().unwrap();
+    let two = with_bus(&way, 2);
+    settle().await;
+    (way, [one, two])
+}
+
+fn with_bus(way: &Way, seed: u64) -> Node {
+    builder(tokio_clock(), seed).backend(way.shared.clone()).bus(way.bus.clone()).build().unwrap()
+}
+
+/// What lies between processes.
+struct Way {
+    shared: ModelBackend,
+    tier: Faulty,
+    bus: ModelBus,
+}
+
+impl Way {
+    fn down(&self) {
+        self.tier.down();
+    }
+
+    fn up(&self) {
+        self.tier.up();
+    }
+}
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 /// Far below the term of a lease.
@@ -134,6 +263,11 @@ fn fleet(settle: impl Fn(Builder) -> Builder) -> [Node; 2] {
 fn builder(clock: Clock, seed: u64) -> Builder {
     let memory = Memory::entries(16).hash_seed(1);
     Cache::builder("users").memory(memory).clock(clock).entropy(Entropy::seeded(seed))
+}
+
+/// Whether `node` loads `name` under key 1.
+async fn loads(node: &Node, name: &'static str) -> bool {
+    node.get_or_load(&1, |_| async move { Ok(name.to_owned()) }).await.is_ok()
 }
 
 /// Whether `node` loads `key` without having to wait for somebody else's lease.

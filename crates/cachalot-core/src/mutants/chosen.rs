@@ -101,6 +101,10 @@ mutants! {
     HearsWithoutVoiding,
     /// A tag's removal ends at the shared tier: memory goes on serving.
     RemovesTagsBelowOnly,
+    /// What a publisher said before it was heard of first counts as heard.
+    TakesFirstContactForGood,
+    /// A publisher that falls silent is forgotten, and nothing else.
+    TrustsTheSilent,
 }
 
 thread_local! {

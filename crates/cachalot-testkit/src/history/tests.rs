@@ -204,3 +204,44 @@ fn reads_and_promises_are_counted() {
     open.history.begin_invalidation(HERE, "k", How::Remove, ms(1));
     assert_eq!((open.history.reads(), open.history.promises()), (0, 0));
 }
+
+/// `HERE` has invalidated at 10 ms and was never answered; the shared tier took it at 15 ms, if it did.
+fn unanswered(is_landed: bool) -> Tale {
+    let mut tale = Tale { history: History::new(Duration::MAX) };
+    tale.history.write("k");
+    let begun = tale.history.begin_invalidation(HERE, "k", How::Remove, ms(10));
+    if is_landed {
+        tale.history.land_invalidation(begun, ms(15));
+    }
+    tale
+}
+
+#[test]
+fn what_has_landed_binds_the_shared_tier_and_who_was_told_after_that_and_nobody_else() {
+    let old = |tale: &Tale, by| tale.clone().read(by, 30, version(1)).holds();
+    let mut tale = unanswered(true);
+    assert_eq!(READERS.map(|by| old(&tale, by)), [true, false, true]);
+    tale.history.tell(THERE, Some(&"another"), false, ms(20));
+    tale.history.tell(THERE, Some(&"k"), true, ms(20));
+    assert!(old(&tale, Reader::Process(THERE)), "neither message was about it");
+    tale.history.tell(THERE, Some(&"k"), false, ms(20));
+    assert_eq!(READERS.map(|by| old(&tale, by)), [true, false, false]);
+}
+
+#[test]
+fn a_gap_binds_to_everything_that_has_landed_and_to_nothing_that_has_not() {
+    for is_landed in [false, true] {
+        let mut tale = unanswered(is_landed);
+        tale.history.tell(THERE, None, false, ms(20));
+        assert_eq!(tale.read(Reader::Process(THERE), 30, version(1)).holds(), !is_landed);
+    }
+}
+
+#[test]
+fn in_the_end_a_process_is_bound_to_all_that_it_has_met() {
+    for has_met in [false, true] {
+        let mut tale = unanswered(true);
+        tale.history.converge(THERE, |_| has_met, ms(20));
+        assert_eq!(tale.read(Reader::Process(THERE), 30, version(1)).holds(), !has_met);
+    }
+}

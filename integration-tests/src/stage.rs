@@ -121,7 +121,9 @@ impl Stage {
             Some(backend) => {
                 let stepped = Stepped::new(backend.clone(), script.clone());
                 // Who stands at a boundary is not an outage.
-                builder.backend(stepped).backend_timeout(HOUR).memory_ttl(memory_ttl).schema(schema)
+                let builder = builder.backend(stepped).backend_timeout(HOUR).memory_ttl(memory_ttl);
+                // The looks at the tier that it takes would be steps of their own.
+                builder.schema(schema).replay_window(Duration::ZERO)
             }
         };
         builder.build().unwrap()

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cachalot_core::codec::MsgPack;
-use cachalot_core::units::seconds;
+use cachalot_core::units::{minutes, seconds};
 use cachalot_core::{
     Backend, Bus, CacheKey, Clock, Codec, Entropy, EntryOptions, Error, ErrorKind, Key, Namespace, Observer,
     Result, Spawn, Store, Ttl,
@@ -39,6 +39,7 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     bus: Option<Arc<dyn Bus>>,
     heartbeat: Duration,
     is_clearable: bool,
+    replay_window: Duration,
     names: Option<fn(Namespace) -> Names<K>>,
     codec: Option<Arc<dyn Codec<V>>>,
     schema: Option<u32>,
@@ -90,6 +91,7 @@ where
             bus: None,
             heartbeat: seconds(2),
             is_clearable: false,
+            replay_window: minutes(1),
             names: None,
             codec: None,
             schema: None,
@@ -158,6 +160,15 @@ where
     /// read of many keys asks afterwards, in one more. What was stored by a cache that is not built so is a miss. Default: `clear` walks the shared tier.
     pub fn clearable(mut self) -> Self {
         self.is_clearable = true;
+        self
+    }
+
+    /// How far back invalidations are done again when another server of the shared tier answers than before, or it
+    /// has started anew: longer than its replicas lag and a fail-over takes to be noticed. At most 16,384 are kept;
+    /// beyond, such a change clears the cache. As long as there is any, the shared tier is looked at once a second.
+    /// Default: 1 min. Zero: what a server forgets may come back, until its TTL.
+    pub fn replay_window(mut self, window: Duration) -> Self {
+        self.replay_window = window;
         self
     }
 
@@ -475,7 +486,7 @@ where
             unswept: Pending::of_all_patterns(),
             fleet,
             leases_ended: Default::default(),
-            memo: Memo::new(trusted),
+            memo: Memo::new(trusted, self.replay_window),
             me: Weak::new(),
             seen: Seen::new(),
             epoch: Default::default(),

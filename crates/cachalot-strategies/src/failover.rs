@@ -8,8 +8,9 @@
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
-use cachalot_core::units::{minutes, seconds};
+use cachalot_core::units::seconds;
 use cachalot_core::{Event, Key, Pattern, Store, mutant};
 use cachalot_invalidation::Recent;
 use tokio::time::sleep;
@@ -20,6 +21,7 @@ use crate::write::Missed;
 /// What is kept in case a server forgets it.
 pub(crate) struct Memo<K> {
     recent: Recent<Missed<K>>,
+    is_kept: bool,
     /// The incarnation of the shared tier for which all is done again that needs to be.
     trusted: Arc<AtomicU64>,
     recalling: Mutex<()>,
@@ -47,8 +49,10 @@ where
 const MOST: usize = 1 << 14;
 
 impl<K> Memo<K> {
-    pub(crate) fn new(trusted: Arc<AtomicU64>) -> Self {
-        Self { recent: Recent::new(minutes(1), MOST), trusted, recalling: Mutex::new(()) }
+    /// Of the last `window`; none if that is zero.
+    pub(crate) fn new(trusted: Arc<AtomicU64>, window: Duration) -> Self {
+        let is_kept = !window.is_zero();
+        Self { recent: Recent::new(window, MOST), is_kept, trusted, recalling: Mutex::new(()) }
     }
 }
 
@@ -60,7 +64,8 @@ where
 {
     /// Notes what the shared tier has just acknowledged.
     pub(crate) fn remember_done(&self, name: Key, missed: Missed<K>) {
-        if self.shared.is_some() && self.memo.recent.note(name, missed, self.clock.coarse()) {
+        let is_kept = self.shared.is_some() && self.memo.is_kept;
+        if is_kept && self.memo.recent.note(name, missed, self.clock.coarse()) {
             self.spawn.spawn(Box::pin(watch(self.me.clone())));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::hash::Hash;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ where
         if found.as_ref().is_none_or(|found| found.freshness != Freshness::Fresh) {
             self.emit(&Event::BackedOff);
         }
-        self.give_up(found, Role::Leader, error)
+        self.give_up(found, Role::LEADER, error)
     }
 
     /// Answers a caller who has a share in a flight. `None`: it landed what this caller does not take, who is
@@ -356,25 +357,31 @@ pub(crate) struct Seat<V> {
     pub(crate) may_load: bool,
 }
 
-/// A caller's part in a flight: each read is counted once, by what came of it.
+/// A caller's part in a flight: each read is counted once, by what came of it. One word, since ten thousand may wait.
 #[derive(Clone, Copy)]
-pub(crate) enum Role {
-    Leader,
-    /// Who joined at this count of invalidations.
-    Follower(u64),
+pub(crate) struct Role {
+    /// The count of invalidations at which a follower joined.
+    joined_at: Option<NonZeroU64>,
 }
 
 impl Role {
+    pub(crate) const LEADER: Self = Self { joined_at: None };
+
+    /// Who joins at this count of invalidations.
+    pub(crate) fn follower(count: u64) -> Self {
+        Self { joined_at: NonZeroU64::MIN.checked_add(count) }
+    }
+
     /// Whether something was seen invalidated between the beginning of what was `found` and this caller's: only
     /// then can it be too old for it.
     fn came_after<V>(self, found: &Found<V>) -> bool {
-        matches!(self, Self::Follower(joined) if found.entry.stamp.at < joined)
+        self.joined_at.is_some_and(|joined| found.entry.stamp.at < joined.get() - 1)
     }
 
     fn served_from(self, tier: Tier) -> Event<'static> {
-        match (tier, self) {
-            (Tier::Loader, Self::Leader) => Event::Miss,
-            (Tier::Loader, Self::Follower(_)) => Event::Coalesced,
+        match (tier, self.joined_at) {
+            (Tier::Loader, None) => Event::Miss,
+            (Tier::Loader, Some(_)) => Event::Coalesced,
             (tier, _) => Event::Hit { tier },
         }
     }

@@ -63,6 +63,8 @@ impl<S: L1> World<S> {
         let builder = Cache::builder(NAME)
             .memory(S::config())
             .backend(backend)
+            // No server here forgets a part of what it has: a restart loses all.
+            .replay_window(Duration::ZERO)
             .memory_ttl(self.memory_ttl)
             .schema(SCHEMA)
             .clock(clock)

@@ -223,9 +223,9 @@ where
                 }
                 let options = batch.options.clone();
                 flights.push(Flight::new(self.clone(), lead, options, batch.wanted, purpose));
-                (Role::Leader, follow)
+                (Role::LEADER, follow)
             }
-            Joined::Follow(follow) => (Role::Follower(self.seen.count()), follow),
+            Joined::Follow(follow) => (Role::follower(self.seen.count()), follow),
         };
         Taken::Seat(Seat { role, at_hand: in_memory, follow, may_load: true })
     }

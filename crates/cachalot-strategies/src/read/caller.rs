@@ -252,9 +252,9 @@ where
                     Ok(task) => engine.take_off(task, lead, self.options, A::WANTED, purpose, load),
                     Err(closed) => lead.land(Err(Failed { error: closed.into(), stale: None })),
                 }
-                Ok((follow, Role::Leader))
+                Ok((follow, Role::LEADER))
             }
-            Joined::Follow(follow) => Ok((follow, Role::Follower(engine.seen.count()))),
+            Joined::Follow(follow) => Ok((follow, Role::follower(engine.seen.count()))),
         }
     }
 

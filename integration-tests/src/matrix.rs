@@ -132,7 +132,11 @@ pub fn cells(row: Row, column: Column, is_shared: bool) -> Vec<Cell> {
     for victim in column.victims().iter().copied() {
         for invalidator in row.invalidators().iter().copied() {
             for place in row.places().iter().copied() {
-                if is_shared || (place != Place::Elsewhere && !victim.needs_a_shared_tier()) {
+                let is_there = is_shared || (place != Place::Elsewhere && !victim.needs_a_shared_tier());
+                // Which loads an expired tag is about is not known before they end: who joins one that fails may be
+                // served what was expired, as its docs say.
+                let is_promised = (victim, invalidator) != (Victim::FailingLoad, Invalidator::ExpiredTag);
+                if is_there && is_promised {
                     cells.push(Cell { victim, invalidator, place });
                 }
             }

@@ -289,11 +289,25 @@ impl Hearing {
                 }
                 Heard { gap, ..Heard::default() }
             }
-            Body::Ack { of, up_to } if of == self.own => Heard::deed(Deed::Acked { by: from, up_to }),
-            Body::Ack { .. } => Heard::default(),
-            Body::LeasesEnded { keys } => Heard::deed(Deed::Wake(keys)),
+            Body::Ack { of, up_to } => {
+                let gap = self.on_sign_of_life(from, now);
+                let is_ours = of == self.own;
+                let deed = if is_ours { Deed::Acked { by: from, up_to } } else { Deed::Nothing };
+                Heard { gap, ..Heard::deed(deed) }
+            }
+            Body::LeasesEnded { keys } => {
+                let gap = self.on_sign_of_life(from, now);
+                Heard { gap, ..Heard::deed(Deed::Wake(keys)) }
+            }
             _ => Heard::gap(GapCause::Bus(BusGap::Undecodable)),
         }
+    }
+
+    /// Somebody is there, who has said nothing of numbers: from now on it is followed, so that the silence counts of
+    /// one whose other messages are all lost.
+    fn on_sign_of_life(&mut self, from: PublisherId, now: Timestamp) -> Option<GapCause> {
+        let is_known = self.publishers.contains_key(&from);
+        if is_known { None } else { self.first_contact(from, 0, 0, now) }
     }
 
     /// A message with this number is here.

@@ -234,7 +234,8 @@ where
 
     /// As [`remove_tag`](Cache::remove_tag), but what has the tag may still be served if a load fails, within
     /// [`stale_if_error`](CacheBuilder::stale_if_error) and its own life. If the shared tier cannot be reached,
-    /// it is removed.
+    /// it is removed. Which loads are about the tag is not known before they end: a caller that joins one from before,
+    /// which then fails, may be served so too.
     ///
     /// # Errors
     /// As [`remove_tag`](Cache::remove_tag).

@@ -267,12 +267,12 @@ fn acknowledgements_are_asked_for_and_counted() {
 }
 
 #[test]
-fn hints_wake_and_count_for_nothing() {
+fn hints_wake_and_say_that_somebody_is_there() {
     let mut it = Case::new();
     let keys = vec![Key::new("users:7")];
     let heard = it.hear(A, Body::LeasesEnded { keys: keys.clone() });
     assert_eq!(heard, Heard::deed(Deed::Wake(keys)));
-    assert_eq!(it.hearing.publishers(), 0);
+    assert_eq!(it.hearing.publishers(), 1);
 }
 
 #[test]
@@ -310,4 +310,21 @@ fn the_greatest_number_does_no_harm() {
     assert_eq!(it.number(A, u64::MAX), None);
     assert_eq!(it.heartbeat(A, u64::MAX).map(drop), Some(()));
     assert!(it.heartbeat(B, u64::MAX).is_some());
+}
+
+#[test]
+fn one_who_was_only_heard_between_its_numbers_is_missed_all_the_same() {
+    for body in [
+        Body::LeasesEnded { keys: vec![Key::new("users:1")] },
+        Body::Ack { of: US, up_to: 1 },
+        Body::Ack { of: B, up_to: 1 },
+    ] {
+        let mut silent = Case::new();
+        assert_eq!(silent.hear(A, body.clone()).gap, None);
+        assert_eq!(silent.later(EVERY * 5), Some(GapCause::Silent { publisher: A }));
+
+        let mut behind = Case::new();
+        let _ = behind.hear(A, body);
+        assert_eq!(behind.heartbeat(A, 1), Some(GapCause::Behind { publisher: A, missed: 1 }));
+    }
 }

@@ -1,6 +1,6 @@
 //! Two caches in one process, told by a bus what the other removes, and what they have missed.
 //!
-//! `cargo run -p cachalot-invalidation --example two_caches`
+//! `cargo run -p cachalot-strategies --example two_caches`
 //!
 //! Each cache has a task that listens and one that speaks. A cache of yours is told by `Cache`; this shows what
 //! happens below it, with a map for a cache.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cachalot::{Clock, Entry, LoaderError, Memory, MemoryBackend};
 use cachalot_core::{Body, BoxFuture, Bus, Entropy, ManualClock, Message, Namespace, PublisherId, Tags};
 use cachalot_strategies::{Cache, CacheBuilder, LoadMany, OnDeserted, Removal};
-use cachalot_testkit::{Faulty, ModelBackend, ModelBus, block_on_paused, tokio_clock};
+use cachalot_testkit::{Fault, Faulty, ModelBackend, ModelBus, Operation, block_on_paused, tokio_clock};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
@@ -50,6 +50,7 @@ scenes! {
     a_gap_ends_what_is_in_flight: a_gap_during_a_load;
     a_publisher_that_dies_before_it_speaks_is_noticed: a_silence;
     what_was_said_before_the_first_contact_is_missed: a_late_contact;
+    a_removal_whose_caller_leaves_is_done: a_removal_that_was_left;
 }
 
 fn a_failed_batch() -> Scene {
@@ -145,6 +146,20 @@ fn an_unconfirmed_subscription() -> Scene {
         let [one, _] = fleet(|builder| builder.bus(bus.clone()));
         settle().await;
         loads(&one, "Ada").await && one.get_local(&1).is_none()
+    })
+}
+
+fn a_removal_that_was_left() -> Scene {
+    Box::pin(async {
+        let clock = tokio_clock();
+        let tier = Faulty::new(ModelBackend::new(clock.clone()));
+        let node = builder(clock, 1).backend(tier.clone()).build().unwrap();
+        node.insert(1, "Ada".into()).await.unwrap();
+        tier.next_of(Operation::Remove, Fault::Delay(SOON));
+        let caller = node.clone();
+        leave(tokio::spawn(async move { drop(caller.remove(&1).await) })).await;
+        sleep(MINUTE).await;
+        node.get_local(&1).is_none() && node.get(&1).await.is_none()
     })
 }
 

@@ -90,7 +90,7 @@ pub enum Event<'a> {
     Heard,
     /// Something may have been missed on the bus: nothing that memory holds is trusted any more.
     Gap,
-    /// A background task of the cache panicked. A bug of ours, or of a `Drop` or codec of yours.
+    /// A background task of the cache panicked, or an [`Observer`]. A bug of ours, or of a `Drop` or codec of yours.
     TaskPanicked,
 }
 
@@ -110,7 +110,7 @@ pub enum LoadOutcome {
 }
 
 /// Sees every [`Event`] of a cache, on the thread where it happens. Must be quick and must not call back
-/// into the cache.
+/// into the cache. One that panics costs nothing but its own answer; the cache counts it as a task that panicked.
 pub trait Observer: Send + Sync + 'static {
     /// Called once per event.
     fn on_event(&self, event: &Event<'_>);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cachalot_core::codec::MsgPack;
 use cachalot_core::units::{minutes, seconds};
 use cachalot_core::{
-    Backend, Bus, CacheKey, Clock, Codec, Entropy, EntryOptions, Error, ErrorKind, Key, Namespace, Observer,
+    Backend, Bus, CacheKey, Clock, Codec, Entropy, EntryOptions, Error, ErrorKind, Namespace, Observer,
     Result, Spawn, Store, Ttl,
 };
 use cachalot_invalidation::{Deferred, Seen};
@@ -73,7 +73,7 @@ enum Asked {
 /// A shared tier and what only it asks of keys and values.
 struct Below<K, V> {
     backend: Arc<dyn Backend>,
-    key_of: fn(&Namespace, &K) -> Key,
+    names: fn(Namespace) -> Names<K>,
     codec: Arc<dyn Codec<V>>,
 }
 
@@ -128,8 +128,8 @@ where
         K: CacheKey,
         V: Serialize + DeserializeOwned,
     {
-        let key_of = |namespace: &Namespace, key: &K| namespace.key(key);
-        self.backend = Some(Below { backend: Arc::new(backend), key_of, codec: Arc::new(MsgPack) });
+        self.backend =
+            Some(Below { backend: Arc::new(backend), names: Names::new, codec: Arc::new(MsgPack) });
         self.names = Some(Names::new);
         self
     }
@@ -459,11 +459,11 @@ where
                 if codec.needs_schema() && self.schema.is_none() {
                     return refuse("this codec decodes moved fields to garbage: declare a `schema`");
                 }
-                let (key_of, schema, early) = (below.key_of, self.schema.unwrap_or(0), refresh.early);
+                let (schema, early) = (self.schema.unwrap_or(0), refresh.early);
                 trusted.store(below.backend.incarnation(), Ordering::SeqCst);
                 let backend = Arc::new(Bounded::new(below.backend, backend_timeout, trusted.clone()));
-                let namespace = namespace.clone();
-                Some(Shared { backend, codec, namespace, key_of, schema, memory_ttl, early })
+                let names = (below.names)(namespace.clone());
+                Some(Shared { backend, codec, names, schema, memory_ttl, early })
             }
         };
         let has_tags = shared.as_ref().is_some_and(|shared| shared.backend.tags().is_some());
@@ -482,7 +482,7 @@ where
             deferred: Deferred::new(),
             pending: Default::default(),
             names,
-            namespace: namespace.clone(),
+            namespace,
             unswept: Pending::of_all_patterns(),
             fleet,
             leases_ended: Default::default(),

@@ -24,7 +24,7 @@ use crate::flight::Outcome;
 use crate::names::Names;
 use crate::shared::Shared;
 use crate::stats::{Counters, Stats};
-use crate::tags::Epoch;
+use crate::tags::{Epoch, Everything};
 use crate::write::Missed;
 
 pub(crate) struct Engine<K, V, S> {
@@ -54,7 +54,7 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) epoch: Epoch,
     /// Whether all entries end by one tag, and what that stands at.
     pub(crate) is_clearable: bool,
-    pub(crate) everything: Epoch,
+    pub(crate) everything: Everything,
     pub(crate) options: EntryOptions,
     pub(crate) times: Times,
     pub(crate) batch: Bounds,
@@ -167,12 +167,13 @@ where
 
     /// Tells them of a key; `pending` if the shared tier has not taken its invalidation.
     pub(crate) fn tell_key(&self, key: &K, pending: bool) {
-        if let Some((_, name)) = self.shared_key(key).filter(|_| !pending) {
-            self.remember_done(name, Missed::Key(key.clone()));
+        // Memory alone has nobody to tell, and no server that could forget.
+        let Some(names) = &self.names else { return };
+        let name = names.key(key);
+        if !pending {
+            self.remember_done(name.clone(), Missed::Key(key.clone()));
         }
-        if let Some(names) = self.names.as_ref().filter(|_| self.fleet.is_some()) {
-            self.tell(Subject::Key { key: names.key(key), pending });
-        }
+        self.tell(Subject::Key { key: name, pending });
     }
 
     /// The key in the shared tier, if there is one.
@@ -185,24 +186,26 @@ where
     pub(crate) fn emit_memory_hit(&self) {
         self.counters.memory_hit();
         if let Some(observer) = &self.observer {
-            observer.on_event(&Event::Hit { tier: Tier::Memory });
+            self.show(&**observer, &Event::Hit { tier: Tier::Memory });
         }
     }
 
     pub(crate) fn emit(&self, event: &Event<'_>) {
         self.counters.count(event);
         if let Some(observer) = &self.observer {
-            observer.on_event(event);
+            self.show(&**observer, event);
+        }
+    }
+
+    /// An observer that panics must not end what it only watches: an invalidation, say, half done.
+    fn show(&self, observer: &dyn Observer, event: &Event<'_>) {
+        if catch_unwind(AssertUnwindSafe(|| observer.on_event(event))).is_err() {
+            self.counters.count(&Event::TaskPanicked);
         }
     }
 
     pub(crate) fn backend_failed(&self, error: &Error) {
         self.emit(&Event::BackendFailed { error });
-    }
-
-    /// For tasks that go on: an observer that panics does not end them.
-    pub(crate) fn emit_panicked(&self) {
-        let _ = catch_unwind(AssertUnwindSafe(|| self.emit(&Event::TaskPanicked)));
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -74,7 +74,7 @@ where
     async fn look_at_shared(&self) {
         let Some(shared) = &self.shared else { return };
         // Whatever it says.
-        let _ = shared.backend.get(&shared.namespace.epoch()).await;
+        let _ = shared.backend.get(&self.namespace.epoch()).await;
         self.notice_failover();
     }
 
@@ -82,21 +82,27 @@ where
     pub(crate) fn notice_failover(&self) {
         let Some(shared) = &self.shared else { return };
         if shared.backend.incarnation() != self.memo.trusted.load(Ordering::SeqCst) {
-            self.recall(|| shared.backend.incarnation());
+            // Told outside of the lock: who hears of it may read.
+            if let Some(deferred) = self.recall(|| shared.backend.incarnation()) {
+                self.emit(&Event::FailedOver);
+                (0..deferred).for_each(|_| self.emit(&Event::Deferred));
+            }
         }
     }
 
+    /// Defers what the new server may have forgotten, and how much that was; nothing if it was done meanwhile.
     #[cold]
-    fn recall(&self, incarnation: impl Fn() -> u64) {
+    fn recall(&self, incarnation: impl Fn() -> u64) -> Option<usize> {
         // One at a time: nobody trusts the new server before all is deferred.
         let _recalling = self.memo.recalling.lock().unwrap_or_else(PoisonError::into_inner);
-        let (met, Some(this)) = (incarnation(), self.me.upgrade()) else { return };
+        let (met, this) = (incarnation(), self.me.upgrade()?);
         if met == self.memo.trusted.load(Ordering::SeqCst) {
-            return;
+            return None;
         }
-        self.emit(&Event::FailedOver);
+        let mut deferred = 0;
         if !mutant!(TrustsAfterFailOver) {
             let recalled = self.memo.recent.recall(self.clock.now());
+            deferred = recalled.items.len() + usize::from(!recalled.is_complete);
             for (name, missed) in recalled.items {
                 this.keep_for_replay(name, missed);
             }
@@ -111,5 +117,6 @@ where
             self.everything.forget();
         }
         self.memo.trusted.store(met, Ordering::SeqCst);
+        Some(deferred)
     }
 }

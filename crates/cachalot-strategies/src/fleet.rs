@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use cachalot_core::{
-    Bus, BusEvent, Clock, Entropy, Error, ErrorKind, Key, Namespace, PublisherId, Store, Subject,
+    Bus, BusEvent, Clock, Entropy, Error, ErrorKind, Event, Key, Namespace, PublisherId, Store, Subject,
     Subscription,
 };
 use cachalot_invalidation::{Announcer, AnnouncerSettings, Backoff, Hearing, HearingSettings, Next};
@@ -176,8 +176,8 @@ where
         // Nothing is heard until there is another subscription.
         engine.seen.trust_nothing();
         if heard.is_err() {
-            // Somebody's key, value or observer. What was heard is done in part.
-            engine.emit_panicked();
+            // Somebody's key or value. What was heard is done in part.
+            engine.emit(&Event::TaskPanicked);
         }
         let _ = hearing.on_event(BusEvent::Interrupted, fleet.clock.now());
         drop(engine);

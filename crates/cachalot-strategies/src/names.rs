@@ -3,8 +3,8 @@
 use cachalot_core::{CacheKey, Key, Namespace};
 
 pub(crate) struct Names<K> {
-    pub(crate) namespace: Namespace,
-    pub(crate) key_of: fn(&Namespace, &K) -> Key,
+    namespace: Namespace,
+    key_of: fn(&Namespace, &K) -> Key,
     read_key: fn(&[u8]) -> Option<K>,
 }
 

@@ -7,19 +7,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachalot_core::envelope::{self, Header, Tagged};
 use cachalot_core::{
-    Backend, Codec, Entry, Error, ErrorKind, Freshness, Key, Meta, Namespace, Result, Stamp, Tier, Timestamp,
-    mutant,
+    Backend, Codec, Entry, Error, ErrorKind, Freshness, Key, Meta, Result, Stamp, Tier, Timestamp, mutant,
 };
 
 use crate::cached::Found;
 use crate::early::Early;
+use crate::names::Names;
 use crate::tags::Vetted;
 
 pub(crate) struct Shared<K, V> {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) codec: Arc<dyn Codec<V>>,
-    pub(crate) namespace: Namespace,
-    pub(crate) key_of: fn(&Namespace, &K) -> Key,
+    pub(crate) names: Names<K>,
     pub(crate) schema: u32,
     /// How long memory may keep a copy.
     pub(crate) memory_ttl: Duration,
@@ -40,7 +39,7 @@ pub(crate) enum Judged<V> {
 
 impl<K, V: Send + Sync + 'static> Shared<K, V> {
     pub(crate) fn key(&self, key: &K) -> Key {
-        (self.key_of)(&self.namespace, key)
+        self.names.key(key)
     }
 
     /// The bytes of `value` with its times.

@@ -51,7 +51,7 @@ pub struct Stats {
     pub heard: u64,
     /// Times that something may have been missed on the bus, and memory was distrusted.
     pub gaps: u64,
-    /// Background tasks that panicked.
+    /// Background tasks and observers that panicked.
     pub task_panics: u64,
     /// Keys whose invalidation is still to be replayed, now.
     pub pending_invalidations: u64,

@@ -90,11 +90,11 @@ where
             // To walk once for all of them is cheaper than once for each.
             return self.cleared(swept);
         }
-        let removal = self.swept(swept, &meant, Missed::Pattern(pattern.clone()));
+        self.keep_unswept(&swept, &meant, Missed::Pattern(pattern.clone()));
         // Before values' own `Drop`s run: others are told whatever becomes of these.
-        self.tell_pattern(&pattern, removal == Removal::Deferred);
+        self.tell_pattern(&pattern, swept.is_err());
         self.forget_matching(&meant, |key| key_of(&self.namespace, key)).await;
-        removal
+        self.swept(swept)
     }
 
     async fn clear(self: Arc<Self>) -> Removal {
@@ -104,22 +104,27 @@ where
 
     fn cleared(self: &Arc<Self>, swept: Result<()>) -> Removal {
         let meant = Pattern::any().within(&self.namespace);
-        let removal = self.swept(swept, &meant, Missed::All);
-        self.tell_clear(removal == Removal::Deferred);
+        self.keep_unswept(&swept, &meant, Missed::All);
+        self.tell_clear(swept.is_err());
         self.forget_all();
-        removal
+        self.swept(swept)
     }
 
-    fn swept(self: &Arc<Self>, swept: Result<()>, meant: &KeyPattern, missed: Missed<K>) -> Removal {
+    /// Deferred first, then forgotten, as for a key.
+    fn keep_unswept(self: &Arc<Self>, swept: &Result<()>, meant: &KeyPattern, missed: Missed<K>) {
+        if swept.is_err() {
+            self.keep_for_replay(self.name_of_pattern(meant), missed);
+        }
+    }
+
+    fn swept(&self, swept: Result<()>) -> Removal {
         let Err(error) = swept else { return Removal::Removed };
-        self.backend_failed(&error);
-        // Deferred first, then forgotten, as for a key.
-        self.keep_for_replay(self.name_of_pattern(meant), missed);
+        self.emit_deferred(&error, 1);
         Removal::Deferred
     }
 
     /// Removes what matches from the shared tier, part by part.
-    async fn sweep(&self, meant: &KeyPattern) -> Result<()> {
+    pub(crate) async fn sweep(&self, meant: &KeyPattern) -> Result<()> {
         let Some(shared) = &self.shared else { return Ok(()) };
         let mut from = Some(SweepCursor::START);
         while let Some(cursor) = from {
@@ -154,11 +159,6 @@ where
             }
             _ => self.sweep(&Pattern::any().within(&self.namespace)).await,
         }
-    }
-
-    /// Whether the shared tier has taken by now what it had not.
-    pub(crate) async fn sweep_again(&self, pattern: &Pattern) -> Result<()> {
-        self.sweep(&pattern.within(&self.namespace)).await
     }
 
     /// The local step of a sweep that was replayed. What is told again is told by who calls.

@@ -5,14 +5,14 @@
 //! load, and again after the tokens, it tells whether one of them may have changed in between.
 
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cachalot_core::envelope::{self, Tagged};
 use cachalot_core::{
     Depth, Error, ErrorKind, Event, Freshness, Hit, Key, Record, Result, Stamp, Store, Subject, Tag,
-    TagBackend, TagToken, Tags, Tier, Timestamp, mutant,
+    TagBackend, TagToken, Tags, Tier, mutant,
 };
 use cachalot_invalidation::Standing;
 use equivalent::Equivalent;
@@ -22,10 +22,11 @@ use crate::engine::Engine;
 use crate::shared::Shared;
 use crate::write::{Missed, Removal};
 
+mod known;
+pub(crate) use known::{Epoch, Everything};
+
 /// How long a token lives at least after it was used last. Losing one costs the loads of its tag.
 const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How often it is said of everything's token, which is known here, that it is in use.
-const KEEP_EVERYTHING: Duration = Duration::from_secs(24 * 3600);
 
 /// A record, and whether a tag of it was removed. One that was expired makes the record an invalidated one.
 pub(crate) struct Vetted {
@@ -90,10 +91,10 @@ where
 
     /// Asks in the shared tier what the tags of `record` stand at now. No round trip if it has none.
     pub(crate) async fn vet(&self, shared: &Shared<K, V>, key: &Key, record: Record) -> Vetted {
-        if !self.is_clearable && !envelope::is_tagged(&record.payload) || mutant!(TrustsTagsUnread) {
-            return Vetted { record, is_removed: false };
+        match self.is_to_be_vetted(&record) {
+            true => self.vet_one(shared, key, record, None).await,
+            false => Vetted { record, is_removed: false },
         }
-        self.vet_one(shared, key, record, None).await
     }
 
     async fn vet_one(
@@ -103,10 +104,9 @@ where
         record: Record,
         everything: Option<Option<TagToken>>,
     ) -> Vetted {
-        let mut vetted = [Some(Vetted { record, is_removed: false })];
-        Box::pin(self.vet_tagged(shared, std::slice::from_ref(key), &mut vetted, everything)).await;
-        let [vetted] = vetted;
-        vetted.unwrap_or_else(|| unreachable!("what was put in"))
+        let mut vetted = Vetted { record, is_removed: false };
+        Box::pin(self.vet_tagged(shared, vec![(key, &mut vetted)], everything)).await;
+        vetted
     }
 
     /// [`vet`](Engine::vet) of many, in one round trip.
@@ -116,38 +116,31 @@ where
         keys: &[Key],
         records: Vec<Result<Option<Record>>>,
     ) -> Vec<Result<Option<Vetted>>> {
-        let mut errors = Vec::new();
-        let mut vetted = Vec::with_capacity(records.len());
-        for (at, record) in records.into_iter().enumerate() {
-            let record = record.unwrap_or_else(|error| {
-                errors.push((at, error));
-                None
-            });
-            vetted.push(record.map(|record| Vetted { record, is_removed: false }));
-        }
-        let is_tagged = |vetted: &Vetted| envelope::is_tagged(&vetted.record.payload);
-        let is_asked = vetted.iter().flatten().any(|vetted| self.is_clearable || is_tagged(vetted));
-        if is_asked && !mutant!(TrustsTagsUnread) {
-            self.vet_tagged(shared, keys, &mut vetted, None).await;
-        }
-        let mut answers: Vec<_> = vetted.into_iter().map(Ok).collect();
-        for (at, error) in errors {
-            answers[at] = Err(error);
+        let unvetted = |record| Vetted { record, is_removed: false };
+        let mut answers: Vec<Result<Option<Vetted>>> =
+            records.into_iter().map(|answer| answer.map(|record| record.map(unvetted))).collect();
+        let found = keys.iter().zip(&mut answers);
+        let found = found.filter_map(|(key, answer)| Some((key, answer.as_mut().ok()?.as_mut()?)));
+        let asked: Vec<_> = found.filter(|(_, vetted)| self.is_to_be_vetted(&vetted.record)).collect();
+        if !asked.is_empty() {
+            self.vet_tagged(shared, asked, None).await;
         }
         answers
+    }
+
+    fn is_to_be_vetted(&self, record: &Record) -> bool {
+        (self.is_clearable || envelope::is_tagged(&record.payload)) && !mutant!(TrustsTagsUnread)
     }
 
     /// `everything`: what was read of it already.
     async fn vet_tagged(
         &self,
         shared: &Shared<K, V>,
-        keys: &[Key],
-        records: &mut [Option<Vetted>],
+        records: Vec<(&Key, &mut Vetted)>,
         everything: Option<Option<TagToken>>,
     ) {
         let mut open: Vec<(&mut Vetted, Vec<Tagged>)> = Vec::new();
-        for (key, vetted) in keys.iter().zip(records) {
-            let Some(vetted) = vetted else { continue };
+        for (key, vetted) in records {
             // What cannot be read is found out and counted by who judges it.
             let Ok(tags) = envelope::open(key, &vetted.record.payload).map(|opened| opened.tags) else {
                 continue;
@@ -197,7 +190,7 @@ where
         if tags.is_empty() {
             return Vec::new();
         }
-        let names: Vec<Key> = tags.iter().map(|tag| shared.namespace.tag(tag)).collect();
+        let names: Vec<Key> = tags.iter().map(|tag| self.namespace.tag(tag)).collect();
         let mut tokens = match shared.backend.tags() {
             Some(backend) => backend.tag_tokens(&names).await.unwrap_or_else(|error| {
                 self.backend_failed(&error);
@@ -217,13 +210,12 @@ where
         let Some(tags) = shared.backend.tags() else { return Captured::default() };
         let (known, everything) = (self.epoch.known(), self.everything.known());
         let now = self.clock.coarse();
-        let wants_everything =
-            self.is_clearable && (everything.is_none() || self.everything.is_to_be_kept(now));
+        let wants_everything = self.is_clearable && self.everything.is_wanted(now);
         if declared.is_empty() && !wants_everything && !self.epoch.is_wanted() {
             return Captured { declared: Vec::new(), epoch: known, everything };
         }
         let all = if wants_everything { declared.and_everything() } else { declared.clone() };
-        match self.pin(tags, shared, &all, self.token_life()).await {
+        match self.pin(tags, &all, self.token_life()).await {
             Ok((mut declared, epoch)) => {
                 self.epoch.learn(epoch);
                 let pinned = declared.iter().position(|it| it.tag.as_bytes().is_empty());
@@ -262,7 +254,7 @@ where
             return Storable::InMemory;
         };
         self.epoch.wake();
-        match self.pin(tags, shared, &decided, self.token_life().max(kept_for)).await {
+        match self.pin(tags, &decided, self.token_life().max(kept_for)).await {
             Ok((decided, epoch)) => {
                 self.epoch.learn(epoch);
                 if captured.epoch != Some(epoch) && !mutant!(IgnoresTheEpoch) {
@@ -292,27 +284,27 @@ where
         }
         let none = || Error::new(ErrorKind::Unsupported, "insert").detail("the shared tier has no tags");
         let backend = shared.backend.tags().ok_or_else(none)?;
-        Ok(self.pin(backend, shared, tags, self.token_life().max(kept_for)).await?.0)
+        Ok(self.pin(backend, tags, self.token_life().max(kept_for)).await?.0)
     }
 
     /// What `tags` stand at, and after them the epoch.
-    pub(crate) async fn pin(
+    async fn pin(
         &self,
         backend: &dyn TagBackend,
-        shared: &Shared<K, V>,
         tags: &Tags,
         ttl: Duration,
     ) -> Result<(Vec<Tagged>, TagToken)> {
-        let mut names: Vec<Key> = tags.iter().map(|tag| shared.namespace.tag(tag)).collect();
-        if mutant!(ReadsTheEpochFirst) {
-            let name = [shared.namespace.epoch()];
-            let epoch = backend.pin_tags(&name, &self.fresh_tokens(1), ttl).await?[0];
-            let tokens = backend.pin_tags(&names, &self.fresh_tokens(names.len()), ttl).await?;
-            let tagged = tags.iter().zip(tokens).map(|(tag, token)| Tagged { tag: tag.clone(), token });
-            return Ok((tagged.collect(), epoch));
-        }
-        names.push(shared.namespace.epoch());
-        let mut tokens = backend.pin_tags(&names, &self.fresh_tokens(names.len()), ttl).await?;
+        let mut names: Vec<Key> = tags.iter().map(|tag| self.namespace.tag(tag)).collect();
+        names.push(self.namespace.epoch());
+        let fresh = self.fresh_tokens(names.len());
+        let mut tokens = if mutant!(ReadsTheEpochFirst) {
+            let last = tags.len();
+            let epoch = backend.pin_tags(&names[last..], &fresh[last..], ttl).await?;
+            let tokens = backend.pin_tags(&names[..last], &fresh[..last], ttl).await?;
+            [tokens, epoch].concat()
+        } else {
+            backend.pin_tags(&names, &fresh, ttl).await?
+        };
         let epoch = tokens.pop().unwrap_or_else(|| TagToken::draw(&self.entropy));
         let tagged = tags.iter().zip(tokens).map(|(tag, token)| Tagged { tag: tag.clone(), token });
         Ok((tagged.collect(), epoch))
@@ -324,36 +316,33 @@ where
             Some(shared) => self.rotate(shared, &tags, depth).await,
             None => Ok(()),
         };
-        match (rotated, &self.shared) {
-            (Err(error), Some(shared)) => {
-                self.backend_failed(&error);
-                // Deferred first, then forgotten, as for a key.
-                for tag in tags.iter() {
-                    self.keep_for_replay(shared.namespace.tag(tag), Missed::Tag(tag.clone()));
-                }
-                self.forget_tags(&tags, Depth::Remove);
-                self.tell_tags(&tags, true);
-                Removal::Deferred
-            }
-            _ => {
-                self.forget_tags(&tags, depth);
-                self.tell_tags(&tags, false);
-                Removal::Removed
-            }
+        let Err(error) = rotated else {
+            self.forget_tags(&tags, depth);
+            self.tell_tags(&tags, false);
+            return Removal::Removed;
+        };
+        // Deferred first, then forgotten, as for a key.
+        for tag in tags.iter() {
+            self.keep_for_replay(self.namespace.tag(tag), Missed::Tag(tag.clone()));
         }
+        self.forget_tags(&tags, Depth::Remove);
+        self.tell_tags(&tags, true);
+        self.emit_deferred(&error, tags.len());
+        Removal::Deferred
     }
 
     /// Replaces the tokens: the epoch's first, so that no load that began before takes the new ones.
     pub(crate) async fn rotate(&self, shared: &Shared<K, V>, tags: &Tags, depth: Depth) -> Result<()> {
         let Some(backend) = shared.backend.tags() else { return Ok(()) };
-        let mut names = vec![shared.namespace.epoch()];
-        names.extend(tags.iter().map(|tag| shared.namespace.tag(tag)));
+        let mut names = vec![self.namespace.epoch()];
+        names.extend(tags.iter().map(|tag| self.namespace.tag(tag)));
+        let mut fresh = self.fresh_tokens(names.len());
         if mutant!(RotatesTheEpochLast) {
-            let (epoch, tags) = names.split_at(1);
-            backend.rotate_tags(tags, &self.fresh_tokens(tags.len()), depth, TOKEN_LIFE).await?;
-            return backend.rotate_tags(epoch, &self.fresh_tokens(1), depth, TOKEN_LIFE).await;
+            backend.rotate_tags(&names[1..], &fresh[1..], depth, TOKEN_LIFE).await?;
+            names.truncate(1);
+            fresh.truncate(1);
         }
-        backend.rotate_tags(&names, &self.fresh_tokens(names.len()), depth, TOKEN_LIFE).await
+        backend.rotate_tags(&names, &fresh, depth, TOKEN_LIFE).await
     }
 
     /// The local step of a tag's removal.
@@ -390,57 +379,4 @@ where
 pub(crate) fn stamp(at: u64, tags: &Tags) -> Stamp {
     let prints = (!tags.is_empty()).then(|| tags.iter().map(Tag::fingerprint).collect());
     Stamp { at, tags: prints }
-}
-
-/// The epoch as it was read last. An older one is only more cautious.
-#[derive(Debug, Default)]
-pub(crate) struct Epoch(Mutex<KnownEpoch>);
-
-#[derive(Debug, Default)]
-struct KnownEpoch {
-    token: Option<TagToken>,
-    was_read: bool,
-    /// When its life was renewed last.
-    pinned_at: Option<Timestamp>,
-    /// Whether a loader has set a tag: without one it is read once, and not again.
-    is_used: bool,
-}
-
-impl Epoch {
-    /// Forgets it: it has changed.
-    pub(crate) fn forget(&self) {
-        self.lock().token = None;
-    }
-
-    fn known(&self) -> Option<TagToken> {
-        self.lock().token
-    }
-
-    fn is_wanted(&self) -> bool {
-        let known = self.lock();
-        known.token.is_none() && (known.is_used || !known.was_read)
-    }
-
-    fn learn(&self, token: TagToken) {
-        let mut known = self.lock();
-        (known.token, known.was_read) = (Some(token), true);
-    }
-
-    fn pinned(&self, token: TagToken, now: Timestamp) {
-        let mut known = self.lock();
-        (known.token, known.was_read, known.pinned_at) = (Some(token), true, Some(now));
-    }
-
-    /// Whether its life is to be renewed.
-    fn is_to_be_kept(&self, now: Timestamp) -> bool {
-        self.lock().pinned_at.is_none_or(|at| now.since(at) >= KEEP_EVERYTHING)
-    }
-
-    fn wake(&self) {
-        self.lock().is_used = true;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, KnownEpoch> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

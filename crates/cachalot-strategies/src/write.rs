@@ -259,15 +259,20 @@ where
     /// Keeps an invalidation that the shared tier has not taken. Deferred first, then forgotten: a reader
     /// that begins after the second sees the first, one that began before has lost its fence.
     pub(crate) fn defer(self: &Arc<Self>, shared_key: Key, key: K, error: &Error) {
-        self.backend_failed(error);
         self.keep_for_replay(shared_key, Missed::Key(key.clone()));
         self.tell_key(&key, true);
         self.forget(&key);
+        self.emit_deferred(error, 1);
+    }
+
+    /// Last of all: what an observer does may take its time.
+    pub(crate) fn emit_deferred(&self, error: &Error, count: usize) {
+        self.backend_failed(error);
+        (0..count).for_each(|_| self.emit(&Event::Deferred));
     }
 
     /// Keeps `missed` until a replay has brought it to the shared tier.
     pub(crate) fn keep_for_replay(self: &Arc<Self>, name: Key, missed: Missed<K>) {
-        self.emit(&Event::Deferred);
         if mutant!(ForgetsTheDeferred) {
             return;
         }
@@ -303,7 +308,7 @@ where
                 Ok(true) => backoff.reset(),
                 Ok(false) => {}
                 // Nobody else would replay what is left.
-                Err(_) => self.emit_panicked(),
+                Err(_) => self.emit(&Event::TaskPanicked),
             }
         }
     }
@@ -331,7 +336,7 @@ where
         for item in others {
             let outcome = match &item.missed {
                 Missed::Tag(tag) => self.rotate(shared, &Tags::one(tag.clone()), Depth::Remove).await,
-                Missed::Pattern(pattern) => self.sweep_again(pattern).await,
+                Missed::Pattern(pattern) => self.sweep(&pattern.within(&self.namespace)).await,
                 Missed::All => self.end_all().await,
                 Missed::Key(_) => Ok(()),
             };

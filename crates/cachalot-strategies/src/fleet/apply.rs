@@ -68,9 +68,7 @@ where
             }
             Subject::Tag { tag, pending } => match Tag::new(&tag) {
                 Ok(tag) => {
-                    if let Some(shared) = &self.shared {
-                        self.note_pending(&shared.namespace.tag(&tag), pending, late);
-                    }
+                    self.note_pending(&self.namespace.tag(&tag), pending, late);
                     self.forget_tags(&Tags::one(tag), Depth::Remove);
                 }
                 Err(_) => self.distrust_all(),
@@ -89,8 +87,8 @@ where
     async fn apply_pattern(&self, pattern: Pattern, pending: bool, late: bool) {
         let Some(names) = &self.names else { return self.distrust_all() };
         self.note_pending_pattern(pattern.clone(), pending, late);
-        let pattern = pattern.within(&names.namespace);
-        self.forget_matching(&pattern, |key| (names.key_of)(&names.namespace, key)).await;
+        let meant = pattern.within(&self.namespace);
+        self.forget_matching(&meant, |key| names.key(key)).await;
     }
 
     /// Ends what this process holds and has in flight for every key that `pattern` matches, in bounded steps:
@@ -130,8 +128,7 @@ where
     }
 
     fn note_pending_pattern(&self, pattern: Pattern, pending: bool, late: bool) {
-        let Some(names) = &self.names else { return };
-        let pattern = pattern.within(&names.namespace);
+        let pattern = pattern.within(&self.namespace);
         match pending {
             true if late => {}
             true => self.pending.add_pattern(pattern, self.pending_until()),

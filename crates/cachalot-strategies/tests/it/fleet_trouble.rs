@@ -221,7 +221,7 @@ impl Observer for Fragile {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_during_a_replay_does_not_end_it() {
+async fn an_observer_that_panics_over_a_replay_does_not_end_it() {
     let fleet = Fleet::new();
     let tier = Faulty::new(fleet.world.shared.clone());
     let builder = fleet.world.builder().ttl(secs(600)).backend(tier.clone()).bus(fleet.bus.clone());

@@ -1,12 +1,21 @@
 //! A shared tier that is down, and what is kept until it is back.
 
+use std::panic::panic_any;
 use std::sync::Arc;
 
-use cachalot_core::Tier;
+use cachalot_core::{Event, Observer, Pattern, Tier};
 use cachalot_strategies::{Inserted, Removal};
 use cachalot_testkit::Faulty;
 
 use crate::world::{Users, World, pass, secs};
+
+struct Panics;
+
+impl Observer for Panics {
+    fn on_event(&self, _: &Event<'_>) {
+        panic_any("an observer");
+    }
+}
 
 /// A cache over the shared tier, and the plug of the latter.
 fn plugged(world: &World) -> (Users, Arc<Faulty>) {
@@ -64,6 +73,28 @@ async fn a_removal_that_cannot_reach_the_tier_is_deferred_and_replayed() {
     assert_eq!(world.in_shared(1).await.unwrap(), "Augusta");
     let stats = cache.stats();
     assert_eq!((stats.deferred, stats.replayed, stats.pending_invalidations), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_panics_at_everything_costs_no_invalidation() {
+    let world = World::new();
+    let tier = Arc::new(Faulty::new(world.shared.clone()));
+    let cache = world.builder().ttl(secs(600)).backend(tier.clone()).observer(Panics).build().unwrap();
+    world.load(&cache, 1).await.unwrap();
+    world.source.set(1, "Augusta".into());
+
+    tier.down();
+    assert_eq!(cache.remove(&1).await.unwrap(), Removal::Deferred);
+    assert_eq!(cache.remove_tag("letter:A").await.unwrap(), Removal::Deferred);
+    assert_eq!(cache.remove_pattern(&Pattern::literal("7")).await.unwrap(), Removal::Deferred);
+    assert_eq!(cache.stats().pending_invalidations, 3);
+    tier.up();
+    tokio::time::sleep(secs(10)).await;
+    assert!(world.in_shared(1).await.is_none());
+    assert_eq!(*world.load(&cache, 1).await.unwrap(), "Augusta");
+    let stats = cache.stats();
+    assert_eq!((stats.deferred, stats.replayed, stats.pending_invalidations), (3, 3, 0));
+    assert!(stats.task_panics > 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ mod early;
 mod failover;
 mod fleet;
 mod fleet_trouble;
+mod lease_hints;
 mod loads;
 mod order;
 mod outage;

@@ -16,6 +16,7 @@ mod fleet_trouble;
 mod loads;
 mod order;
 mod outage;
+mod overflow;
 mod shared_tier;
 mod soft_and_hard;
 mod stale;

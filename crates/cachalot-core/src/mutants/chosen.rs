@@ -107,6 +107,12 @@ mutants! {
     TakesFirstContactForGood,
     /// A publisher that falls silent is forgotten, and nothing else.
     TrustsTheSilent,
+    /// Values that another era stored are read like any other.
+    TrustsValuesOfAnotherEra,
+    /// A lease that was granted in one era stores in the next.
+    KeepsLeasesAcrossEras,
+    /// Tags stand at the same tokens in every era.
+    KeepsTagsAcrossEras,
 }
 
 thread_local! {

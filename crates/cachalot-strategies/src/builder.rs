@@ -227,6 +227,9 @@ where
     }
 
     /// TTL of "known to be absent". Default: none, absence is not cached.
+    ///
+    /// t = 0 the loader says that there is none, negative TTL 10 s · t = 9 s known to be absent, no load ·
+    /// t = 10 s a load; it gives a value, which is kept for the TTL of values.
     pub fn negative_ttl(self, ttl: impl Into<Ttl>) -> Self {
         self.options(|options| options.negative_ttl(ttl))
     }
@@ -247,7 +250,11 @@ where
         self.options(|options| options.stale_if_error(window))
     }
 
-    /// An upper bound on how stale a served value may be, whatever fails. Default: none but the windows.
+    /// An upper bound on how stale a served value may be, whatever fails. Default: none but the windows. A call
+    /// may have one of its own, through [`with`](crate::Cache::with).
+    ///
+    /// t = 0 loaded, TTL 60 s, windows 600 s and 1 h, bound 20 s · t = 80 s served stale while it is refreshed;
+    /// that fails · t = 81 s a load, which fails: its error · without the bound: the old value.
     pub fn max_stale(self, bound: Duration) -> Self {
         self.options(|options| options.max_stale(bound))
     }
@@ -329,6 +336,9 @@ where
     /// [`stale_if_error`](CacheBuilder::stale_if_error) lets them. Default: 30 s.
     ///
     /// The load ends then too, unless [`max_flight_age`](CacheBuilder::max_flight_age) lets it go on.
+    ///
+    /// t = 0 a load begins and hangs, hard timeout 1 s · t = 1 s its callers get a timeout and it is dropped; who
+    /// comes next loads.
     ///
     /// A caller may wait longer: while another process has the lease, up to twice
     /// [`lease_term`](CacheBuilder::lease_term) before the load starts here.

@@ -22,6 +22,7 @@ mod shared_tier;
 mod soft_and_hard;
 mod stale;
 mod steps;
+mod symptoms;
 mod tags;
 mod tags_trouble;
 mod timelines;

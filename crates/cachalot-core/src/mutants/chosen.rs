@@ -105,6 +105,10 @@ mutants! {
     TakesFirstContactForGood,
     /// A publisher that falls silent is forgotten, and nothing else.
     TrustsTheSilent,
+    /// What somebody says on the bus who follows no contract is not heard.
+    IgnoresForeigners,
+    /// Where values do not say which tags they have, the removal of a tag leaves in memory what was read.
+    KeepsTheUntagged,
 }
 
 thread_local! {

@@ -10,6 +10,7 @@ mod connection;
 mod foreign;
 mod gather;
 mod limits;
+mod plain;
 mod scripts;
 mod support;
 mod sweep;

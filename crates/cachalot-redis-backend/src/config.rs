@@ -10,7 +10,7 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Protocol
 
 use crate::incarnation::{Incarnation, Recovery};
 use crate::link::Setup;
-use crate::{RedisBackend, RedisBusBuilder};
+use crate::{PlainBuilder, RedisBackend, RedisBusBuilder};
 
 /// Redis as a shared tier: the door to a [`RedisBackend`].
 #[derive(Debug)]
@@ -146,6 +146,20 @@ impl RedisBuilder {
     /// entropy are these; the rest counts for nothing.
     pub fn bus(self) -> RedisBusBuilder {
         RedisBusBuilder::new(self)
+    }
+
+    /// Settings of the layout `plain`: values as JSON under bare keys, shared with services in other languages that
+    /// follow the common recipe. See [`PlainBackend`](crate::PlainBackend).
+    pub fn plain(self) -> PlainBuilder {
+        PlainBuilder::new(self)
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { key_prefix: self.key_prefix.clone().into_bytes(), max_payload: self.max_payload }
+    }
+
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections
     }
 
     pub(crate) fn prefixed(&self, name: &str) -> Vec<u8> {

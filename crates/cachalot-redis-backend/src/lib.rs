@@ -65,6 +65,8 @@ pub use backend::RedisBackend;
 mod bus;
 mod lease;
 pub use bus::{RedisBus, RedisBusBuilder, RedisStreamBus};
+mod plain;
+pub use plain::{PlainBackend, PlainBuilder, PlainBus, PlainForm, Versioned};
 mod tag_index;
 pub use tag_index::{TagIndex, TagKeys, TagRemoval};
 

@@ -56,7 +56,11 @@ mod text {
 
 impl Script {
     fn new(own: &str) -> Self {
-        let source = format!("{}\n{own}", text::PRELUDE);
+        Self::of(format!("{}\n{own}", text::PRELUDE))
+    }
+
+    /// The script of this text, all of it.
+    pub(crate) fn of(source: String) -> Self {
         let sha = redis::Script::new(&source).get_hash().to_owned();
         Self { source, sha }
     }

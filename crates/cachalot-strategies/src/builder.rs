@@ -214,7 +214,7 @@ where
 
     /// How long memory may keep a copy of what the shared tier has: how long this process may serve a value
     /// that another process has removed. Default: 10 s; with a [`bus`](CacheBuilder::bus), as long as the value
-    /// lives. Zero: memory keeps no copy. `Duration::MAX`: as long
+    /// lives, unless the tier keeps [bare values](cachalot_core::BackendInfo::bare). Zero: memory keeps no copy. `Duration::MAX`: as long
     /// as the value lives. Refused without a shared tier.
     pub fn memory_ttl(mut self, ttl: Duration) -> Self {
         self.memory_ttl = Some(ttl);
@@ -471,7 +471,9 @@ where
         if self.batch.size == 0 || self.batch.concurrency == 0 {
             return refuse("a batch of no keys or of no calls loads nothing");
         }
-        let usual = if self.bus.is_some() { Duration::MAX } else { seconds(10) };
+        let bare = self.backend.as_ref().and_then(|below| below.backend.info().bare);
+        // Whoever writes bare values need not tell anybody.
+        let usual = if self.bus.is_some() && bare.is_none() { Duration::MAX } else { seconds(10) };
         let memory_ttl = self.memory_ttl.unwrap_or(usual);
         let names = self.names.map(|names| names(namespace.clone()));
         let fleet = self.bus.map(|bus| {
@@ -486,11 +488,20 @@ where
                 if codec.needs_schema() && self.schema.is_none() {
                     return refuse("this codec decodes moved fields to garbage: declare a `schema`");
                 }
+                if bare.is_some_and(|id| id != codec.id()) {
+                    return refuse("the shared tier keeps bare values of another `codec`");
+                }
+                if bare.is_some() && self.schema.is_some() {
+                    return refuse("the shared tier keeps bare values, which cannot say their `schema`");
+                }
+                if bare.is_some() && self.is_clearable {
+                    return refuse("`clearable` needs a shared tier whose values say which tags they have");
+                }
                 let (schema, early) = (self.schema.unwrap_or(0), refresh.early);
                 trusted.store(below.backend.incarnation(), Ordering::SeqCst);
                 let backend = Arc::new(Bounded::new(below.backend, backend_timeout, trusted.clone()));
                 let names = (below.names)(namespace.clone());
-                Some(Shared { backend, codec, names, schema, memory_ttl, early })
+                Some(Shared { backend, codec, names, schema, memory_ttl, early, is_bare: bare.is_some() })
             }
         };
         let has_tags = shared.as_ref().is_some_and(|shared| shared.backend.tags().is_some());

@@ -23,6 +23,8 @@ pub(crate) struct Shared<K, V> {
     /// How long memory may keep a copy.
     pub(crate) memory_ttl: Duration,
     pub(crate) early: Early,
+    /// Whether values there do not say which tags they have.
+    pub(crate) is_bare: bool,
 }
 
 /// What a record turned out to be.

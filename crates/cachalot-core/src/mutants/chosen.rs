@@ -113,6 +113,10 @@ mutants! {
     KeepsLeasesAcrossEras,
     /// Tags stand at the same tokens in every era.
     KeepsTagsAcrossEras,
+    /// What somebody says on the bus who follows no contract is not heard.
+    IgnoresForeigners,
+    /// Where values do not say which tags they have, the removal of a tag leaves in memory what was read.
+    KeepsTheUntagged,
 }
 
 thread_local! {

@@ -10,6 +10,7 @@ mod connection;
 mod foreign;
 mod gather;
 mod limits;
+mod members;
 mod scripts;
 mod support;
 mod sweep;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
-    SweepCursor, Swept, TagBackend, Tier,
+    Backend, BackendInfo, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce, Record,
+    Removed, Result, SweepCursor, Swept, TagBackend, Tier,
 };
 use cachalot_memory_backend::MemoryBackend;
 use cachalot_strategies::{Inserted, Removal};
@@ -129,6 +129,10 @@ impl Backend for NoLeases {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         self.0.tags()
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        self.0.members()
     }
 
     fn incarnation(&self) -> u64 {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
-    SweepCursor, Swept, TagBackend, Tags, Tier, Ttl,
+    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce, Record, Removed,
+    Result, SweepCursor, Swept, TagBackend, Tags, Tier, Ttl,
 };
 use cachalot_memory_backend::MemoryBackend;
 use cachalot_strategies::{Cached, Load};
@@ -57,6 +57,10 @@ impl Backend for NoTags {
     }
 
     fn tags(&self) -> Option<&dyn TagBackend> {
+        None
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
         None
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, ManualClock, Nonce, Record, Removed,
-    Result, SweepCursor, Swept, TagBackend,
+    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, ManualClock, MemberBackend, Nonce, Record,
+    Removed, Result, SweepCursor, Swept, TagBackend,
 };
 
 use super::*;
@@ -36,6 +36,7 @@ fn every_sentence_is_in_the_list() {
         include_str!("cases/sweeping.rs"),
         include_str!("cases/holds.rs"),
         include_str!("cases/tags.rs"),
+        include_str!("cases/members.rs"),
         include_str!("cases/robustness.rs"),
     ];
     let name_in = |line: &'static str| line.strip_prefix("pub async fn ")?.split('(').next();
@@ -98,6 +99,10 @@ impl Backend for ReadOnly {
     }
 
     fn tags(&self) -> Option<&dyn TagBackend> {
+        None
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
         None
     }
 

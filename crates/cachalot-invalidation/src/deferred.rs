@@ -32,6 +32,8 @@ pub struct Item<K> {
     /// What it is about in this process.
     pub missed: K,
     number: u64,
+    /// The first invalidation of this key that was not taken.
+    since: u64,
 }
 
 impl<K: Clone> Deferred<K> {
@@ -48,7 +50,8 @@ impl<K: Clone> Deferred<K> {
         let mut state = self.lock();
         state.last += 1;
         let number = state.last;
-        state.items.insert(key.clone(), Item { key, missed, number });
+        let since = state.items.get(&key).map_or(number, |held| held.since);
+        state.items.insert(key.clone(), Item { key, missed, number, since });
         self.count.store(state.items.len(), Ordering::SeqCst);
         !std::mem::replace(&mut state.replaying, true)
     }
@@ -66,6 +69,16 @@ impl<K: Clone> Deferred<K> {
     /// How many keys are deferred.
     pub fn len(&self) -> usize {
         self.count.load(Ordering::SeqCst)
+    }
+
+    /// Marks this moment, for [`holds_from_before`](Deferred::holds_from_before).
+    pub fn mark(&self) -> u64 {
+        self.lock().last
+    }
+
+    /// Whether something is deferred that was deferred before the moment of `mark`, or again since.
+    pub fn holds_from_before(&self, mark: u64) -> bool {
+        !self.is_empty() && self.lock().items.values().any(|item| item.since <= mark)
     }
 
     /// What to replay now, oldest first.
@@ -137,6 +150,19 @@ mod tests {
         deferred.settle(&deferred.items()[0]);
         assert!(deferred.is_empty());
         assert!(deferred.finish());
+    }
+
+    #[test]
+    fn what_is_deferred_again_is_still_held_from_before() {
+        let deferred = Deferred::new();
+        let _ = deferred.defer(key("a"), 'a');
+        let mark = deferred.mark();
+        let _ = deferred.defer(key("a"), 'a');
+        let _ = deferred.defer(key("b"), 'b');
+        assert!(deferred.holds_from_before(mark));
+        deferred.settle(&deferred.items()[0]);
+        assert!(!deferred.holds_from_before(mark) && deferred.contains(&key("b")));
+        assert!(deferred.holds_from_before(deferred.mark()));
     }
 
     #[test]

@@ -358,6 +358,15 @@ where
             Missed::Pattern(pattern) => self.forget_unswept(pattern).await,
             Missed::All => self.forget_all(),
         }
+        // Once more: others may have read the old value below since they were told first. Before it is
+        // settled: who waits for that waits for this message too.
+        match &item.missed {
+            _ if mutant!(SkipsTheSecondMessage) => {}
+            Missed::Key(key) => self.tell_key(key, false),
+            Missed::Tag(tag) => self.tell_tags(&Tags::one(tag.clone()), false),
+            Missed::Pattern(pattern) => self.tell_pattern(pattern, false),
+            Missed::All => self.tell_clear(false),
+        }
         match self.swept_for(&item.missed) {
             // Not if it was deferred again meanwhile.
             Some(pattern) => self.unswept.settle_pattern_if(&pattern, || {
@@ -365,14 +374,6 @@ where
                 !self.deferred.contains(&item.key)
             }),
             None => self.deferred.settle(item),
-        }
-        // Once more: others may have read the old value below since they were told first.
-        match &item.missed {
-            _ if mutant!(SkipsTheSecondMessage) => {}
-            Missed::Key(key) => self.tell_key(key, false),
-            Missed::Tag(tag) => self.tell_tags(&Tags::one(tag.clone()), false),
-            Missed::Pattern(pattern) => self.tell_pattern(pattern, false),
-            Missed::All => self.tell_clear(false),
         }
         self.emit(&Event::Replayed);
         true

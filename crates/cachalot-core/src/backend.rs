@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Key, KeyPattern, LeaseBackend, Nonce, Result, TagBackend};
+use crate::{Key, KeyPattern, LeaseBackend, MemberBackend, Nonce, Result, TagBackend};
 
 /// A shared tier as the cache sees it. Its writes are in [`LeaseBackend`]: nothing is ever stored without a
 /// right that was granted before and can be revoked.
@@ -72,6 +72,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// The tags of this tier. `None`: an entry with tags is kept in memory only.
     fn tags(&self) -> Option<&dyn TagBackend>;
+
+    /// The lists of members of this tier. `None`: nobody can know of all processes that they have done something.
+    fn members(&self) -> Option<&dyn MemberBackend>;
 
     /// A count that changes when what was acknowledged before may be forgotten: another server answers, after a
     /// fail-over, or the same one has started anew, perhaps from an old snapshot. It changes before the new one
@@ -214,6 +217,10 @@ impl<B: Backend + ?Sized> Backend for std::sync::Arc<B> {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         (**self).tags()
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        (**self).members()
     }
 
     fn incarnation(&self) -> u64 {

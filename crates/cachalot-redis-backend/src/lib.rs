@@ -39,6 +39,12 @@
 //! connection, bounded by a round trip, with every script's answer and else once a minute. No two nodes
 //! need agree on the time.
 //!
+//! # Members
+//!
+//! Who is there is one sorted set for each cache, `namespace@`, beside the records: an element for each process, and
+//! one that says in which run of the server the list began. A server that was restarted, replaced or flushed begins a
+//! new one.
+//!
 //! # Buses
 //!
 //! [`RedisBus`] (Pub/Sub) and [`RedisStreamBus`] tell other processes what was invalidated, each by connections of
@@ -74,6 +80,7 @@ mod era;
 mod fault;
 mod gather;
 mod link;
+mod members;
 mod mget;
 mod name;
 mod record;

@@ -23,6 +23,7 @@ use crate::early::{Early, Refresh, RefreshMode};
 use crate::engine::{Engine, OnDeserted, Times};
 use crate::failover::Memo;
 use crate::fleet::{Fleet, Membership, Pending};
+use crate::membership::Wish;
 use crate::names::Names;
 use crate::shared::Shared;
 use crate::spawn::TokioSpawn;
@@ -63,6 +64,7 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     entropy: Entropy,
     spawn: Arc<dyn Spawn>,
     observer: Option<Arc<dyn Observer>>,
+    pub(crate) membership: Wish,
 }
 
 /// When early refreshes are asked for; not checked yet.
@@ -116,6 +118,7 @@ where
             entropy: Entropy::thread(),
             spawn: Arc::new(TokioSpawn),
             observer: None,
+            membership: Wish::default(),
         }
     }
 
@@ -515,6 +518,9 @@ where
         let all = Pattern::any().within(&namespace);
         let deferred =
             Deferred::bounded(self.deferred_limit, sweep::name_of_pattern(&namespace, &all), Missed::All);
+        let bound = shared.as_ref().map(|shared| shared.backend.clone());
+        let own = fleet.as_ref().map(|fleet| fleet.0.own());
+        let membership = self.membership.grant(bound, own, &namespace)?;
         Ok(Cache::over(Engine {
             name: self.name.into(),
             store: S::open(memory, self.clock.clone())?,
@@ -529,6 +535,7 @@ where
             namespace,
             unswept: Pending::of_all_patterns(),
             fleet,
+            membership,
             leases_ended: Default::default(),
             memo: Memo::new(trusted, self.replay_window),
             me: Weak::new(),

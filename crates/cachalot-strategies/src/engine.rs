@@ -21,6 +21,7 @@ use crate::early::Refresh;
 use crate::failover::Memo;
 use crate::fleet::{Membership, Pending, Wakes};
 use crate::flight::Outcome;
+use crate::membership;
 use crate::names::Names;
 use crate::shared::Shared;
 use crate::stats::{Counters, Stats};
@@ -46,6 +47,8 @@ pub(crate) struct Engine<K, V, S> {
     /// What patterns are about that the shared tier has not been swept for.
     pub(crate) unswept: Pending,
     pub(crate) fleet: Option<Membership>,
+    /// `None`: nobody waits for this cache, and it cannot wait for others.
+    pub(crate) membership: Option<membership::Membership>,
     pub(crate) leases_ended: Wakes,
     pub(crate) memo: Memo<K>,
     /// Itself, for tasks that it starts.

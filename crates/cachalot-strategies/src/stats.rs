@@ -54,6 +54,8 @@ pub struct Stats {
     pub heard: u64,
     /// Times that something may have been missed on the bus, and memory was distrusted.
     pub gaps: u64,
+    /// Times that the registration among the members of the fleet has ended before it was renewed.
+    pub lapses: u64,
     /// Background tasks and observers that panicked.
     pub task_panics: u64,
     /// Keys whose invalidation is still to be replayed, now.
@@ -100,6 +102,7 @@ pub(crate) struct Counters {
     fail_overs: AtomicU64,
     heard: AtomicU64,
     gaps: AtomicU64,
+    lapses: AtomicU64,
     task_panics: AtomicU64,
 }
 
@@ -133,6 +136,7 @@ impl Counters {
             Event::FailedOver => &self.fail_overs,
             Event::Heard => &self.heard,
             Event::Gap => &self.gaps,
+            Event::Lapsed => &self.lapses,
             Event::TaskPanicked => &self.task_panics,
             _ => return,
         };
@@ -163,6 +167,7 @@ impl Counters {
             fail_overs: read(&self.fail_overs),
             heard: read(&self.heard),
             gaps: read(&self.gaps),
+            lapses: read(&self.lapses),
             task_panics: read(&self.task_panics),
             ..Stats::default()
         }

@@ -65,6 +65,9 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
+        if !self.may_look() {
+            return None;
+        }
         let hit = self.store.get(key)?;
         match self.seen.standing(&hit.entry.stamp) {
             Standing::Good => Some(hit),

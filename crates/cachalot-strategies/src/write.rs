@@ -363,6 +363,15 @@ where
             Missed::Pattern(pattern) => self.forget_unswept(pattern).await,
             Missed::All => self.forget_all(),
         }
+        // Once more: others may have read the old value below since they were told first. Before it is
+        // settled: who waits for that waits for this message too.
+        match &item.missed {
+            _ if mutant!(SkipsTheSecondMessage) => {}
+            Missed::Key(key) => self.tell_key(key, false),
+            Missed::Tag(tag) => self.tell_tags(&Tags::one(tag.clone()), false),
+            Missed::Pattern(pattern) => self.tell_pattern(pattern, false),
+            Missed::All => self.tell_clear(false),
+        }
         match self.swept_for(&item.missed) {
             // Not if it was deferred again meanwhile.
             Some(pattern) => self.unswept.settle_pattern_if(&pattern, || {
@@ -374,14 +383,6 @@ where
         if matches!(item.missed, Missed::All) {
             // Those whose place it took, too.
             self.unswept.keep_patterns(|pattern| self.deferred.holds(&self.name_of_pattern(pattern)));
-        }
-        // Once more: others may have read the old value below since they were told first.
-        match &item.missed {
-            _ if mutant!(SkipsTheSecondMessage) => {}
-            Missed::Key(key) => self.tell_key(key, false),
-            Missed::Tag(tag) => self.tell_tags(&Tags::one(tag.clone()), false),
-            Missed::Pattern(pattern) => self.tell_pattern(pattern, false),
-            Missed::All => self.tell_clear(false),
         }
         self.emit(&Event::Replayed);
         true

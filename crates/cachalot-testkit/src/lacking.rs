@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
-    SweepCursor, Swept, TagBackend,
+    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce, Record, Removed,
+    Result, SweepCursor, Swept, TagBackend,
 };
 
 /// A [`Backend`] around another that hides some of what that one can, and passes all else on: how a cache does
@@ -86,6 +86,10 @@ impl<B: Backend> Backend for Lacking<B> {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         if self.tags { None } else { self.inner.tags() }
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        self.inner.members()
     }
 
     fn incarnation(&self) -> u64 {

@@ -56,6 +56,12 @@ impl Namespace {
         self.mark(b"")
     }
 
+    /// Where the members of the cache are listed: `namespace@`, which is no record's key and no token's, since no
+    /// namespace has an `@`.
+    pub fn members(&self) -> Key {
+        Key::new([self.0.as_bytes(), b"@"].concat())
+    }
+
     fn mark(&self, name: &[u8]) -> Key {
         Key::new([self.0.as_bytes(), b"#", name].concat())
     }
@@ -115,6 +121,7 @@ mod tests {
         assert_eq!(users.tag(&tag).as_bytes(), b"users#7");
         assert_eq!(users.epoch().as_bytes(), b"users#");
         assert_eq!(users.tag(&Tag::everything()).as_bytes(), b"users!");
+        assert_eq!(users.members().as_bytes(), b"users@");
     }
 
     #[test]

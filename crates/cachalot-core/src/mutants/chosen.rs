@@ -117,6 +117,16 @@ mutants! {
     IgnoresForeigners,
     /// Where values do not say which tags they have, the removal of a tag leaves in memory what was read.
     KeepsTheUntagged,
+    /// A cache counts its own registration from the answer on, not from when it asked.
+    LeasesItselfFromTheReply,
+    /// Who is to confirm an invalidation is read before it is done.
+    ReadsTheMembersFirst,
+    /// A lapse of the own registration leaves flights as they are.
+    KeepsFlightsInALapse,
+    /// Memory is used before the cache is registered, for what was filled until then too.
+    TrustsBeforeEnrolled,
+    /// A message is acknowledged before what it names is given up.
+    AcksBeforeItVoids,
 }
 
 thread_local! {

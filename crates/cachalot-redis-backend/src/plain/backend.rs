@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed,
-    Result, SweepCursor, Swept, TagBackend,
+    Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce,
+    Record, Removed, Result, SweepCursor, Swept, TagBackend,
 };
 use tokio::sync::OnceCell;
 
@@ -316,6 +316,11 @@ impl Backend for PlainBackend {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
+    }
+
+    /// The layout knows none.
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        None
     }
 
     fn incarnation(&self) -> u64 {

@@ -11,6 +11,7 @@ mod era;
 mod foreign;
 mod gather;
 mod limits;
+mod members;
 mod plain;
 mod scripts;
 mod support;

@@ -31,6 +31,7 @@ impl Life {
 }
 
 /// Whether `deadline` has come. An entry without one does not ask the clock.
+#[inline]
 pub(crate) fn has_come(clock: &Clock, coarse: Timestamp, deadline: Timestamp) -> bool {
     deadline != Timestamp::NEVER && clock.coarse_has_reached(coarse, deadline)
 }

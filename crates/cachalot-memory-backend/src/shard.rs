@@ -15,7 +15,7 @@ use crate::listener::{Cause, Garbage, Gone};
 use crate::policy::{Config, Policy, Slot, Victim, WAYS, mix};
 use crate::published::Published;
 use crate::readers::{Readers, Visit};
-use crate::set::{Owner, prefetch};
+use crate::set::{Owner, prefetch, prefetch_behind};
 use crate::sync::atomic::{AtomicU16, Ordering};
 use crate::sync::{Guard, Lock};
 use crate::table::{Begin, Known, New, Ruled, Table};
@@ -329,6 +329,8 @@ impl<K: Hash, T> Writing<'_, K, T> {
         let mut sets = Ruled::new(table, kept.policy.now());
         let victim = kept.policy.victim(&mut sets, table.home(hash), spared, config)?;
         drop(sets);
+        // It is dropped after the locks are released.
+        prefetch_behind(&self.entry(victim.slot)?.1);
         let hash = self.hash_at(victim.slot)?;
         let over = self.is_over(victim.slot, now);
         self.evict_victim(&victim, hash, over)

@@ -86,6 +86,11 @@ pub(crate) fn is_odd(mark: u8) -> bool {
     mark & LIFE == ODD
 }
 
+/// Whether an entry with an end is fresh as long as that has not come.
+pub(crate) fn is_readable_by_end(mark: u8) -> bool {
+    mark & (TIMED | INVALIDATED) == TIMED
+}
+
 pub(crate) fn is_graded(mark: u8) -> bool {
     mark & GRADED != 0
 }

@@ -7,7 +7,7 @@ use cachalot_core::{Freshness, Timestamp};
 use equivalent::Equivalent;
 
 use crate::curve::CurveSampler;
-use crate::life::{self, LIFE, Life, TIMED, has_come};
+use crate::life::{self, LIFE, Life, TIMED, has_come, is_readable_by_end};
 use crate::listener::Cause;
 use crate::memory::Memory;
 use crate::policy::Slot;
@@ -283,7 +283,16 @@ impl<K: Hash + Eq, T> Memory<K, T> {
             }
             None => Seen::Over,
         };
-        match table.seek(visit, hash, |held| key.equivalent(held)) {
+        let mut found = table.seek(visit, hash, |held| key.equivalent(held));
+        // Past the first of its ends; whether it has another one, the lock tells.
+        if let Seek::Hot(hot) = &found
+            && hot.is_timed()
+            && self.plain(hot.soonest(), || hot.end()).is_none()
+        {
+            drop(found);
+            found = table.seek(None, hash, |held| key.equivalent(held));
+        }
+        match found {
             Seek::Locked(mut guard, slot) => {
                 let standing = self.standing(table, &guard, slot);
                 let Some(value) = guard.value(slot.way) else {
@@ -311,6 +320,13 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         match guard.ways().mark(slot.way) & LIFE {
             0 => Some(ENDLESS),
             TIMED => self.plain(guard.soonest(), || life::time(guard.base(), guard.end(slot.way))),
+            life if is_readable_by_end(life) => {
+                let now = self.clock.coarse();
+                match has_come(&self.clock, now, guard.soonest()) {
+                    false => Some(Standing { at: Some(now), ..ENDLESS }),
+                    true => self.graded(table.life(guard, slot)),
+                }
+            }
             _ => self.graded(table.life(guard, slot)),
         }
     }

@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 
 use cachalot_core::Timestamp;
 
-use crate::life::{self, LIFE, TIMED};
+use crate::life::{self, LIFE, is_readable_by_end};
 use crate::policy::{WAYS, Ways};
 use crate::readers::{Readers, Reading, Visit};
 use crate::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -207,7 +207,7 @@ impl<K, T> Set<K, T> {
         self.base.load(Ordering::Relaxed)
     }
 
-    /// A time before which no entry ends, if any has an end. For one who reads an entry of it.
+    /// A time before which no entry ends, if any has an end. For one who reads an entry of it, or has the hold.
     #[inline(always)]
     pub(crate) fn soonest(&self) -> Timestamp {
         // Neither may change in a way that matters to whom it is said: the base while there are hot ways, and
@@ -452,9 +452,12 @@ impl<'a, K, T> SetGuard<'a, K, T> {
     /// Opens the set to reads without its lock.
     pub(crate) fn open(&self) {
         self.set.heat.store(0, Ordering::Relaxed);
-        // Only lives that their end alone describes can be told without the lock.
-        let plain = |way: &usize| self.ways().mark(*way) & LIFE & !TIMED == 0;
-        let ways = (0..WAYS).filter(plain).fold(0, |ways, way| ways | bit(way)) & self.set.taken();
+        // Only of lives that begin fresh the end alone tells until when, without the lock.
+        let readable = |way: &usize| {
+            let mark = self.ways().mark(*way);
+            mark & LIFE == 0 || is_readable_by_end(mark)
+        };
+        let ways = (0..WAYS).filter(readable).fold(0, |ways, way| ways | bit(way)) & self.set.taken();
         self.set.hot.store(ways, Ordering::Release);
     }
 

@@ -371,8 +371,11 @@ impl<K: Hash, T> Writing<'_, K, T> {
 
     fn is_over(&self, slot: Slot, now: impl FnOnce() -> Timestamp) -> bool {
         // Most memories either have no times at all or times everywhere.
-        let life = if self.kept.timed == 0 { Life::ENDLESS } else { self.life(slot) };
-        !life.is_endless() && life.is_over(now())
+        if self.kept.timed == 0 {
+            return false;
+        }
+        let now = now();
+        self.table().has_any_over(slot.set, now) && self.life(slot).is_over(now)
     }
 
     fn evict_victim(&mut self, victim: &Victim, hash: u64, over: bool) -> Option<Gone<K, T>> {

@@ -339,12 +339,17 @@ impl<K, T> Table<K, T> {
         guard.retire(hold, readers);
     }
 
+    /// Whether an entry of a set may be past its hard expiry. For the one who has the hold.
+    pub(crate) fn has_any_over(&self, set: usize, now: Timestamp) -> bool {
+        self.set(set).soonest() <= now || self.any_odd.load(Ordering::Relaxed)
+    }
+
     /// The ways of a set whose entries are past their hard expiry.
     pub(crate) fn over_in(&self, set: usize, now: Timestamp) -> u32 {
-        let Some(guard) = self.sets[set].lock() else { return 0 };
-        if guard.soonest() > now && !self.any_odd.load(Ordering::Relaxed) {
+        if !self.has_any_over(set, now) {
             return 0;
         }
+        let Some(guard) = self.sets[set].lock() else { return 0 };
         let taken = self.sets[set].taken();
         let is_over = |way: &usize| {
             let timed = taken >> way & 1 != 0 && guard.ways().mark(*way) & LIFE != 0;
@@ -467,7 +472,8 @@ fn cell(slot: Slot) -> usize {
 /// Eight bits that choose neither shard nor set; never zero.
 #[inline]
 pub(crate) fn tag(hash: u64) -> u8 {
-    ((hash >> 56) as u8).max(1)
+    let tag = (hash >> 56) as u8;
+    tag + u8::from(tag == 0)
 }
 
 impl<K, T> Drop for Table<K, T> {

@@ -13,6 +13,7 @@ use redis::Cmd;
 
 use crate::config::{RedisBuilder, config};
 use crate::fault::Fault;
+use crate::incarnation::Recovery;
 use crate::link::{Again, Link, Request};
 
 mod pub_sub;
@@ -103,7 +104,7 @@ impl RedisBusBuilder {
         if self.channel.is_empty() {
             return Err(config("the channel has no name"));
         }
-        let (setup, node) = self.redis.setup()?;
+        let (setup, node) = self.redis.setup(Recovery::Replay)?;
         let name = self.redis.prefixed(&self.channel).into();
         let Self { queue, check_every, keep, .. } = self;
         Ok(Parts { setup, node: node.into(), name, queue, check_every, keep })

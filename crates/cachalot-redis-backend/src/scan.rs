@@ -108,6 +108,7 @@ async fn run(
     for command in commands {
         pipeline.add_command(command);
     }
-    let (replies, _) = link.exchange(Request::Many(&pipeline), Again::Once).await?.into_list()?;
-    Ok(replies.into_iter().map(Reply::read).collect())
+    let answer = link.exchange(Request::Many(&pipeline), Again::Once).await?;
+    let era = answer.era();
+    Ok(answer.into_list()?.into_iter().map(|reply| Reply::read(reply, era)).collect())
 }

@@ -9,7 +9,7 @@ use cachalot_core::codec::MsgPack;
 use cachalot_core::units::{minutes, seconds};
 use cachalot_core::{
     Backend, Bus, CacheKey, Clock, Codec, Entropy, EntryOptions, Error, ErrorKind, Namespace, Observer,
-    Result, Spawn, Store, Ttl,
+    Pattern, Result, Spawn, Store, Ttl,
 };
 use cachalot_invalidation::{Deferred, Seen};
 use cachalot_stampede::{ErrorBackoff, Failures, Flights, RefreshBudget, XFetch};
@@ -26,6 +26,8 @@ use crate::fleet::{Fleet, Membership, Pending};
 use crate::names::Names;
 use crate::shared::Shared;
 use crate::spawn::TokioSpawn;
+use crate::sweep;
+use crate::write::Missed;
 
 /// See [`CacheBuilder::backend_timeout`].
 const BACKEND_TIMEOUT: Duration = seconds(2);
@@ -40,6 +42,7 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     heartbeat: Duration,
     is_clearable: bool,
     replay_window: Duration,
+    deferred_limit: usize,
     names: Option<fn(Namespace) -> Names<K>>,
     codec: Option<Arc<dyn Codec<V>>>,
     schema: Option<u32>,
@@ -92,6 +95,7 @@ where
             heartbeat: seconds(2),
             is_clearable: false,
             replay_window: minutes(1),
+            deferred_limit: 1 << 16,
             names: None,
             codec: None,
             schema: None,
@@ -169,6 +173,19 @@ where
     /// Default: 1 min. Zero: what a server forgets may come back, until its TTL.
     pub fn replay_window(mut self, window: Duration) -> Self {
         self.replay_window = window;
+        self
+    }
+
+    /// How many invalidations are kept one by one while the shared tier cannot be reached, each key, tag and
+    /// pattern once. One more, and a [`clear`](crate::Cache::clear) takes the place of all: until it has been
+    /// replayed, nothing is read from the shared tier and nothing is kept, and then the whole cache is cleared, here
+    /// and elsewhere. At least 1. Default: 65,536, of some 200 bytes and the key.
+    ///
+    /// t = 0 the shared tier is cut off, limit 1,000 · t = 10 s the 1,000th key is removed: these keys are loaded
+    /// each time they are asked for, all others are kept in memory · t = 11 s the 1,001st: so is every key that is
+    /// not in memory yet · t = 60 s the tier is back and is cleared, and everybody is told.
+    pub fn deferred_limit(mut self, invalidations: usize) -> Self {
+        self.deferred_limit = invalidations;
         self
     }
 
@@ -481,6 +498,12 @@ where
             return refuse("`clearable` needs a shared tier with tags");
         }
         let is_clearable = self.is_clearable && has_tags;
+        if self.deferred_limit == 0 {
+            return refuse("`deferred_limit` is zero: each removal that has to wait would clear the cache");
+        }
+        let all = Pattern::any().within(&namespace);
+        let deferred =
+            Deferred::bounded(self.deferred_limit, sweep::name_of_pattern(&namespace, &all), Missed::All);
         Ok(Cache::over(Engine {
             name: self.name.into(),
             store: S::open(memory, self.clock.clone())?,
@@ -489,7 +512,7 @@ where
             failures: failures.map(Failures::new),
             refresh,
             shared,
-            deferred: Deferred::new(),
+            deferred,
             pending: Default::default(),
             names,
             namespace,

@@ -52,6 +52,7 @@ scenes! {
     a_publisher_that_dies_before_it_speaks_is_noticed: a_silence;
     what_was_said_before_the_first_contact_is_missed: a_late_contact;
     a_removal_whose_caller_leaves_is_done: a_removal_that_was_left;
+    beyond_its_limit_an_outage_drops_no_removal: an_overflow;
     an_insert_that_a_removal_followed_is_not_kept_in_memory: an_insert_and_a_removal;
 }
 
@@ -193,6 +194,27 @@ fn a_pending_removal() -> Scene {
         let removed = one.remove(&1).await.unwrap();
         sleep(SOON).await;
         removed == Removal::Deferred && two.get(&1).await.is_none()
+    })
+}
+
+fn an_overflow() -> Scene {
+    Box::pin(async {
+        let clock = tokio_clock();
+        let shared = ModelBackend::new(clock.clone());
+        let tier = Faulty::new(shared.clone());
+        let node = builder(clock.clone(), 1).backend(tier.clone()).deferred_limit(2).build().unwrap();
+        for key in 1..=3 {
+            node.insert(key, "old".into()).await.unwrap();
+        }
+        tier.down();
+        for key in 1..=3 {
+            node.remove(&key).await.unwrap();
+        }
+        tier.up();
+        let bypassed = node.get(&3).await.is_none();
+        sleep(MINUTE).await;
+        let stranger = builder(clock, 2).backend(shared).build().unwrap();
+        bypassed && stranger.get_many(&[1, 2, 3]).await.iter().all(Option::is_none)
     })
 }
 

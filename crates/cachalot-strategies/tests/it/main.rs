@@ -17,6 +17,7 @@ mod lease_hints;
 mod loads;
 mod order;
 mod outage;
+mod overflow;
 mod shared_tier;
 mod soft_and_hard;
 mod stale;

@@ -3,7 +3,9 @@
 //!
 //! Those of the engine are compiled in by `cargo xtask mutants`, which prints what found each.
 
-use integration_tests::{Lapse, Mistake, sweep};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use integration_tests::{Lapse, Mistake, Plan, sweep};
 
 /// In how many of the first `worlds` worlds `mistake` is found out, and how many those were: it stops at
 /// `enough`.
@@ -25,6 +27,23 @@ fn a_shared_tier_that_breaks_the_protocol_is_found_out_by_a_hundredth_of_the_wor
         let (found, worlds) = found_out(mistake, 400, 4);
         assert!(found >= 4, "{mistake} is found out by {found} of {worlds} worlds");
     }
+}
+
+#[test]
+fn a_broken_world_tells_its_seed_how_to_see_it_again_and_the_least_that_shows_it() {
+    let mistake = Mistake::Tier(Lapse::LosesRemovals);
+    let live = |plan: &Plan, is_traced| mistake.live(plan, is_traced);
+    let swept = sweep(0..PORTION, live);
+    let seed = swept.broken[0];
+    let panic = catch_unwind(AssertUnwindSafe(|| swept.assert_unbroken(live))).unwrap_err();
+    let story = panic.downcast::<String>().expect("words");
+    assert!(story.contains(&format!("seed {seed}: ")), "{story}");
+    assert!(story.contains(&format!("again: CACHALOT_SEED={seed} cargo test")), "{story}");
+    let (_, least) = story.split_once("the least that shows it, ").expect("the least");
+    let mut counts = least.split(' ').filter_map(|word| word.parse::<usize>().ok());
+    let (least, all) = (counts.next().unwrap(), counts.next().unwrap());
+    assert!(least < all, "{least} of {all} actions");
+    assert_eq!(sweep(seed..seed + 1, live).broken, [seed], "alone as among others");
 }
 
 /// How a run of all mistakes, or of those that stand for them, is told.

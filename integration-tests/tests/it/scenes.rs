@@ -12,6 +12,8 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
 
+mod foreign;
+
 type Engine = Memory<u64, Arc<Entry<String>>>;
 type Builder = CacheBuilder<u64, String, Engine>;
 type Node = Cache<u64, String, Engine>;
@@ -51,6 +53,8 @@ scenes! {
     a_publisher_that_dies_before_it_speaks_is_noticed: a_silence;
     what_was_said_before_the_first_contact_is_missed: a_late_contact;
     a_removal_whose_caller_leaves_is_done: a_removal_that_was_left;
+    memory_gives_up_what_a_foreigner_tells_of: foreign::a_foreign_message;
+    the_removal_of_a_tag_ends_what_does_not_tell_its_tags: foreign::a_value_that_tells_no_tags;
 }
 
 fn a_failed_batch() -> Scene {

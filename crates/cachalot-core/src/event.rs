@@ -76,6 +76,8 @@ pub enum Event<'a> {
     },
     /// An invalidation could not reach the shared tier and waits for its replay.
     Deferred,
+    /// More invalidations wait for their replay than are kept: one of everything has taken the place of all.
+    DeferredOverflowed,
     /// A deferred invalidation has reached the shared tier.
     Replayed,
     /// Another server of the shared tier answers than before, or it has started anew: what was invalidated of late

@@ -13,7 +13,7 @@ use cachalot_core::codec::Json;
 use cachalot_core::envelope::{self, Header};
 use cachalot_core::{
     Backend, Bus, BusEvent, Codec, Entropy, Key, LeaseBackend, LeaseReply, Nonce, Put, PutReply, Result,
-    Subscription, Token,
+    Token,
 };
 use cachalot_redis_backend::{PlainForm, Redis};
 use cachalot_testkit::RedisServer;
@@ -66,6 +66,7 @@ fn put(key: &Key, name: &str) -> Result<Put> {
         fresh_for: Duration::from_secs(60),
         kept_for: Duration::from_secs(3600),
         compute_time: Duration::ZERO,
+        version: 0,
     };
     let payload: Bytes = envelope::encode(key, header, &[], Some(&name.to_owned()), &Json)?;
     Ok(Put { payload, nonce: Nonce::draw(&Entropy::thread()), ttl: header.kept_for })

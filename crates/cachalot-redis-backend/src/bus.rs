@@ -13,6 +13,7 @@ use redis::{Cmd, Pipeline};
 
 use crate::config::{RedisBuilder, config};
 use crate::fault::Fault;
+use crate::incarnation::Recovery;
 use crate::link::{Again, Link, Request};
 
 mod pub_sub;
@@ -110,7 +111,7 @@ impl RedisBusBuilder {
         if self.channel.is_empty() {
             return Err(config("the channel has no name"));
         }
-        let (setup, node) = self.redis.setup()?;
+        let (setup, node) = self.redis.setup(Recovery::Replay)?;
         let name = self.redis.prefixed(&self.channel).into();
         let Self { queue, check_every, keep, .. } = self;
         Ok(Parts { setup, node: node.into(), name, queue, check_every, keep })
@@ -163,8 +164,10 @@ impl Publisher {
     pub(crate) async fn send_all(&self, pipeline: &Pipeline, operation: &'static str) -> Result<()> {
         let answer = self.link.send(Request::Many(pipeline), Again::Once).await;
         let done = answer.and_then(|answer| {
-            let (replies, _) = answer.into_list()?;
-            replies.into_iter().try_for_each(|reply| reply.extract_error().map(drop).map_err(Fault::from))
+            answer
+                .into_list()?
+                .into_iter()
+                .try_for_each(|reply| reply.extract_error().map(drop).map_err(Fault::from))
         });
         done.map_err(|fault| fault.into_error(operation, &self.node))
     }

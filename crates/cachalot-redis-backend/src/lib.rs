@@ -11,7 +11,7 @@
 //! # What is stored
 //!
 //! One string per key: a header of 48 bytes (flags, lease token, lease deadline, nonce), the time it was
-//! stored by the server's clock, and the payload. Lease and value live in one record, so whatever deletes
+//! stored by the server's clock, the era, and the payload. Lease and value live in one record, so whatever deletes
 //! the record, a foreign `DEL`, an eviction, an expiry or a flush, revokes the right to store with it. Each
 //! operation but a plain read is one Lua script on one key (`src/lua`), so it is atomic and at home in one
 //! slot. No write is unconditional.
@@ -44,6 +44,11 @@
 //! [`RedisBus`] (Pub/Sub) and [`RedisStreamBus`] tell other processes what was invalidated, each by connections of
 //! its own: `Redis::builder(url).bus().pub_sub()`. A stream keeps messages for who was away for a moment.
 //!
+//! # Beside services in other languages
+//!
+//! `Redis::builder(url).plain()` gives a [`PlainBackend`] and a [`PlainBus`]: JSON under bare keys, locks, sets of tags and
+//! messages as the common recipe of other languages has them. It promises less; `docs/interop.md` says what.
+//!
 //! # When the server is away
 //!
 //! A command that finds no connection makes one. If that fails, commands fail at once with
@@ -58,6 +63,8 @@
 
 mod config;
 pub use config::{Redis, RedisBuilder};
+mod incarnation;
+pub use incarnation::Recovery;
 mod backend;
 pub use backend::RedisBackend;
 mod bus;
@@ -68,9 +75,9 @@ pub use plain::{PlainBackend, PlainBuilder, PlainBus, PlainForm, Versioned};
 mod tag_index;
 pub use tag_index::{TagIndex, TagKeys, TagRemoval};
 
+mod era;
 mod fault;
 mod gather;
-mod incarnation;
 mod link;
 mod mget;
 mod name;

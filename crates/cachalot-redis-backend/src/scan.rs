@@ -104,9 +104,11 @@ async fn run(
     for command in commands {
         pipeline.add_command(command);
     }
-    let (replies, _) = link.exchange(Request::Many(&pipeline), Again::Once).await?.into_list()?;
+    let answer = link.exchange(Request::Many(&pipeline), Again::Once).await?;
+    let era = answer.era();
+    let replies = answer.into_list()?;
     if replies.len() != pipeline.len() {
         return Err(Fault::Garbled("a pipeline answered for other commands"));
     }
-    Ok(replies.into_iter().map(Reply::read).collect())
+    Ok(replies.into_iter().map(|reply| Reply::read(reply, era)).collect())
 }

@@ -9,7 +9,7 @@ use cachalot_core::codec::MsgPack;
 use cachalot_core::units::{minutes, seconds};
 use cachalot_core::{
     Backend, Bus, CacheKey, Clock, Codec, Entropy, EntryOptions, Error, ErrorKind, Namespace, Observer,
-    Result, Spawn, Store, Ttl,
+    Pattern, Result, Spawn, Store, Ttl,
 };
 use cachalot_invalidation::{Deferred, Seen};
 use cachalot_stampede::{ErrorBackoff, Failures, Flights, RefreshBudget, XFetch};
@@ -26,6 +26,8 @@ use crate::fleet::{Fleet, Membership, Pending};
 use crate::names::Names;
 use crate::shared::Shared;
 use crate::spawn::TokioSpawn;
+use crate::sweep;
+use crate::write::Missed;
 
 /// See [`CacheBuilder::backend_timeout`].
 const BACKEND_TIMEOUT: Duration = seconds(2);
@@ -40,6 +42,7 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     heartbeat: Duration,
     is_clearable: bool,
     replay_window: Duration,
+    deferred_limit: usize,
     names: Option<fn(Namespace) -> Names<K>>,
     codec: Option<Arc<dyn Codec<V>>>,
     schema: Option<u32>,
@@ -92,6 +95,7 @@ where
             heartbeat: seconds(2),
             is_clearable: false,
             replay_window: minutes(1),
+            deferred_limit: 1 << 16,
             names: None,
             codec: None,
             schema: None,
@@ -172,6 +176,19 @@ where
         self
     }
 
+    /// How many invalidations are kept one by one while the shared tier cannot be reached, each key, tag and
+    /// pattern once. One more, and a [`clear`](crate::Cache::clear) takes the place of all: until it has been
+    /// replayed, nothing is read from the shared tier and nothing is kept, and then the whole cache is cleared, here
+    /// and elsewhere. At least 1. Default: 65,536, of some 200 bytes and the key.
+    ///
+    /// t = 0 the shared tier is cut off, limit 1,000 · t = 10 s the 1,000th key is removed: these keys are loaded
+    /// each time they are asked for, all others are kept in memory · t = 11 s the 1,001st: so is every key that is
+    /// not in memory yet · t = 60 s the tier is back and is cleared, and everybody is told.
+    pub fn deferred_limit(mut self, invalidations: usize) -> Self {
+        self.deferred_limit = invalidations;
+        self
+    }
+
     /// How often this cache says on the bus that it is there, and how much it has sent. Default: 2 s. A message
     /// that is lost is noticed by then; a cache that was not heard for four and a half times as long counts as gone. All
     /// processes should use the same.
@@ -210,6 +227,9 @@ where
     }
 
     /// TTL of "known to be absent". Default: none, absence is not cached.
+    ///
+    /// t = 0 the loader says that there is none, negative TTL 10 s · t = 9 s known to be absent, no load ·
+    /// t = 10 s a load; it gives a value, which is kept for the TTL of values.
     pub fn negative_ttl(self, ttl: impl Into<Ttl>) -> Self {
         self.options(|options| options.negative_ttl(ttl))
     }
@@ -230,7 +250,11 @@ where
         self.options(|options| options.stale_if_error(window))
     }
 
-    /// An upper bound on how stale a served value may be, whatever fails. Default: none but the windows.
+    /// An upper bound on how stale a served value may be, whatever fails. Default: none but the windows. A call
+    /// may have one of its own, through [`with`](crate::Cache::with).
+    ///
+    /// t = 0 loaded, TTL 60 s, windows 600 s and 1 h, bound 20 s · t = 80 s served stale while it is refreshed;
+    /// that fails · t = 81 s a load, which fails: its error · without the bound: the old value.
     pub fn max_stale(self, bound: Duration) -> Self {
         self.options(|options| options.max_stale(bound))
     }
@@ -312,6 +336,9 @@ where
     /// [`stale_if_error`](CacheBuilder::stale_if_error) lets them. Default: 30 s.
     ///
     /// The load ends then too, unless [`max_flight_age`](CacheBuilder::max_flight_age) lets it go on.
+    ///
+    /// t = 0 a load begins and hangs, hard timeout 1 s · t = 1 s its callers get a timeout and it is dropped; who
+    /// comes next loads.
     ///
     /// A caller may wait longer: while another process has the lease, up to twice
     /// [`lease_term`](CacheBuilder::lease_term) before the load starts here.
@@ -482,6 +509,12 @@ where
             return refuse("`clearable` needs a shared tier with tags");
         }
         let is_clearable = self.is_clearable && has_tags;
+        if self.deferred_limit == 0 {
+            return refuse("`deferred_limit` is zero: each removal that has to wait would clear the cache");
+        }
+        let all = Pattern::any().within(&namespace);
+        let deferred =
+            Deferred::bounded(self.deferred_limit, sweep::name_of_pattern(&namespace, &all), Missed::All);
         Ok(Cache::over(Engine {
             name: self.name.into(),
             store: S::open(memory, self.clock.clone())?,
@@ -490,7 +523,7 @@ where
             failures: failures.map(Failures::new),
             refresh,
             shared,
-            deferred: Deferred::new(),
+            deferred,
             pending: Default::default(),
             names,
             namespace,

@@ -86,6 +86,7 @@ where
             if let Some(deferred) = self.recall(|| shared.backend.incarnation()) {
                 self.emit(&Event::FailedOver);
                 (0..deferred).for_each(|_| self.emit(&Event::Deferred));
+                self.emit_overflows();
             }
         }
     }

@@ -48,7 +48,8 @@
 //! When [`Cache::remove`] returns [`Removal::Removed`], no later read in this process, and no read of the
 //! shared tier from anywhere, sees a value from before it; whatever was in flight never brings the old value
 //! back. When the shared tier cannot be reached it returns [`Removal::Deferred`]; the promise starts with the
-//! replay, and until then the key bypasses both tiers in this process.
+//! replay, and until then the key bypasses both tiers in this process. However long the outage lasts none is
+//! dropped: beyond [`CacheBuilder::deferred_limit`] a clear takes the place of all that wait.
 //!
 //! In every other process the same holds from the moment it hears of the invalidation on the
 //! [bus](CacheBuilder::bus), or, whatever the bus loses, repeats or reorders, from the moment it notices that it

@@ -53,6 +53,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
             fresh_for: meta.fresh_for(),
             kept_for: meta.kept_for(),
             compute_time: meta.compute_time(),
+            version: 0,
         };
         caught(ErrorKind::Encode, || envelope::encode(key, header, tags, value, &*self.codec))
     }

@@ -43,6 +43,9 @@ pub struct Stats {
     pub backend_failures: u64,
     /// Invalidations the shared tier could not take at once.
     pub deferred: u64,
+    /// Times that more of them waited than are kept, and a clear took the place of all
+    /// ([`deferred_limit`](crate::CacheBuilder::deferred_limit)).
+    pub deferred_overflows: u64,
     /// Deferred invalidations replayed since.
     pub replayed: u64,
     /// Times that another server answered than before, or that it had started anew.
@@ -92,6 +95,7 @@ pub(crate) struct Counters {
     unstorable: AtomicU64,
     backend_failures: AtomicU64,
     deferred: AtomicU64,
+    deferred_overflows: AtomicU64,
     replayed: AtomicU64,
     fail_overs: AtomicU64,
     heard: AtomicU64,
@@ -124,6 +128,7 @@ impl Counters {
             Event::Unstorable { .. } => &self.unstorable,
             Event::BackendFailed { .. } => &self.backend_failures,
             Event::Deferred => &self.deferred,
+            Event::DeferredOverflowed => &self.deferred_overflows,
             Event::Replayed => &self.replayed,
             Event::FailedOver => &self.fail_overs,
             Event::Heard => &self.heard,
@@ -153,6 +158,7 @@ impl Counters {
             unstorable: read(&self.unstorable),
             backend_failures: read(&self.backend_failures),
             deferred: read(&self.deferred),
+            deferred_overflows: read(&self.deferred_overflows),
             replayed: read(&self.replayed),
             fail_overs: read(&self.fail_overs),
             heard: read(&self.heard),

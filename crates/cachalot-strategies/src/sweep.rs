@@ -171,7 +171,7 @@ where
     }
 
     pub(crate) fn name_of_pattern(&self, meant: &KeyPattern) -> Key {
-        Key::new([self.namespace.as_str().as_bytes(), b"*", meant.as_pattern().as_bytes()].concat())
+        name_of_pattern(&self.namespace, meant)
     }
 
     pub(crate) fn tell_clear(&self, pending: bool) {
@@ -189,4 +189,9 @@ where
         }
         self.tell(Subject::Pattern { pattern: pattern.as_bytes().to_vec().into(), pending });
     }
+}
+
+/// What the invalidation of `meant` is called among those that wait: no key has such a name.
+pub(crate) fn name_of_pattern(namespace: &Namespace, meant: &KeyPattern) -> Key {
+    Key::new([namespace.as_str().as_bytes(), b"*", meant.as_pattern().as_bytes()].concat())
 }

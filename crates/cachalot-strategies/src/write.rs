@@ -269,6 +269,11 @@ where
     pub(crate) fn emit_deferred(&self, error: &Error, count: usize) {
         self.backend_failed(error);
         (0..count).for_each(|_| self.emit(&Event::Deferred));
+        self.emit_overflows();
+    }
+
+    pub(crate) fn emit_overflows(&self) {
+        (0..self.deferred.take_overflows()).for_each(|_| self.emit(&Event::DeferredOverflowed));
     }
 
     /// Keeps `missed` until a replay has brought it to the shared tier.
@@ -362,9 +367,13 @@ where
             // Not if it was deferred again meanwhile.
             Some(pattern) => self.unswept.settle_pattern_if(&pattern, || {
                 self.deferred.settle(item);
-                !self.deferred.contains(&item.key)
+                !self.deferred.holds(&item.key)
             }),
             None => self.deferred.settle(item),
+        }
+        if matches!(item.missed, Missed::All) {
+            // Those whose place it took, too.
+            self.unswept.keep_patterns(|pattern| self.deferred.holds(&self.name_of_pattern(pattern)));
         }
         // Once more: others may have read the old value below since they were told first.
         match &item.missed {

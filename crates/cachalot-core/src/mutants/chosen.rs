@@ -37,6 +37,8 @@ mutants! {
     ReportsDeferredAsDone,
     /// An invalidation that the shared tier has not taken is not replayed.
     ForgetsTheDeferred,
+    /// An invalidation beyond the bound of what is kept for a replay is dropped.
+    DropsBeyondTheBound,
     /// Reads go to the shared tier although an invalidation of the key has yet to be replayed there.
     TrustsWhatIsPending,
     /// An expired value is served while it is refreshed.
@@ -105,6 +107,12 @@ mutants! {
     TakesFirstContactForGood,
     /// A publisher that falls silent is forgotten, and nothing else.
     TrustsTheSilent,
+    /// Values that another era stored are read like any other.
+    TrustsValuesOfAnotherEra,
+    /// A lease that was granted in one era stores in the next.
+    KeepsLeasesAcrossEras,
+    /// Tags stand at the same tokens in every era.
+    KeepsTagsAcrossEras,
     /// What somebody says on the bus who follows no contract is not heard.
     IgnoresForeigners,
     /// Where values do not say which tags they have, the removal of a tag leaves in memory what was read.

@@ -183,7 +183,9 @@ async fn run(
 ) -> Result<Reply, Fault> {
     let run = async |by| {
         let command = script.command(by, keys, arguments);
-        Reply::read(link.exchange(Request::One(&command), again).await?.value)
+        let answer = link.exchange(Request::One(&command), again).await?;
+        let era = answer.era();
+        Reply::read(answer.value, era)
     };
     let work = async {
         match run(By::Hash).await {

@@ -128,7 +128,7 @@ impl PlainBackend {
         if pipeline.is_empty() {
             return Ok(Vec::new());
         }
-        let (replies, _) = self.aside.send(Request::Many(pipeline), Again::Never).await?.into_list()?;
+        let replies = self.aside.send(Request::Many(pipeline), Again::Never).await?.into_list()?;
         if replies.len() != pipeline.len() {
             return Err(Fault::Garbled("a pipeline answered for other commands"));
         }

@@ -7,6 +7,7 @@ mod bus_pub_sub;
 mod bus_stream;
 mod conformance;
 mod connection;
+mod era;
 mod foreign;
 mod gather;
 mod limits;

@@ -82,7 +82,11 @@ where
                 self.apply_pattern(Pattern::new(&pattern), pending, late).await;
             }
             Subject::Clear { pending } => {
-                self.note_pending_pattern(Pattern::any(), pending, late);
+                match pending {
+                    true => self.note_pending_pattern(Pattern::any(), pending, late),
+                    // Of names and patterns that wait, it may be all that is heard.
+                    false => self.pending.settle_all(),
+                }
                 self.forget_all();
             }
             _ => self.distrust_all(),

@@ -158,6 +158,10 @@ impl RedisBuilder {
         Limits { key_prefix: self.key_prefix.clone().into_bytes(), max_payload: self.max_payload }
     }
 
+    pub(crate) fn recovery_wanted(&self) -> Recovery {
+        self.recovery
+    }
+
     pub(crate) fn connection_count(&self) -> usize {
         self.connections
     }

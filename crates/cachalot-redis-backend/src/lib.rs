@@ -50,6 +50,11 @@
 //! [`RedisBus`] (Pub/Sub) and [`RedisStreamBus`] tell other processes what was invalidated, each by connections of
 //! its own: `Redis::builder(url).bus().pub_sub()`. A stream keeps messages for who was away for a moment.
 //!
+//! # Beside services in other languages
+//!
+//! `Redis::builder(url).plain()` gives a [`PlainBackend`] and a [`PlainBus`]: JSON under bare keys, locks, sets of tags and
+//! messages as the common recipe of other languages has them. It promises less; `docs/interop.md` says what.
+//!
 //! # When the server is away
 //!
 //! A command that finds no connection makes one. If that fails, commands fail at once with

@@ -39,6 +39,7 @@ impl Enveloped {
             fresh_for: put.ttl,
             kept_for: put.ttl,
             compute_time: Duration::ZERO,
+            version: 0,
         };
         let payload = envelope::encode(key, header, &[], Some(&value), &Json).unwrap();
         Put { payload, ..put }

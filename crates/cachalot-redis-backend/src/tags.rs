@@ -12,6 +12,8 @@ use crate::fault::Fault;
 use crate::link::{Again, Request};
 use crate::mget::{self, mget};
 
+const NO_TOKEN: Fault = Fault::Garbled("no tag token where one was put");
+
 /// Where the half begins that an expiry changes.
 const EXPIRED: usize = 16;
 
@@ -30,19 +32,7 @@ impl TagBackend for RedisBackend {
     }
 
     async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
-        let ttl = millis(ttl).max(1);
-        let mut pipeline = Pipeline::with_capacity(names.len() * 3);
-        for (name, fresh) in names.iter().zip(fresh) {
-            let name = &*self.name(name);
-            pipeline.cmd("SET").arg(name).arg(&fresh.to_bytes()).arg("NX").arg("PX").arg(ttl);
-            pipeline.cmd("PEXPIRE").arg(name).arg(ttl).arg("GT");
-            pipeline.cmd("GET").arg(name);
-        }
-        let pinned = self.run_tags(&pipeline).await.and_then(|replies| {
-            let gets = replies.into_iter().skip(2).step_by(3);
-            let token = |reply| mget::bytes(reply).and_then(|bytes| TagToken::from_bytes(&bytes));
-            gets.map(|reply| token(reply).ok_or(Fault::Garbled("no tag token where one was put"))).collect()
-        });
+        let pinned = self.pin(names, fresh, ttl).await;
         pinned.map_err(|fault| self.tag_error(fault, "redis pin_tags", names))
     }
 
@@ -73,6 +63,50 @@ impl TagBackend for RedisBackend {
 }
 
 impl RedisBackend {
+    async fn pin(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>, Fault> {
+        let pinned = self.pin_once(names, fresh, ttl).await?;
+        let strays = names.iter().zip(&pinned).filter(|(_, token)| token.is_none()).map(|(name, _)| name);
+        let strays: Vec<&Key> = strays.collect();
+        if strays.is_empty() {
+            return Ok(pinned.into_iter().flatten().collect());
+        }
+        // What is no token fits no entry. Gone, it is a token that is missing, and the next one to ask puts one. Not
+        // this one, who has sent its own already: a token is sent once.
+        let mut pipeline = Pipeline::with_capacity(strays.len());
+        for name in strays {
+            pipeline.cmd("UNLINK").arg(&*self.name(name));
+        }
+        self.run_tags(&pipeline).await?;
+        Err(NO_TOKEN)
+    }
+
+    /// `None` for what is no token, where one should be.
+    async fn pin_once(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        ttl: Duration,
+    ) -> Result<Vec<Option<TagToken>>, Fault> {
+        let ttl = millis(ttl).max(1);
+        let mut pipeline = Pipeline::with_capacity(names.len() * 3);
+        for (name, fresh) in names.iter().zip(fresh) {
+            let name = &*self.name(name);
+            pipeline.cmd("SET").arg(name).arg(&fresh.to_bytes()).arg("NX").arg("PX").arg(ttl);
+            pipeline.cmd("PEXPIRE").arg(name).arg(ttl).arg("GT");
+            // As GET, but for what is no string there is no error.
+            pipeline.cmd("MGET").arg(name);
+        }
+        let replies = self.run_tags(&pipeline).await?;
+        let token = |reply| match reply {
+            Value::Array(values) => {
+                let value = values.into_iter().next().and_then(mget::bytes);
+                Ok(value.and_then(|bytes| TagToken::from_bytes(&bytes)))
+            }
+            _ => Err(NO_TOKEN),
+        };
+        replies.into_iter().skip(2).step_by(3).map(token).collect()
+    }
+
     /// Never sent twice: a token that had been replaced meanwhile would come back.
     async fn run_tags(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Fault> {
         if pipeline.is_empty() {

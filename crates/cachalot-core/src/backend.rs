@@ -89,12 +89,24 @@ pub struct BackendInfo {
     pub node: String,
     /// Whether [`Backend::leases`] gives something.
     pub leases: bool,
+    /// `Some`: values lie there as the codec of this [id](crate::Codec::id) writes them, for others to read, and
+    /// nothing beside them. So there is no absence, no schema, and no telling which tags a value that was read has:
+    /// the removal of any tag ends all that memory holds. Others write there too, and need not tell anybody.
+    /// Default: `None`.
+    pub bare: Option<u8>,
 }
 
 impl BackendInfo {
     /// A backend called `name` at `node`.
     pub fn new(name: &'static str, node: impl Into<String>, leases: bool) -> Self {
-        Self { name, node: node.into(), leases }
+        Self { name, node: node.into(), leases, bare: None }
+    }
+
+    /// Sets [`bare`](BackendInfo::bare).
+    #[must_use]
+    pub fn with_bare(mut self, codec: u8) -> Self {
+        self.bare = Some(codec);
+        self
     }
 }
 

@@ -8,8 +8,9 @@ use cachalot_core::{Clock, Entropy, Error, ErrorKind, Result};
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
+use crate::incarnation::{Incarnation, Recovery};
 use crate::link::Setup;
-use crate::{RedisBackend, RedisBusBuilder};
+use crate::{PlainBuilder, RedisBackend, RedisBusBuilder};
 
 /// Redis as a shared tier: the door to a [`RedisBackend`].
 #[derive(Debug)]
@@ -45,6 +46,7 @@ impl Redis {
             connections: 2,
             key_prefix: String::new(),
             max_payload: 16 << 20,
+            recovery: Recovery::default(),
             clock: Clock::system(),
             entropy: Entropy::thread(),
         }
@@ -60,6 +62,7 @@ pub struct RedisBuilder {
     connections: usize,
     key_prefix: String,
     max_payload: usize,
+    recovery: Recovery,
     clock: Clock,
     entropy: Entropy,
 }
@@ -97,6 +100,13 @@ impl RedisBuilder {
         self
     }
 
+    /// What becomes of what is stored when the server has forgotten some of what it acknowledged. Default
+    /// [`Recovery::Replay`]. All processes that share values need the same.
+    pub fn recovery(mut self, recovery: Recovery) -> Self {
+        self.recovery = recovery;
+        self
+    }
+
     /// The clock to reckon ages and pauses by. Default [`Clock::system`]. Deadlines run by tokio's time.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -127,7 +137,7 @@ impl RedisBuilder {
     /// # Errors
     /// [`ErrorKind::Config`] if a setting is not acceptable.
     pub fn connect_lazy(self) -> Result<RedisBackend> {
-        let (setup, node) = self.setup()?;
+        let (setup, node) = self.setup(self.recovery)?;
         let limits = Limits { key_prefix: self.key_prefix.into_bytes(), max_payload: self.max_payload };
         Ok(RedisBackend::new(setup, self.connections, limits, node))
     }
@@ -138,12 +148,26 @@ impl RedisBuilder {
         RedisBusBuilder::new(self)
     }
 
+    /// Settings of the layout `plain`: values as JSON under bare keys, shared with services in other languages that
+    /// follow the common recipe. See [`PlainBackend`](crate::PlainBackend).
+    pub fn plain(self) -> PlainBuilder {
+        PlainBuilder::new(self)
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { key_prefix: self.key_prefix.clone().into_bytes(), max_payload: self.max_payload }
+    }
+
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections
+    }
+
     pub(crate) fn prefixed(&self, name: &str) -> Vec<u8> {
         [self.key_prefix.as_bytes(), name.as_bytes()].concat()
     }
 
     /// What connections are made by, and where to.
-    pub(crate) fn setup(&self) -> Result<(Setup, String)> {
+    pub(crate) fn setup(&self, recovery: Recovery) -> Result<(Setup, String)> {
         self.check()?;
         let info = connection_info(&self.url)?;
         let node = node(info.addr());
@@ -156,7 +180,7 @@ impl RedisBuilder {
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             made: Arc::default(),
-            incarnation: Default::default(),
+            incarnation: Arc::new(Incarnation::new(recovery)),
         };
         Ok((setup, node))
     }
@@ -187,6 +211,7 @@ impl fmt::Debug for RedisBuilder {
             .field("connections", &self.connections)
             .field("key_prefix", &self.key_prefix)
             .field("max_payload", &self.max_payload)
+            .field("recovery", &self.recovery)
             .finish_non_exhaustive()
     }
 }

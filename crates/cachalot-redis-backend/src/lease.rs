@@ -13,7 +13,7 @@ use crate::fault::Fault;
 use crate::link::Again;
 use crate::record;
 use crate::reply::Reply;
-use crate::script::{self, Script};
+use crate::script::{self, Argument, Script};
 
 #[async_trait]
 impl LeaseBackend for RedisBackend {
@@ -26,7 +26,7 @@ impl LeaseBackend for RedisBackend {
     ) -> Result<LeaseReply> {
         let term = term_millis(term);
         let refuse = refuse.as_ref().map_or(&[][..], |nonce| nonce.as_bytes());
-        let arguments: [&[u8]; 3] = [token.as_bytes(), term.as_bytes(), refuse];
+        let arguments = [Argument::Token(&token), Argument::Bytes(term.as_bytes()), Argument::Bytes(refuse)];
         self.run(&script::GET_OR_LEASE, key, &arguments, Again::Never)
             .await
             .and_then(lease_reply)
@@ -46,7 +46,7 @@ impl LeaseBackend for RedisBackend {
     }
 
     async fn release(&self, key: &Key, token: Token) -> Result<bool> {
-        self.run(&script::RELEASE, key, &[token.as_bytes()], Again::Once)
+        self.run(&script::RELEASE, key, &[Argument::Token(&token)], Again::Once)
             .await
             .map(|reply| reply.status == b"RELEASED")
             .map_err(|fault| self.error(fault, "redis release", key))
@@ -59,7 +59,7 @@ impl LeaseBackend for RedisBackend {
             b"OVERLAP" => Ok(Held::Overlap),
             _ => reply.unknown(),
         };
-        let arguments: [&[u8]; 2] = [token.as_bytes(), term.as_bytes()];
+        let arguments = [Argument::Token(&token), Argument::Bytes(term.as_bytes())];
         self.run(&script::HOLD, key, &arguments, Again::Never)
             .await
             .and_then(held)
@@ -76,7 +76,12 @@ impl LeaseBackend for RedisBackend {
 impl RedisBackend {
     async fn put(&self, script: &Script, key: &Key, token: Token, put: Put) -> Result<PutReply, Fault> {
         let ttl = millis(put.ttl).to_string();
-        let arguments: [&[u8]; 4] = [token.as_bytes(), put.nonce.as_bytes(), &put.payload, ttl.as_bytes()];
+        let arguments = [
+            Argument::Token(&token),
+            Argument::Bytes(put.nonce.as_bytes()),
+            Argument::Bytes(&put.payload),
+            Argument::Bytes(ttl.as_bytes()),
+        ];
         let reply = self.run(script, key, &arguments, Again::Never).await?;
         match &*reply.status {
             b"STORED" => Ok(PutReply::Stored),
@@ -93,8 +98,8 @@ fn term_millis(term: Duration) -> String {
 }
 
 fn lease_reply(mut reply: Reply) -> Result<LeaseReply, Fault> {
-    let now_ms = reply.now_ms;
-    let record = |reply: &mut Reply| -> Option<Record> { record::decode(reply.bytes()?, now_ms) };
+    let (now_ms, era) = (reply.now_ms, reply.era);
+    let record = |reply: &mut Reply| -> Option<Record> { record::decode(reply.bytes()?, now_ms, era) };
     match &*reply.status {
         b"HIT" => record(&mut reply).map(LeaseReply::Hit).ok_or(Fault::Garbled("a hit without a value")),
         b"LEASE" => Ok(LeaseReply::Lease { stale: record(&mut reply) }),

@@ -11,7 +11,7 @@
 //! # What is stored
 //!
 //! One string per key: a header of 48 bytes (flags, lease token, lease deadline, nonce), the time it was
-//! stored by the server's clock, and the payload. Lease and value live in one record, so whatever deletes
+//! stored by the server's clock, the era, and the payload. Lease and value live in one record, so whatever deletes
 //! the record, a foreign `DEL`, an eviction, an expiry or a flush, revokes the right to store with it. Each
 //! operation but a plain read is one Lua script on one key (`src/lua`), so it is atomic and at home in one
 //! slot. No write is unconditional.
@@ -58,17 +58,21 @@
 
 mod config;
 pub use config::{Redis, RedisBuilder};
+mod incarnation;
+pub use incarnation::Recovery;
 mod backend;
 pub use backend::RedisBackend;
 mod bus;
 mod lease;
 pub use bus::{RedisBus, RedisBusBuilder, RedisStreamBus};
+mod plain;
+pub use plain::{PlainBackend, PlainBuilder, PlainBus, PlainForm, Versioned};
 mod tag_index;
 pub use tag_index::{TagIndex, TagKeys, TagRemoval};
 
+mod era;
 mod fault;
 mod gather;
-mod incarnation;
 mod link;
 mod mget;
 mod name;

@@ -214,7 +214,8 @@ where
     /// *Costs*: one round trip more for each removal, expiry or insert of a key, one more in all for a
     /// [`remove_many`](crate::Cache::remove_many) of up to 1,000; one more for a hit in the shared tier of an entry
     /// that depends on something, as for tags. An invalidation that the shared tier cannot take waits
-    /// as two. Refused over a shared tier without tags.
+    /// as two. Refused over a shared tier without tags, and over one that keeps
+    /// [bare values](cachalot_core::BackendInfo::bare).
     pub fn dependencies(mut self) -> Self
     where
         K: CacheKey,
@@ -249,7 +250,7 @@ where
 
     /// How long memory may keep a copy of what the shared tier has: how long this process may serve a value
     /// that another process has removed. Default: 10 s; with a [`bus`](CacheBuilder::bus), as long as the value
-    /// lives. Zero: memory keeps no copy. `Duration::MAX`: as long
+    /// lives, unless the tier keeps [bare values](cachalot_core::BackendInfo::bare). Zero: memory keeps no copy. `Duration::MAX`: as long
     /// as the value lives. Refused without a shared tier.
     pub fn memory_ttl(mut self, ttl: Duration) -> Self {
         self.memory_ttl = Some(ttl);
@@ -262,6 +263,9 @@ where
     }
 
     /// TTL of "known to be absent". Default: none, absence is not cached.
+    ///
+    /// t = 0 the loader says that there is none, negative TTL 10 s · t = 9 s known to be absent, no load ·
+    /// t = 10 s a load; it gives a value, which is kept for the TTL of values.
     pub fn negative_ttl(self, ttl: impl Into<Ttl>) -> Self {
         self.options(|options| options.negative_ttl(ttl))
     }
@@ -282,7 +286,11 @@ where
         self.options(|options| options.stale_if_error(window))
     }
 
-    /// An upper bound on how stale a served value may be, whatever fails. Default: none but the windows.
+    /// An upper bound on how stale a served value may be, whatever fails. Default: none but the windows. A call
+    /// may have one of its own, through [`with`](crate::Cache::with).
+    ///
+    /// t = 0 loaded, TTL 60 s, windows 600 s and 1 h, bound 20 s · t = 80 s served stale while it is refreshed;
+    /// that fails · t = 81 s a load, which fails: its error · without the bound: the old value.
     pub fn max_stale(self, bound: Duration) -> Self {
         self.options(|options| options.max_stale(bound))
     }
@@ -364,6 +372,9 @@ where
     /// [`stale_if_error`](CacheBuilder::stale_if_error) lets them. Default: 30 s.
     ///
     /// The load ends then too, unless [`max_flight_age`](CacheBuilder::max_flight_age) lets it go on.
+    ///
+    /// t = 0 a load begins and hangs, hard timeout 1 s · t = 1 s its callers get a timeout and it is dropped; who
+    /// comes next loads.
     ///
     /// A caller may wait longer: while another process has the lease, up to twice
     /// [`lease_term`](CacheBuilder::lease_term) before the load starts here.
@@ -496,7 +507,9 @@ where
         if self.batch.size == 0 || self.batch.concurrency == 0 {
             return refuse("a batch of no keys or of no calls loads nothing");
         }
-        let usual = if self.bus.is_some() { Duration::MAX } else { seconds(10) };
+        let bare = self.backend.as_ref().and_then(|below| below.backend.info().bare);
+        // Whoever writes bare values need not tell anybody.
+        let usual = if self.bus.is_some() && bare.is_none() { Duration::MAX } else { seconds(10) };
         let memory_ttl = self.memory_ttl.unwrap_or(usual);
         let names = self.names.map(|names| names(namespace.clone()));
         let fleet = self.bus.map(|bus| {
@@ -511,11 +524,23 @@ where
                 if codec.needs_schema() && self.schema.is_none() {
                     return refuse("this codec decodes moved fields to garbage: declare a `schema`");
                 }
+                if bare.is_some_and(|id| id != codec.id()) {
+                    return refuse("the shared tier keeps bare values of another `codec`");
+                }
+                if bare.is_some() && self.schema.is_some() {
+                    return refuse("the shared tier keeps bare values, which cannot say their `schema`");
+                }
+                if bare.is_some() && self.tag_of.is_some() {
+                    return refuse("the shared tier keeps bare values, which cannot say what they depend on");
+                }
+                if bare.is_some() && self.is_clearable {
+                    return refuse("`clearable` needs a shared tier whose values say which tags they have");
+                }
                 let (schema, early) = (self.schema.unwrap_or(0), refresh.early);
                 trusted.store(below.backend.incarnation(), Ordering::SeqCst);
                 let backend = Arc::new(Bounded::new(below.backend, backend_timeout, trusted.clone()));
                 let names = (below.names)(namespace.clone());
-                Some(Shared { backend, codec, names, schema, memory_ttl, early })
+                Some(Shared { backend, codec, names, schema, memory_ttl, early, is_bare: bare.is_some() })
             }
         };
         let has_tags = shared.as_ref().is_some_and(|shared| shared.backend.tags().is_some());

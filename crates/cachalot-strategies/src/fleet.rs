@@ -23,7 +23,7 @@ mod apply;
 mod pending;
 pub(crate) use pending::Pending;
 mod wakes;
-pub(crate) use wakes::Wakes;
+pub(crate) use wakes::{Listening, Wakes};
 
 /// A cache's place among the others on its bus.
 pub(crate) struct Fleet {

@@ -403,6 +403,10 @@ where
             self.seen.touch_tag(tag.fingerprint(), depth);
             self.epoch_of(tag).forget();
         }
+        // What was read there may have any of them.
+        if self.shared.as_ref().is_some_and(|shared| shared.is_bare) && !mutant!(KeepsTheUntagged) {
+            self.end_trust();
+        }
     }
 
     pub(crate) fn tell_tags(&self, tags: &Tags, pending: bool) {

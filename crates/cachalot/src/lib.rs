@@ -92,7 +92,8 @@ pub use cache::{Cache, CacheBuilder};
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use cachalot_redis_backend::{
-    Redis, RedisBackend, RedisBuilder, RedisBus, RedisBusBuilder, RedisStreamBus,
+    PlainBackend, PlainBuilder, PlainBus, PlainForm, Redis, RedisBackend, RedisBuilder, RedisBus,
+    RedisBusBuilder, RedisStreamBus, Versioned,
 };
 
 /// The README's example, compiled.

@@ -47,36 +47,89 @@ mod every {
         Mistake::Engine(Mutant::DropsInsteadOfDetaching),
     ];
 
+    /// Of so many worlds a hundredth is enough.
+    const WORLDS: u64 = 2_000;
+    const ENOUGH: usize = 20;
+
     #[test]
     fn mutant_is_found_out() {
         let which = std::env::var("CACHALOT_MUTANTS").unwrap_or_default();
         let named = |mistake: &Mistake| which.split(',').any(|name| name == mistake.to_string());
-        let (mistakes, most, until) = match which.as_str() {
-            "six" => (SIX.to_vec(), 400, 4),
-            "all" | "" => (Mistake::all(), 2_000, usize::MAX),
-            _ => (Mistake::all().into_iter().filter(named).collect(), 2_000, usize::MAX),
+        let (mistakes, witness): (_, fn(Mistake) -> Witness) = match which.as_str() {
+            "six" => (SIX.to_vec(), |mistake| in_worlds(mistake, 400, 4)),
+            "all" | "" => (Mistake::all(), quickest),
+            _ => (Mistake::all().into_iter().filter(named).collect(), every),
         };
         assert!(!mistakes.is_empty(), "no mistake of {which:?}");
         println!("{:<28} found out by", "mutant");
         let mut missed = Vec::new();
         for mistake in mistakes {
-            let (found, worlds) = found_out(mistake, most, until);
-            let is_enough = found as u64 * 100 >= most;
-            let cell = if is_enough { String::new() } else { cell(mistake) };
-            println!("{mistake:<28} {found:>5} of {worlds:>5} worlds  {cell}");
-            if !is_enough && cell.is_empty() {
+            let Witness { is_enough, told } = witness(mistake);
+            println!("{mistake:<28} {told}");
+            if !is_enough {
                 missed.push(mistake.to_string());
             }
         }
         assert!(missed.is_empty(), "not found out: {missed:?}");
     }
 
-    /// What else notices `mistake`.
-    fn cell(mistake: Mistake) -> String {
-        let cell = || matrix::cell_that_notices(mistake).map(|(row, column)| format!("{row:?} x {column:?}"));
-        let writers = || writers::notice(mistake).then(|| "two writers".to_owned());
-        // What takes longest last.
-        let scene = scenes::spoiled_by(mistake).map(str::to_owned);
-        scene.or_else(writers).or_else(cell).unwrap_or_default()
+    /// Who has found a mistake out.
+    struct Witness {
+        is_enough: bool,
+        told: String,
+    }
+
+    /// The first that is enough, those that take longest last.
+    fn quickest(mistake: Mistake) -> Witness {
+        if let Some(scene) = scene(mistake) {
+            return scene;
+        }
+        let worlds = in_worlds(mistake, WORLDS, ENOUGH);
+        if worlds.is_enough {
+            return worlds;
+        }
+        worlds.or(writers(mistake).or_else(|| cell(mistake)))
+    }
+
+    /// All of them, however many worlds would do.
+    fn every(mistake: Mistake) -> Witness {
+        in_worlds(mistake, WORLDS, usize::MAX).or(scene(mistake)).or(writers(mistake)).or(cell(mistake))
+    }
+
+    fn in_worlds(mistake: Mistake, most: u64, until: usize) -> Witness {
+        let (found, worlds) = found_out(mistake, most, until);
+        let is_enough = found as u64 * 100 >= most;
+        Witness { is_enough, told: format!("{found:>5} of {worlds:>5} worlds") }
+    }
+
+    fn scene(mistake: Mistake) -> Option<Witness> {
+        scenes::spoiled_by(mistake).map(Witness::one)
+    }
+
+    fn writers(mistake: Mistake) -> Option<Witness> {
+        writers::notice(mistake).then(|| Witness::one("two writers"))
+    }
+
+    fn cell(mistake: Mistake) -> Option<Witness> {
+        let (row, column) = matrix::cell_that_notices(mistake)?;
+        Some(Witness::one(format!("{row:?} x {column:?}")))
+    }
+
+    impl Witness {
+        /// One that finds the mistake out always.
+        fn one(told: impl Into<String>) -> Self {
+            Self { is_enough: true, told: told.into() }
+        }
+
+        /// This one and, if there is `another`, that one.
+        fn or(self, another: Option<Self>) -> Self {
+            match another {
+                None => self,
+                Some(another) => Self {
+                    is_enough: self.is_enough || another.is_enough,
+                    told: format!("{}, {}", self.told, another.told),
+                },
+            }
+        }
     }
 }

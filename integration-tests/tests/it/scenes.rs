@@ -8,6 +8,7 @@ use cachalot::{Clock, Entry, LoaderError, Memory, MemoryBackend};
 use cachalot_core::{Body, BoxFuture, Bus, Entropy, ManualClock, Message, Namespace, PublisherId, Tags};
 use cachalot_strategies::{Cache, CacheBuilder, LoadMany, OnDeserted, Removal};
 use cachalot_testkit::{Fault, Faulty, ModelBackend, ModelBus, Operation, block_on_paused, tokio_clock};
+use integration_tests::{Actor, ActorSpawn, Script, Stepped};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
@@ -54,6 +55,7 @@ scenes! {
     what_depends_on_a_removed_key_ends_below: a_removed_parent;
     a_load_during_the_removal_of_its_parent_is_not_kept: a_parent_that_takes_its_time;
     beyond_its_limit_an_outage_drops_no_removal: an_overflow;
+    an_insert_that_a_removal_followed_is_not_kept_in_memory: an_insert_and_a_removal;
 }
 
 fn a_failed_batch() -> Scene {
@@ -162,6 +164,26 @@ fn a_removal_that_was_left() -> Scene {
         let caller = node.clone();
         leave(tokio::spawn(async move { drop(caller.remove(&1).await) })).await;
         sleep(MINUTE).await;
+        node.get_local(&1).is_none() && node.get(&1).await.is_none()
+    })
+}
+
+fn an_insert_and_a_removal() -> Scene {
+    Box::pin(async {
+        let (clock, script) = (tokio_clock(), Script::new());
+        let tier = Stepped::new(ModelBackend::new(clock.clone()), script.clone());
+        let builder = builder(clock, 1).backend(tier).spawn(ActorSpawn(script.clone()));
+        let node = builder.build().unwrap();
+        // Where the shared tier has stored, and its reply is on the way.
+        script.stop(Actor::First, AFTER_PUT_HELD);
+        let insert = script.spawn(Actor::First, {
+            let node = node.clone();
+            async move { node.insert(1, "Ada".into()).await.is_ok() }
+        });
+        let is_stored = script.stopped(Actor::First).await && script.trace().contains("after put_held");
+        node.remove(&1).await.unwrap();
+        script.release(Actor::First);
+        assert!(insert.await.unwrap() && is_stored);
         node.get_local(&1).is_none() && node.get(&1).await.is_none()
     })
 }
@@ -320,6 +342,8 @@ impl Way {
     }
 }
 
+/// The last of an insert's boundaries, which come before and after its hold and its put.
+const AFTER_PUT_HELD: usize = 3;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 /// Far below the term of a lease.

@@ -111,6 +111,16 @@ mutants! {
     TakesFirstContactForGood,
     /// A publisher that falls silent is forgotten, and nothing else.
     TrustsTheSilent,
+    /// Values that another era stored are read like any other.
+    TrustsValuesOfAnotherEra,
+    /// A lease that was granted in one era stores in the next.
+    KeepsLeasesAcrossEras,
+    /// Tags stand at the same tokens in every era.
+    KeepsTagsAcrossEras,
+    /// What somebody says on the bus who follows no contract is not heard.
+    IgnoresForeigners,
+    /// Where values do not say which tags they have, the removal of a tag leaves in memory what was read.
+    KeepsTheUntagged,
 }
 
 thread_local! {

@@ -46,6 +46,11 @@ where
     /// is asked for again is asked of the shared tier, one key at a time, when it is asked for.
     fn distrust_all(&self) {
         self.emit(&Event::Gap);
+        self.end_trust();
+    }
+
+    /// Trusts nothing that memory holds, and nothing on its way there.
+    pub(crate) fn end_trust(&self) {
         self.seen.distrust();
         self.store.void_all();
         if !mutant!(KeepsFlightsInAGap) {

@@ -62,7 +62,6 @@ fn put(key: &Key, name: &str) -> Result<Put> {
     let header = Header {
         codec: Codec::<String>::id(&Json),
         schema: 0,
-        version: 0,
         negative: false,
         fresh_for: Duration::from_secs(60),
         kept_for: Duration::from_secs(3600),

@@ -19,10 +19,12 @@ use serde::de::DeserializeOwned;
 use crate::batch::Bounds;
 use crate::bounded::Bounded;
 use crate::cache::Cache;
+use crate::dependencies::{self, Dependencies};
 use crate::early::{Early, Refresh, RefreshMode};
 use crate::engine::{Engine, OnDeserted, Times};
 use crate::failover::Memo;
 use crate::fleet::{Fleet, Membership, Pending};
+use crate::load::TagOf;
 use crate::membership::Wish;
 use crate::names::Names;
 use crate::shared::Shared;
@@ -44,6 +46,7 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     is_clearable: bool,
     replay_window: Duration,
     deferred_limit: usize,
+    tag_of: Option<TagOf<K>>,
     names: Option<fn(Namespace) -> Names<K>>,
     codec: Option<Arc<dyn Codec<V>>>,
     schema: Option<u32>,
@@ -98,6 +101,7 @@ where
             is_clearable: false,
             replay_window: minutes(1),
             deferred_limit: 1 << 16,
+            tag_of: None,
             names: None,
             codec: None,
             schema: None,
@@ -189,6 +193,38 @@ where
     /// not in memory yet · t = 60 s the tier is back and is cleared, and everybody is told.
     pub fn deferred_limit(mut self, invalidations: usize) -> Self {
         self.deferred_limit = invalidations;
+        self
+    }
+
+    /// Lets entries depend on other keys of the cache, by [`View::depends_on`](crate::View::depends_on) and
+    /// [`Load::depends_on`](crate::Load::depends_on): such an entry ends when that key is removed, expired or
+    /// replaced by an insert, in every tier and process, with all that is promised of a tag; and by any
+    /// [`remove_pattern`](crate::Cache::remove_pattern), since which keys that matches is not known. All
+    /// processes of the cache must be built so. Default: off.
+    ///
+    /// t = 0 the page of user 7 is loaded, which depends on user 7, and the list of pages, which depends on the
+    /// page · t = 10 s user 7 is removed: the page ends, the list does not · t = 20 s the page is asked for, loaded
+    /// anew and kept · t = 30 s the page is removed, or inserted: the list ends.
+    ///
+    /// *Not further than one step*: name every key that an entry is made of, not only the nearest. Keys may depend
+    /// on each other, or on themselves: nothing runs in circles. That a key's TTL is over, or that it is loaded
+    /// anew, ends nothing: what depends on it has a TTL too. Keys of another cache have tags for that.
+    ///
+    /// *What the loader reads of the parent* must be as new as its removal: from the source. Through the cache it is
+    /// so in the process that removes, and wherever its message has come; elsewhere a copy in memory may be read
+    /// that is removed already, and what is made of it then lives until its TTL.
+    ///
+    /// *Costs*: one round trip more for each removal, expiry or insert of a key, one more in all for a
+    /// [`remove_many`](crate::Cache::remove_many) of up to 1,000; one more for a hit in the shared tier of an entry
+    /// that depends on something, as for tags. An invalidation that the shared tier cannot take waits
+    /// as two. Refused over a shared tier without tags, and over one that keeps
+    /// [bare values](cachalot_core::BackendInfo::bare).
+    pub fn dependencies(mut self) -> Self
+    where
+        K: CacheKey,
+    {
+        self.tag_of = Some(dependencies::tag_of);
+        self.names = Some(Names::new);
         self
     }
 
@@ -497,6 +533,9 @@ where
                 if bare.is_some() && self.schema.is_some() {
                     return refuse("the shared tier keeps bare values, which cannot say their `schema`");
                 }
+                if bare.is_some() && self.tag_of.is_some() {
+                    return refuse("the shared tier keeps bare values, which cannot say what they depend on");
+                }
                 if bare.is_some() && self.is_clearable {
                     return refuse("`clearable` needs a shared tier whose values say which tags they have");
                 }
@@ -510,6 +549,9 @@ where
         let has_tags = shared.as_ref().is_some_and(|shared| shared.backend.tags().is_some());
         if self.is_clearable && shared.is_some() && !has_tags {
             return refuse("`clearable` needs a shared tier with tags");
+        }
+        if self.tag_of.is_some() && shared.is_some() && !has_tags {
+            return refuse("`dependencies` needs a shared tier with tags");
         }
         let is_clearable = self.is_clearable && has_tags;
         if self.deferred_limit == 0 {
@@ -541,6 +583,7 @@ where
             me: Weak::new(),
             seen: Seen::new(),
             epoch: Default::default(),
+            dependencies: self.tag_of.map(Dependencies::new),
             is_clearable,
             everything: Default::default(),
             options: self.options,

@@ -119,6 +119,11 @@ impl Fleet {
         self.announcer().waiting()
     }
 
+    /// How many messages were given up.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.announcer().dropped()
+    }
+
     /// Says goodbye, after what waits.
     pub(crate) fn leave(&self) {
         self.announcer().leave();

@@ -88,6 +88,7 @@ pub use engine::OnDeserted;
 mod backoff;
 mod both;
 mod bounded;
+mod dependencies;
 mod failover;
 mod fleet;
 mod flight;

@@ -62,6 +62,9 @@ pub struct Stats {
     pub pending_invalidations: u64,
     /// Messages of this cache that are still to be sent on the bus, now: subjects, not batches.
     pub pending_messages: u64,
+    /// Messages with invalidations that the bus could not take and that were given up. Others notice by their
+    /// numbers, which are missing, or by this cache's silence, and distrust what they have.
+    pub dropped_messages: u64,
     /// Loads in progress, now.
     pub flights: u64,
     /// The memory tier's own figures.

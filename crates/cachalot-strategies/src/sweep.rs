@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cachalot_core::{
     CacheKey, Depth, ErrorKind, Event, Key, KeyPattern, Namespace, Pattern, Result, Store, Subject,
-    SweepCursor, Tag, Tags,
+    SweepCursor, Tag,
 };
 
 use crate::cache::Cache;
@@ -82,10 +82,14 @@ where
     async fn remove_pattern(
         self: Arc<Self>,
         pattern: Pattern,
-        key_of: impl Fn(&Namespace, &K) -> Key + Send,
+        key_of: impl Fn(&Namespace, &K) -> Key + Send + Sync,
     ) -> Removal {
         let meant = pattern.within(&self.namespace);
-        let swept = self.sweep(&meant).await;
+        let mut swept = self.sweep(&meant).await;
+        if swept.is_ok() {
+            let name = |key: &K| key_of(&self.namespace, key);
+            swept = self.end_dependants_of_pattern(&meant, name).await;
+        }
         if swept.is_err() && self.unswept.is_crowded() {
             // To walk once for all of them is cheaper than once for each.
             return self.cleared(swept);
@@ -155,9 +159,19 @@ where
     pub(crate) async fn end_all(&self) -> Result<()> {
         match &self.shared {
             Some(shared) if self.is_clearable => {
-                self.rotate(shared, &Tags::one(Tag::everything()), Depth::Remove).await
+                self.rotate(shared, &[Tag::everything()], Depth::Remove).await
             }
             _ => self.sweep(&Pattern::any().within(&self.namespace)).await,
+        }
+    }
+
+    /// The replay of a pattern.
+    pub(crate) async fn sweep_again(&self, pattern: &Pattern) -> Result<()> {
+        let meant = pattern.within(&self.namespace);
+        self.sweep(&meant).await?;
+        match &self.names {
+            Some(names) => self.end_dependants_of_pattern(&meant, |key| names.key(key)).await,
+            None => Ok(()),
         }
     }
 

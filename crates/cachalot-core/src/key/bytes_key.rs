@@ -62,6 +62,12 @@ impl Namespace {
         Key::new([self.0.as_bytes(), b"@"].concat())
     }
 
+    /// Where the epoch of all [dependants' tags](Tag::of_dependants) lies, which is no tag's: a removal of a key
+    /// changes this one alone.
+    pub fn epoch_of_dependants(&self) -> Key {
+        self.mark(b"\0")
+    }
+
     fn mark(&self, name: &[u8]) -> Key {
         Key::new([self.0.as_bytes(), b"#", name].concat())
     }

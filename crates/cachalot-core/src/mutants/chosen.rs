@@ -85,6 +85,10 @@ mutants! {
     ReadsTheEpochFirst,
     /// A tag's removal changes the tag's token before the epoch.
     RotatesTheEpochLast,
+    /// A removal of a key leaves what depends on it in the shared tier.
+    LeavesDependants,
+    /// A removal of a key ends what depends on it before the key itself.
+    EndsDependantsFirst,
     /// Others are told of a removal before the shared tier has taken it.
     AnnouncesFirst,
     /// Others are not told when a deferred invalidation has been replayed.

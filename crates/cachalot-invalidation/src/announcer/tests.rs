@@ -356,13 +356,31 @@ fn goodbye_comes_after_all_that_waits_and_ends_it() {
 }
 
 #[test]
-fn a_closed_bus_ends_it() {
+fn what_a_closed_bus_does_not_take_is_kept_and_tried_again() {
+    let mut it = Case::new();
+    it.key(1);
+    let first = it.due();
+    for _ in 0..20 {
+        it.fail(ErrorKind::Closed);
+        it.key(2);
+        it.clock.advance(LONGEST_PAUSE);
+        assert!(it.due().is_some(), "others may hear of it yet");
+    }
+    let sent = it.send_all();
+    assert_eq!((sent.first(), sent.len()), (first.as_ref(), 2));
+    assert_eq!(it.announcer.dropped(), 0);
+}
+
+#[test]
+fn a_closed_bus_keeps_nobody_who_leaves_and_what_it_did_not_take_is_counted() {
     let mut it = Case::new();
     it.key(1);
     assert!(it.due().is_some());
+    it.key(2);
+    it.announcer.leave();
     it.fail(ErrorKind::Closed);
     it.clock.advance(LONGEST_PAUSE);
-    assert_eq!(it.look(), Next::Done);
+    assert_eq!((it.look(), it.announcer.dropped(), it.announcer.waiting()), (Next::Done, 2, 0));
 }
 
 #[test]

@@ -81,7 +81,6 @@ fn put_by(codec: &dyn Codec<String>, key: &Key, value: &str, tags: &[Tagged]) ->
     let header = Header {
         codec: codec.id(),
         schema: 0,
-        version: 0,
         negative: false,
         fresh_for: TTL,
         kept_for: 2 * TTL,

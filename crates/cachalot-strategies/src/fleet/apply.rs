@@ -61,7 +61,11 @@ where
         if !mutant!(KeepsFlightsInAGap) {
             self.flights.void_all();
         }
-        self.epoch.forget();
+        // A removal may have been missed that asks for a new try.
+        if let Some(failures) = &self.failures {
+            failures.forget_all();
+        }
+        self.forget_epochs();
         self.everything.forget();
     }
 
@@ -70,18 +74,21 @@ where
         match subject {
             Subject::Key { key, pending } => {
                 self.note_pending(&key, pending, late);
+                if let Some(tag) = self.dependants_of_name(&key) {
+                    self.note_pending(&self.namespace.tag(&tag), pending, late);
+                }
                 match self.names.as_ref().and_then(|names| names.read(&key)) {
                     Some(key) if mutant!(HearsWithoutVoiding) => drop(self.store.invalidate(&key)),
                     Some(key) => self.forget(&key),
                     None => self.distrust_all(),
                 }
             }
-            Subject::Tag { tag, pending } => match Tag::new(&tag) {
-                Ok(tag) => {
+            Subject::Tag { tag, pending } => match Tag::from_wire(&tag) {
+                Some(tag) => {
                     self.note_pending(&self.namespace.tag(&tag), pending, late);
                     self.forget_tags(&Tags::one(tag), Depth::Remove);
                 }
-                Err(_) => self.distrust_all(),
+                None => self.distrust_all(),
             },
             Subject::Pattern { pattern, pending } => {
                 self.apply_pattern(Pattern::new(&pattern), pending, late).await;
@@ -101,6 +108,9 @@ where
     async fn apply_pattern(&self, pattern: Pattern, pending: bool, late: bool) {
         let Some(names) = &self.names else { return self.distrust_all() };
         self.note_pending_pattern(pattern.clone(), pending, late);
+        if self.dependencies.is_some() {
+            self.note_pending(&self.namespace.tag(&Tag::of_all_dependants()), pending, late);
+        }
         let meant = pattern.within(&self.namespace);
         self.forget_matching(&meant, |key| names.key(key)).await;
     }
@@ -115,6 +125,7 @@ where
             tokio::task::yield_now().await;
         }
         self.flights.void_if(is_meant);
+        self.forget_all_dependants();
         if let Some(failures) = &self.failures {
             failures.forget_if(is_meant);
         }
@@ -129,7 +140,7 @@ where
         if let Some(failures) = &self.failures {
             failures.forget_if(|_| true);
         }
-        self.epoch.forget();
+        self.forget_epochs();
         self.everything.forget();
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use cachalot_core::{EntryOptions, Freshness, Hit, LoadError, Store};
 use cachalot_stampede::{Follow, Joined};
 
-use super::{Answer, Role, Seat, Waited, Weighed, gave_nothing, landed, may_revalidate};
+use super::{Answer, Role, Seat, Waited, Weighed, ask_tags, gave_nothing, landed, may_revalidate};
 use crate::cached::{Cached, Found, StaleReason};
 use crate::early::RefreshMode;
 use crate::engine::Engine;
@@ -255,7 +255,10 @@ where
                 }
                 Ok((follow, Role::LEADER))
             }
-            Joined::Follow(follow) => Ok((follow, Role::follower(engine.seen.count()))),
+            Joined::Follow(follow) => {
+                ask_tags(&follow, self.options);
+                Ok((follow, Role::follower(engine.seen.count())))
+            }
         }
     }
 

@@ -34,7 +34,6 @@ impl Enveloped {
         let header = Header {
             codec: Codec::<Value>::id(&Json),
             schema: 0,
-            version: 0,
             negative: false,
             fresh_for: put.ttl,
             kept_for: put.ttl,

@@ -35,7 +35,7 @@ mod every {
     use integration_tests::Mistake;
 
     use super::found_out;
-    use crate::{matrix, scenes, writers};
+    use crate::{confirmed, matrix, scenes, writers};
 
     /// The mistakes that the protocol's counterexamples begin with.
     const SIX: [Mistake; 6] = [
@@ -76,7 +76,7 @@ mod every {
         let cell = || matrix::cell_that_notices(mistake).map(|(row, column)| format!("{row:?} x {column:?}"));
         let writers = || writers::notice(mistake).then(|| "two writers".to_owned());
         // What takes longest last.
-        let scene = scenes::spoiled_by(mistake).map(str::to_owned);
+        let scene = scenes::spoiled_by(mistake).or_else(|| confirmed::spoiled_by(mistake)).map(str::to_owned);
         scene.or_else(writers).or_else(cell).unwrap_or_default()
     }
 }

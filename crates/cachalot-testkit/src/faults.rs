@@ -30,6 +30,8 @@ pub enum Fault {
     Refuse,
     /// It is done after this much of tokio's time. Who leaves meanwhile prevents it.
     Delay(Duration),
+    /// It is done, and the answer comes after this much of tokio's time.
+    AnswerLate(Duration),
     /// It is done, and the answer is [`ErrorKind::Timeout`].
     LoseAnswer,
     /// The answer is [`ErrorKind::Timeout`], and it is done when [`Faulty::land`] is called: a command that
@@ -185,6 +187,7 @@ impl Faulty {
             Fault::None | Fault::Partly => {}
             Fault::Refuse => return Err(refused(&call)),
             Fault::Delay(time) => return delayed(time, run).await,
+            Fault::AnswerLate(time) => return answered_late(time, run).await,
             Fault::LandLate => return Err(self.postpone(call)),
             Fault::LoseAnswer => {
                 // Whatever it was, nobody hears of it.
@@ -203,6 +206,7 @@ impl Faulty {
             Fault::None => run(&*self.inner, call.keys()).await,
             Fault::Refuse => all(refused(&call)),
             Fault::Delay(time) => delayed(time, run(&*self.inner, call.keys())).await,
+            Fault::AnswerLate(time) => answered_late(time, run(&*self.inner, call.keys())).await,
             Fault::LandLate => all(self.postpone(call.clone())),
             Fault::LoseAnswer => {
                 run(&*self.inner, call.keys()).await;
@@ -308,6 +312,12 @@ impl Odds {
 async fn delayed<T>(time: Duration, run: impl Future<Output = T>) -> T {
     tokio::time::sleep(time).await;
     run.await
+}
+
+async fn answered_late<T>(time: Duration, run: impl Future<Output = T>) -> T {
+    let answer = run.await;
+    tokio::time::sleep(time).await;
+    answer
 }
 
 fn refused(call: &Call) -> Error {

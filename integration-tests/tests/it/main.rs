@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
 mod buses;
+mod confirmed;
 mod dependants;
 mod failover;
 mod hot_path;

@@ -54,7 +54,7 @@ mod every {
     use integration_tests::Mistake;
 
     use super::found_out;
-    use crate::{matrix, scenes, writers};
+    use crate::{confirmed, matrix, scenes, writers};
 
     /// The mistakes that the protocol's counterexamples begin with.
     const SIX: [Mistake; 6] = [
@@ -122,7 +122,7 @@ mod every {
     }
 
     fn scene(mistake: Mistake) -> Option<Witness> {
-        scenes::spoiled_by(mistake).map(Witness::one)
+        scenes::spoiled_by(mistake).or_else(|| confirmed::spoiled_by(mistake)).map(Witness::one)
     }
 
     fn writers(mistake: Mistake) -> Option<Witness> {

@@ -39,6 +39,8 @@ macro_rules! scenes {
     };
 }
 
+pub(crate) use scenes;
+
 scenes! {
     a_batch_that_fails_gives_its_leases_back: a_failed_batch;
     a_cancelled_batch_gives_its_leases_back: a_deserted_batch;

@@ -9,6 +9,7 @@ mod batch_late;
 mod batch_load;
 mod batch_seeded;
 mod clear;
+mod confirmed;
 mod dependencies;
 mod early;
 mod failover;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, BusEvent, BusInfo, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed,
-    Result, Subject, Subscription, SweepCursor, Swept, TagBackend,
+    Backend, BackendInfo, BusEvent, BusInfo, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce,
+    Record, Removed, Result, Subject, Subscription, SweepCursor, Swept, TagBackend,
 };
 use tokio::sync::Notify;
 
@@ -116,6 +116,10 @@ impl Backend for Bare {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         self.0.tags()
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        self.0.members()
     }
 
     fn incarnation(&self) -> u64 {

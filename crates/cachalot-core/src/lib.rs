@@ -68,6 +68,10 @@ pub use key::{Key, Namespace};
 #[cfg(feature = "bytes")]
 pub use lease::{Held, Holder, LeaseBackend, LeaseReply, Nonce, Put, PutReply, Token};
 #[cfg(feature = "bytes")]
+mod version;
+#[cfg(feature = "bytes")]
+pub use version::VersionBackend;
+#[cfg(feature = "bytes")]
 mod pattern;
 #[cfg(feature = "bytes")]
 pub use pattern::{KeyPattern, Pattern};

@@ -45,9 +45,20 @@ impl<K: Clone> Deferred<K> {
     /// caller must start a replay, which goes on until [`finish`](Deferred::finish) lets it end.
     #[must_use = "a replay must be started"]
     pub fn defer(&self, key: Key, missed: K) -> bool {
+        self.defer_merged(key, missed, |_, missed| missed)
+    }
+
+    /// As [`defer`](Deferred::defer); if one of `key` is kept already, `merge` makes one of that and this, in this
+    /// order. It runs under a lock.
+    #[must_use = "a replay must be started"]
+    pub fn defer_merged(&self, key: Key, missed: K, merge: impl FnOnce(&K, K) -> K) -> bool {
         let mut state = self.lock();
         state.last += 1;
         let number = state.last;
+        let missed = match state.items.get(&key) {
+            Some(held) => merge(&held.missed, missed),
+            None => missed,
+        };
         state.items.insert(key.clone(), Item { key, missed, number });
         self.count.store(state.items.len(), Ordering::SeqCst);
         !std::mem::replace(&mut state.replaying, true)
@@ -123,6 +134,16 @@ mod tests {
         assert!(deferred.defer(key("a"), 'a'));
         assert!(!deferred.defer(key("a"), 'a'), "the replay is running already");
         assert_eq!(deferred.len(), 1);
+    }
+
+    #[test]
+    fn what_two_invalidations_of_a_key_know_is_merged() {
+        let deferred = Deferred::new();
+        let _ = deferred.defer(key("a"), 7);
+        let _ = deferred.defer_merged(key("a"), 3, |held, missed| missed.max(*held));
+        let _ = deferred.defer_merged(key("b"), 3, |_, _| 0);
+        let kept: Vec<_> = deferred.items().into_iter().map(|item| item.missed).collect();
+        assert_eq!(kept, [7, 3]);
     }
 
     #[test]

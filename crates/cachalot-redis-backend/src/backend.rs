@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed,
-    Result, SweepCursor, Swept, TagBackend,
+    Result, SweepCursor, Swept, TagBackend, VersionBackend,
 };
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::timeout;
@@ -289,6 +289,10 @@ impl Backend for RedisBackend {
     }
 
     fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
         Some(self)
     }
 

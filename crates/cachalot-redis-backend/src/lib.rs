@@ -79,3 +79,4 @@ mod script;
 mod server_time;
 mod sweep;
 mod tags;
+mod versions;

@@ -26,7 +26,7 @@ macro_rules! scripts {
     )*};
 }
 
-scripts! { GET_OR_LEASE PUT_LEASED RELEASE REMOVE EXPIRE HOLD PUT_HELD SWEEP TOUCH INDEX_ADD INDEX_FORGET }
+scripts! { GET_OR_LEASE PUT_LEASED RELEASE REMOVE EXPIRE HOLD PUT_HELD SWEEP TOUCH RAISE INDEX_ADD INDEX_FORGET }
 
 mod text {
     pub(super) const PRELUDE: &str = include_str!("lua/prelude.lua");
@@ -41,6 +41,7 @@ mod text {
     pub(super) const INDEX_ADD: &str = include_str!("lua/index_add.lua");
     pub(super) const INDEX_FORGET: &str = include_str!("lua/index_forget.lua");
     pub(super) const TOUCH: &str = include_str!("lua/touch.lua");
+    pub(super) const RAISE: &str = include_str!("lua/raise.lua");
 }
 
 impl Script {
@@ -105,6 +106,7 @@ mod tests {
             text::PUT_HELD,
             text::SWEEP,
             text::TOUCH,
+            text::RAISE,
             text::INDEX_ADD,
             text::INDEX_FORGET,
         ];

@@ -69,6 +69,7 @@ mod cached;
 pub use cached::{Cached, StaleReason};
 mod load;
 pub use load::Load;
+mod versions;
 mod write;
 pub use write::{Inserted, Removal};
 mod batch;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cachalot_core::{
     Backend, BackendInfo, Expired, Holder, Key, KeyPattern, LeaseBackend, Nonce, Put, PutReply, Record,
-    Removed, Result, SweepCursor, Swept, TagBackend, Token,
+    Removed, Result, SweepCursor, Swept, TagBackend, Token, VersionBackend,
 };
 
 use crate::ModelBackend;
@@ -19,6 +19,7 @@ mod leases;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod versions;
 pub use defect::Defect;
 
 /// A [`ModelBackend`] with one [`Defect`].
@@ -239,6 +240,9 @@ impl Backend for BrokenBackend {
     }
 
     async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        if self.is(Defect::SweepsFloors) {
+            self.model.forget_floors();
+        }
         let (mut part, mut next) = self.model.part_of_a_sweep(from.as_bytes());
         match self.defect {
             Defect::StopsASweepAtTheFirstPart => next = None,
@@ -317,6 +321,10 @@ impl Backend for BrokenBackend {
     }
 
     fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
         Some(self)
     }
 

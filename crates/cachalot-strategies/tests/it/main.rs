@@ -23,5 +23,6 @@ mod steps;
 mod tags;
 mod tags_trouble;
 mod timelines;
+mod versions;
 mod world;
 mod writes;

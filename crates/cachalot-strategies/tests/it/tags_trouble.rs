@@ -14,9 +14,9 @@ use cachalot_testkit::ModelBackend;
 
 use crate::world::{Users, World, pass, secs, settle};
 
-/// A tier with leases and without tags.
+/// A tier with leases, and without tags and versions.
 #[derive(Debug)]
-struct NoTags(Arc<MemoryBackend>);
+pub(crate) struct NoTags(pub(crate) Arc<MemoryBackend>);
 
 #[async_trait]
 impl Backend for NoTags {

@@ -8,6 +8,7 @@ mod reading;
 mod robustness;
 mod sweeping;
 mod tags;
+mod versions;
 pub use holds::*;
 pub use invalidation::*;
 pub use leases::*;
@@ -16,6 +17,7 @@ pub use reading::*;
 pub use robustness::*;
 pub use sweeping::*;
 pub use tags::*;
+pub use versions::*;
 
 /// The sentences about tags.
 pub const ABOUT_TAGS: [&str; 9] = [
@@ -28,6 +30,19 @@ pub const ABOUT_TAGS: [&str; 9] = [
     "a_tag_lives_for_as_long_as_asked",
     "an_expired_tag_lives_on",
     "a_tag_beyond_all_bounds_of_time_is_kept",
+];
+
+/// The sentences about versions.
+pub const ABOUT_VERSIONS: [&str; 9] = [
+    "a_floor_that_nobody_raised_is_none",
+    "a_floor_answers_what_stood_before",
+    "a_floor_never_goes_down",
+    "all_64_bits_of_a_version_count",
+    "a_floor_lives_for_as_long_as_asked",
+    "whoever_names_a_version_prolongs_the_floors_life",
+    "a_floors_life_is_never_cut",
+    "a_floor_beyond_all_bounds_of_time_is_kept",
+    "a_sweep_leaves_floors",
 ];
 
 /// The sentences that hold for a backend without leases too.

@@ -38,6 +38,8 @@ pub enum Operation {
     PinTags,
     /// [`TagBackend::rotate_tags`](cachalot_core::TagBackend::rotate_tags).
     RotateTags,
+    /// [`VersionBackend::raise`](cachalot_core::VersionBackend::raise).
+    Raise,
 }
 
 impl fmt::Display for Operation {
@@ -58,6 +60,7 @@ impl fmt::Display for Operation {
             Self::TagTokens => "tag_tokens",
             Self::PinTags => "pin_tags",
             Self::RotateTags => "rotate_tags",
+            Self::Raise => "raise",
         })
     }
 }
@@ -79,6 +82,7 @@ pub(super) enum Call {
     TagTokens(Vec<Key>),
     PinTags(Vec<Key>, Vec<TagToken>, Duration),
     RotateTags(Vec<Key>, Vec<TagToken>, Depth, Duration),
+    Raise(Key, u64, Duration),
 }
 
 impl Call {
@@ -99,6 +103,7 @@ impl Call {
             Self::TagTokens(..) => Operation::TagTokens,
             Self::PinTags(..) => Operation::PinTags,
             Self::RotateTags(..) => Operation::RotateTags,
+            Self::Raise(..) => Operation::Raise,
         }
     }
 
@@ -118,7 +123,8 @@ impl Call {
             | Self::PutLeased(key, ..)
             | Self::Release(key, ..)
             | Self::Hold(key, ..)
-            | Self::PutHeld(key, ..) => std::slice::from_ref(key),
+            | Self::PutHeld(key, ..)
+            | Self::Raise(key, ..) => std::slice::from_ref(key),
         }
     }
 
@@ -133,6 +139,11 @@ impl Call {
             Self::Expire(key, keep) => drop(backend.expire(&key, keep).await),
             Self::Touch(key, nonce, ttl) => drop(backend.touch(&key, nonce, ttl).await),
             Self::TagTokens(..) | Self::PinTags(..) | Self::RotateTags(..) => self.run_tagging(backend).await,
+            Self::Raise(name, version, ttl) => {
+                if let Some(versions) = backend.versions() {
+                    drop(versions.raise(&name, version, ttl).await);
+                }
+            }
             leasing => leasing.run_leasing(backend).await,
         }
     }

@@ -30,7 +30,7 @@
 #![cfg_attr(not(feature = "bytes"), allow(rustdoc::broken_intra_doc_links, reason = "half is not there"))]
 
 mod key;
-pub use key::CacheKey;
+pub use key::{CacheKey, Versioned};
 mod entry;
 pub use entry::{Entry, Freshness, Meta, Stamp};
 mod ttl;

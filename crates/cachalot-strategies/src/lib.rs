@@ -87,6 +87,7 @@ mod failover;
 mod fleet;
 mod flight;
 mod names;
+mod old_versions;
 mod read;
 mod shared;
 mod spawn;

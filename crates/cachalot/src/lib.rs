@@ -47,7 +47,7 @@
 pub use cachalot_core::{
     CacheKey, Clock, Commit, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Hit,
     LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Stamp, Store,
-    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, units,
+    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, Versioned, units,
 };
 
 #[cfg(feature = "memory")]
@@ -72,7 +72,8 @@ mod cache {
 pub use cachalot_core::{
     Backend, BackendInfo, Body, Bus, BusEvent, BusGap, BusInfo, Codec, Depth, Expired, Held, Holder, Key,
     KeyPattern, LeaseBackend, LeaseReply, Message, Namespace, Nonce, Pattern, PublisherId, Put, PutReply,
-    Record, Removed, Source, Subject, Subscription, SweepCursor, Swept, TagBackend, TagToken, Token, codec,
+    Record, Removed, Source, Subject, Subscription, SweepCursor, Swept, TagBackend, TagToken, Token,
+    VersionBackend, codec,
 };
 #[cfg(feature = "cache")]
 #[doc(inline)]

@@ -14,6 +14,7 @@ mod failover;
 mod fleet;
 mod fleet_trouble;
 mod loads;
+mod old_versions;
 mod order;
 mod outage;
 mod shared_tier;

@@ -58,6 +58,8 @@ pub enum Event<'a> {
         /// The tier that refused.
         tier: Tier,
     },
+    /// A value was not stored because a newer version of its key is known.
+    Outdated,
     /// Bytes in the shared tier could not be used and count as a miss: foreign, damaged, or of another
     /// format or codec.
     Undecodable {

@@ -30,7 +30,7 @@
 #![cfg_attr(not(feature = "bytes"), allow(rustdoc::broken_intra_doc_links, reason = "half is not there"))]
 
 mod key;
-pub use key::CacheKey;
+pub use key::{CacheKey, Versioned};
 mod entry;
 pub use entry::{Entry, Freshness, Meta, Stamp};
 mod ttl;
@@ -67,6 +67,10 @@ mod lease;
 pub use key::{Key, Namespace};
 #[cfg(feature = "bytes")]
 pub use lease::{Held, Holder, LeaseBackend, LeaseReply, Nonce, Put, PutReply, Token};
+#[cfg(feature = "bytes")]
+mod version;
+#[cfg(feature = "bytes")]
+pub use version::VersionBackend;
 #[cfg(feature = "bytes")]
 mod pattern;
 #[cfg(feature = "bytes")]

@@ -71,6 +71,13 @@ impl<K: Clone> Deferred<K> {
     /// caller must start a replay, which goes on until [`finish`](Deferred::finish) lets it end.
     #[must_use = "a replay must be started"]
     pub fn defer(&self, key: Key, missed: K) -> bool {
+        self.defer_merged(key, missed, |_, missed| missed)
+    }
+
+    /// As [`defer`](Deferred::defer); if one of `key` is kept already, `merge` makes one of that and this, in this
+    /// order. It runs under a lock.
+    #[must_use = "a replay must be started"]
+    pub fn defer_merged(&self, key: Key, missed: K, merge: impl FnOnce(&K, K) -> K) -> bool {
         let mut state = self.lock();
         match &self.bound {
             Some(bound) if state.items.len() >= bound.most && !state.items.contains_key(&key) => {
@@ -82,7 +89,12 @@ impl<K: Clone> Deferred<K> {
                 }
             }
             _ => {
-                let since = state.items.get(&key).map(|held| held.since);
+                let held = state.items.get(&key);
+                let since = held.map(|held| held.since);
+                let missed = match held {
+                    Some(held) => merge(&held.missed, missed),
+                    None => missed,
+                };
                 state.insert(key, missed, since);
             }
         }
@@ -196,6 +208,16 @@ mod tests {
         assert!(deferred.defer(key("a"), 'a'));
         assert!(!deferred.defer(key("a"), 'a'), "the replay is running already");
         assert_eq!(deferred.len(), 1);
+    }
+
+    #[test]
+    fn what_two_invalidations_of_a_key_know_is_merged() {
+        let deferred = Deferred::new();
+        let _ = deferred.defer(key("a"), 7);
+        let _ = deferred.defer_merged(key("a"), 3, |held, missed| missed.max(*held));
+        let _ = deferred.defer_merged(key("b"), 3, |_, _| 0);
+        let kept: Vec<_> = deferred.items().into_iter().map(|item| item.missed).collect();
+        assert_eq!(kept, [7, 3]);
     }
 
     #[test]

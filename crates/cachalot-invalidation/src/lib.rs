@@ -59,6 +59,8 @@ mod backoff;
 pub use backoff::Backoff;
 mod deferred;
 pub use deferred::{Deferred, Item};
+mod floors;
+pub use floors::Floors;
 mod announcer;
 pub use announcer::{Announcer, AnnouncerSettings, Next};
 mod hearing;

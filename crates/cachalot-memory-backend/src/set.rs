@@ -656,7 +656,10 @@ fn top_bits(bytes: u64) -> u32 {
 #[inline(always)]
 pub(crate) fn prefetch_behind<T>(value: &T) {
     #[cfg(all(target_arch = "x86_64", not(any(cachalot_portable, miri))))]
-    if size_of::<T>() == size_of::<usize>() && align_of::<T>() == align_of::<usize>() && std::mem::needs_drop::<T>() {
+    if size_of::<T>() == size_of::<usize>()
+        && align_of::<T>() == align_of::<usize>()
+        && std::mem::needs_drop::<T>()
+    {
         // SAFETY: eight bytes are read where a value of eight bytes lies, whatever they are; the language does
         // not see it. A prefetch of any address neither reads nor faults.
         unsafe {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce,
-    Record, Removed, Result, SweepCursor, Swept, TagBackend,
+    Record, Removed, Result, SweepCursor, Swept, TagBackend, VersionBackend,
 };
 use redis::{Pipeline, Value};
 use tokio::time::timeout;
@@ -290,6 +290,10 @@ impl Backend for RedisBackend {
     }
 
     fn members(&self) -> Option<&dyn MemberBackend> {
+        Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
         Some(self)
     }
 

@@ -77,7 +77,7 @@ mod bus;
 mod lease;
 pub use bus::{RedisBus, RedisBusBuilder, RedisStreamBus};
 mod plain;
-pub use plain::{PlainBackend, PlainBuilder, PlainBus, PlainForm, Versioned};
+pub use plain::{PlainBackend, PlainBuilder, PlainBus, PlainForm};
 mod tag_index;
 pub use tag_index::{TagIndex, TagKeys, TagRemoval};
 
@@ -95,3 +95,4 @@ mod script;
 mod server_time;
 mod sweep;
 mod tags;
+mod versions;

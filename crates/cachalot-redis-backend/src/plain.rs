@@ -19,8 +19,6 @@ mod script;
 mod sweep;
 mod tags;
 mod value;
-mod versioned;
-pub use versioned::Versioned;
 
 /// How a [`PlainBackend`] writes values. It reads all of them, whatever it writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -46,7 +46,7 @@ macro_rules! scripts_about_members {
 }
 
 scripts_about_members! { ENROLL LEAVE ROLL }
-scripts! { GET_OR_LEASE PUT_LEASED RELEASE REMOVE EXPIRE HOLD PUT_HELD SWEEP TOUCH INDEX_ADD INDEX_FORGET }
+scripts! { GET_OR_LEASE PUT_LEASED RELEASE REMOVE EXPIRE HOLD PUT_HELD SWEEP TOUCH RAISE INDEX_ADD INDEX_FORGET }
 
 mod text {
     pub(super) const PRELUDE: &str = include_str!("lua/prelude.lua");
@@ -65,6 +65,7 @@ mod text {
     pub(super) const ENROLL: &str = include_str!("lua/enroll.lua");
     pub(super) const LEAVE: &str = include_str!("lua/leave.lua");
     pub(super) const ROLL: &str = include_str!("lua/roll.lua");
+    pub(super) const RAISE: &str = include_str!("lua/raise.lua");
 }
 
 impl Script {
@@ -143,6 +144,7 @@ mod tests {
             text::PUT_HELD,
             text::SWEEP,
             text::TOUCH,
+            text::RAISE,
             text::INDEX_ADD,
             text::INDEX_FORGET,
             text::ENROLL,

@@ -15,6 +15,7 @@ mod calls;
 mod distinct;
 mod flights;
 mod pipeline;
+pub(crate) use pipeline::pipelined;
 mod read;
 mod write;
 
@@ -28,7 +29,7 @@ pub(crate) struct Bounds {
 }
 
 /// How many operations of one call are under way at the shared tier at once.
-const AT_ONCE: usize = 64;
+pub(crate) const AT_ONCE: usize = 64;
 
 impl<K, V, S> Cache<K, V, S>
 where

@@ -35,6 +35,8 @@ pub struct Stats {
     pub load_failures: u64,
     /// Results not stored because their right had been revoked.
     pub fenced: u64,
+    /// Values not stored because a newer version of their key was known.
+    pub outdated: u64,
     /// Records of the shared tier that could not be used.
     pub undecodable: u64,
     /// Values that the shared tier could not be given.
@@ -96,6 +98,7 @@ pub(crate) struct Counters {
     loads: AtomicU64,
     load_failures: AtomicU64,
     fenced: AtomicU64,
+    outdated: AtomicU64,
     undecodable: AtomicU64,
     unstorable: AtomicU64,
     backend_failures: AtomicU64,
@@ -130,6 +133,7 @@ impl Counters {
             Event::Load { outcome: LoadOutcome::Ok, .. } => &self.loads,
             Event::Load { .. } => &self.load_failures,
             Event::Fenced { .. } => &self.fenced,
+            Event::Outdated => &self.outdated,
             Event::Undecodable { .. } => &self.undecodable,
             Event::Unstorable { .. } => &self.unstorable,
             Event::BackendFailed { .. } => &self.backend_failures,
@@ -161,6 +165,7 @@ impl Counters {
             loads: read(&self.loads),
             load_failures: read(&self.load_failures),
             fenced: read(&self.fenced),
+            outdated: read(&self.outdated),
             undecodable: read(&self.undecodable),
             unstorable: read(&self.unstorable),
             backend_failures: read(&self.backend_failures),

@@ -443,7 +443,7 @@ impl Epochs {
 }
 
 /// The stamp of an entry that began to come into being `at` this count.
-pub(crate) fn stamp(at: u64, tags: &Tags) -> Stamp {
+pub(crate) fn stamp(at: u64, tags: &Tags, version: u64) -> Stamp {
     let prints = (!tags.is_empty()).then(|| tags.iter().map(Tag::fingerprint).collect());
-    Stamp { at, tags: prints }
+    Stamp { at, tags: prints, version }
 }

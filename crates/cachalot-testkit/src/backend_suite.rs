@@ -21,8 +21,8 @@ mod tests;
 /// `backend_suite!(module, make)`: `make` is an expression that is callable as `Fn() -> Future`, whose
 /// output is a [`BackendSubject`] around a new empty backend, with a server of its own if it needs one. It
 /// runs on a tokio runtime of the test's own. A backend without leases (`info().leases`), or without
-/// [`tags`](cachalot_core::Backend::tags) or [`members`](cachalot_core::Backend::members), is held to the
-/// sentences that remain.
+/// [`tags`](cachalot_core::Backend::tags), [`members`](cachalot_core::Backend::members) or
+/// [`versions`](cachalot_core::Backend::versions), is held to the sentences that remain.
 ///
 /// ```
 /// use cachalot_core::ManualClock;
@@ -188,6 +188,15 @@ macro_rules! __for_each_backend_case {
             many_members_are_all_listed
             a_sweep_leaves_the_members_alone
             a_term_beyond_all_bounds_is_kept
+            a_floor_that_nobody_raised_is_none
+            a_floor_answers_what_stood_before
+            a_floor_never_goes_down
+            all_64_bits_of_a_version_count
+            a_floor_lives_for_as_long_as_asked
+            whoever_names_a_version_prolongs_the_floors_life
+            a_floors_life_is_never_cut
+            a_floor_beyond_all_bounds_of_time_is_kept
+            a_sweep_leaves_floors
             any_bytes_are_a_key
             any_bytes_are_a_payload
             an_empty_payload_is_a_value
@@ -216,7 +225,10 @@ pub fn run<F: Future<Output = BackendSubject>>(name: &str, make: impl FnOnce() -
     block_on(async {
         let subject = make().await;
         let is_about_tags = cases::ABOUT_TAGS.contains(&name);
-        if is_about_tags && subject.backend.tags().is_none() {
+        let is_about_versions = cases::ABOUT_VERSIONS.contains(&name);
+        if is_about_tags && subject.backend.tags().is_none()
+            || is_about_versions && subject.backend.versions().is_none()
+        {
             return;
         }
         let is_about_members = cases::ABOUT_MEMBERS.contains(&name);

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cachalot_core::{
     Backend, BackendInfo, Expired, Holder, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce, Put,
-    PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, Token,
+    PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, Token, VersionBackend,
 };
 
 use crate::ModelBackend;
@@ -20,6 +20,7 @@ mod members;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod versions;
 pub use defect::Defect;
 
 /// A [`ModelBackend`] with one [`Defect`].
@@ -240,6 +241,9 @@ impl Backend for BrokenBackend {
     }
 
     async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        if self.is(Defect::SweepsFloors) {
+            self.model.forget_floors();
+        }
         let (mut part, mut next) = self.model.part_of_a_sweep(from.as_bytes());
         match self.defect {
             Defect::StopsASweepAtTheFirstPart => next = None,
@@ -323,6 +327,10 @@ impl Backend for BrokenBackend {
     }
 
     fn members(&self) -> Option<&dyn MemberBackend> {
+        Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
         Some(self)
     }
 

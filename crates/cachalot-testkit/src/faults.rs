@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, BoxFuture, Depth, Entropy, Error, ErrorKind, Expired, Held, Key, KeyPattern,
     LeaseBackend, LeaseReply, MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor,
-    Swept, TagBackend, TagToken, Token,
+    Swept, TagBackend, TagToken, Token, VersionBackend,
 };
 
 mod call;
@@ -386,6 +386,10 @@ impl Backend for Faulty {
         self.inner.members().map(|_| self as &dyn MemberBackend)
     }
 
+    fn versions(&self) -> Option<&dyn VersionBackend> {
+        self.inner.versions().map(|_| self as &dyn VersionBackend)
+    }
+
     fn incarnation(&self) -> u64 {
         self.inner.incarnation()
     }
@@ -426,6 +430,15 @@ impl TagBackend for Faulty {
     ) -> Result<()> {
         let call = Call::RotateTags(names.to_vec(), fresh.to_vec(), depth, ttl);
         self.pass(call, self.inner_tags()?.rotate_tags(names, fresh, depth, ttl)).await
+    }
+}
+
+#[async_trait]
+impl VersionBackend for Faulty {
+    async fn raise(&self, name: &Key, version: u64, ttl: Duration) -> Result<u64> {
+        let missing = || Error::new(ErrorKind::Unsupported, "faulty versions");
+        let versions = self.inner.versions().ok_or_else(missing)?;
+        self.pass(Call::Raise(name.clone(), version, ttl), versions.raise(name, version, ttl)).await
     }
 }
 

@@ -47,7 +47,7 @@
 pub use cachalot_core::{
     CacheKey, Clock, Commit, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Hit,
     LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Stamp, Store,
-    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, units,
+    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, Versioned, units,
 };
 
 #[cfg(feature = "memory")]
@@ -73,7 +73,7 @@ pub use cachalot_core::{
     Backend, BackendInfo, Body, Bus, BusEvent, BusGap, BusInfo, Codec, Depth, Enrolled, Expired, Held,
     Holder, Key, KeyPattern, LeaseBackend, LeaseReply, Member, MemberBackend, Message, Namespace, Nonce,
     Pattern, PublisherId, Put, PutReply, Record, Removed, Roll, Source, Subject, Subscription, SweepCursor,
-    Swept, TagBackend, TagToken, Token, codec,
+    Swept, TagBackend, TagToken, Token, VersionBackend, codec,
 };
 #[cfg(feature = "cache")]
 #[doc(inline)]
@@ -94,7 +94,7 @@ pub use cache::{Cache, CacheBuilder};
 #[doc(inline)]
 pub use cachalot_redis_backend::{
     PlainBackend, PlainBuilder, PlainBus, PlainForm, Redis, RedisBackend, RedisBuilder, RedisBus,
-    RedisBusBuilder, RedisStreamBus, Versioned,
+    RedisBusBuilder, RedisStreamBus,
 };
 
 /// The README's example, compiled.

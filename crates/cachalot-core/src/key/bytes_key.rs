@@ -68,6 +68,13 @@ impl Namespace {
         self.mark(b"\0")
     }
 
+    /// Where the floor of the versions of `key`, a key of this namespace, lies: `namespace^key`, which is no record's
+    /// key, since no namespace has a `^`.
+    pub fn floor(&self, key: &Key) -> Key {
+        let own = key.as_bytes().get(self.0.len() + 1..).unwrap_or_default();
+        Key::new([self.0.as_bytes(), b"^", own].concat())
+    }
+
     fn mark(&self, name: &[u8]) -> Key {
         Key::new([self.0.as_bytes(), b"#", name].concat())
     }
@@ -128,6 +135,7 @@ mod tests {
         assert_eq!(users.epoch().as_bytes(), b"users#");
         assert_eq!(users.tag(&Tag::everything()).as_bytes(), b"users!");
         assert_eq!(users.members().as_bytes(), b"users@");
+        assert_eq!(users.floor(&users.key(&7u8)).as_bytes(), b"users^7");
     }
 
     #[test]

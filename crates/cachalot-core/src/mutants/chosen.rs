@@ -131,6 +131,12 @@ mutants! {
     TrustsBeforeEnrolled,
     /// A message is acknowledged before what it names is given up.
     AcksBeforeItVoids,
+    /// An insert looks at the floor of its key's versions before its hold, and not again under it.
+    SkipsTheCheckUnderTheHold,
+    /// A load stores its version although a newer one is known.
+    StoresAnOutdatedLoad,
+    /// A removal of what is older than a version leaves no floor against what is yet to come.
+    LeavesNoTombstone,
 }
 
 thread_local! {

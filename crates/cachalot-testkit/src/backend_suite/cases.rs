@@ -9,6 +9,7 @@ mod reading;
 mod robustness;
 mod sweeping;
 mod tags;
+mod versions;
 pub use holds::*;
 pub use invalidation::*;
 pub use leases::*;
@@ -18,6 +19,7 @@ pub use reading::*;
 pub use robustness::*;
 pub use sweeping::*;
 pub use tags::*;
+pub use versions::*;
 
 /// The sentences about tags.
 pub const ABOUT_TAGS: [&str; 9] = [
@@ -46,6 +48,19 @@ pub const ABOUT_MEMBERS: [&str; 12] = [
     "many_members_are_all_listed",
     "a_sweep_leaves_the_members_alone",
     "a_term_beyond_all_bounds_is_kept",
+];
+
+/// The sentences about versions.
+pub const ABOUT_VERSIONS: [&str; 9] = [
+    "a_floor_that_nobody_raised_is_none",
+    "a_floor_answers_what_stood_before",
+    "a_floor_never_goes_down",
+    "all_64_bits_of_a_version_count",
+    "a_floor_lives_for_as_long_as_asked",
+    "whoever_names_a_version_prolongs_the_floors_life",
+    "a_floors_life_is_never_cut",
+    "a_floor_beyond_all_bounds_of_time_is_kept",
+    "a_sweep_leaves_floors",
 ];
 
 /// The sentences that hold for a backend without leases too.

@@ -201,6 +201,16 @@ impl BackendSubject {
         self.members().enroll(registry, member, term).await.expect("enroll")
     }
 
+    /// Raises the floor of this name for long.
+    pub(super) async fn raise(&self, name: &str, version: u64) -> u64 {
+        self.raise_for(name, version, LONG).await
+    }
+
+    pub(super) async fn raise_for(&self, name: &str, version: u64, ttl: Duration) -> u64 {
+        let versions = self.backend.versions().expect("versions");
+        versions.raise(&self.key(name), version, ttl).await.expect("raise")
+    }
+
     pub(super) fn token(&self) -> Token {
         Token::draw(&self.entropy)
     }

@@ -221,4 +221,28 @@ defects! {
     MixesRegistries,
     /// Sweeps the members with the records.
     SweepsMembersAway,
+    /// Sets a floor to whatever version comes, also a lower one.
+    LowersAFloor,
+    /// Compares versions as numbers of 53 bits.
+    ComparesVersionsAsDoubles,
+    /// Compares versions as numbers with a sign.
+    ComparesVersionsSigned,
+    /// Answers the floor that stands after a raise, not before.
+    AnswersTheFloorThatStands,
+    /// Gives a floor the life of the last raise, also a shorter one.
+    CutsTheLifeOfAFloor,
+    /// Lets a floor that is raised end when it would have ended.
+    ProlongsNoFloor,
+    /// Prolongs no floor that is not raised.
+    ProlongsOnlyARaisedFloor,
+    /// Keeps floors for ever.
+    KeepsFloorsForEver,
+    /// Has one floor for all keys.
+    SharesOneFloor,
+    /// Counts the life of a floor in 31 bits; what is longer ends at once.
+    OverflowsAFloorsLife,
+    /// Takes a version of 0 for one.
+    RaisesByReading,
+    /// Sweeps floors away with their keys.
+    SweepsFloors,
 }

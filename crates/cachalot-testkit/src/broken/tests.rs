@@ -581,6 +581,41 @@ const CAUGHT_BY: &[(Defect, &[&str])] = &[
     ),
     (Defect::MixesRegistries, &["the_members_of_other_caches_are_not_listed"]),
     (Defect::SweepsMembersAway, &["a_sweep_leaves_the_members_alone"]),
+    (
+        Defect::LowersAFloor,
+        &[
+            "a_floor_never_goes_down",
+            "all_64_bits_of_a_version_count",
+            "whoever_names_a_version_prolongs_the_floors_life",
+            "a_floors_life_is_never_cut",
+        ],
+    ),
+    (Defect::ComparesVersionsAsDoubles, &["all_64_bits_of_a_version_count"]),
+    (Defect::ComparesVersionsSigned, &["all_64_bits_of_a_version_count"]),
+    (
+        Defect::AnswersTheFloorThatStands,
+        &[
+            "a_floor_that_nobody_raised_is_none",
+            "a_floor_answers_what_stood_before",
+            "all_64_bits_of_a_version_count",
+            "a_floor_lives_for_as_long_as_asked",
+        ],
+    ),
+    (Defect::CutsTheLifeOfAFloor, &["a_floors_life_is_never_cut"]),
+    (Defect::ProlongsNoFloor, &["whoever_names_a_version_prolongs_the_floors_life"]),
+    (Defect::ProlongsOnlyARaisedFloor, &["whoever_names_a_version_prolongs_the_floors_life"]),
+    (Defect::KeepsFloorsForEver, &["a_floor_lives_for_as_long_as_asked"]),
+    (
+        Defect::SharesOneFloor,
+        &[
+            "a_floor_that_nobody_raised_is_none",
+            "whoever_names_a_version_prolongs_the_floors_life",
+            "a_floors_life_is_never_cut",
+        ],
+    ),
+    (Defect::OverflowsAFloorsLife, &["a_floor_beyond_all_bounds_of_time_is_kept"]),
+    (Defect::RaisesByReading, &["a_floor_that_nobody_raised_is_none", "a_floor_lives_for_as_long_as_asked"]),
+    (Defect::SweepsFloors, &["a_sweep_leaves_floors"]),
 ];
 
 #[test]

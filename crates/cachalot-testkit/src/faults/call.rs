@@ -44,6 +44,8 @@ pub enum Operation {
     Leave,
     /// [`MemberBackend::roll`](cachalot_core::MemberBackend::roll).
     Roll,
+    /// [`VersionBackend::raise`](cachalot_core::VersionBackend::raise).
+    Raise,
 }
 
 impl fmt::Display for Operation {
@@ -67,6 +69,7 @@ impl fmt::Display for Operation {
             Self::Enroll => "enroll",
             Self::Leave => "leave",
             Self::Roll => "roll",
+            Self::Raise => "raise",
         })
     }
 }
@@ -91,6 +94,7 @@ pub(super) enum Call {
     Enroll(Key, Member, Duration),
     Leave(Key, Member),
     Roll(Key),
+    Raise(Key, u64, Duration),
 }
 
 impl Call {
@@ -114,6 +118,7 @@ impl Call {
             Self::Enroll(..) => Operation::Enroll,
             Self::Leave(..) => Operation::Leave,
             Self::Roll(..) => Operation::Roll,
+            Self::Raise(..) => Operation::Raise,
         }
     }
 
@@ -136,6 +141,7 @@ impl Call {
             | Self::Enroll(key, ..)
             | Self::Leave(key, ..)
             | Self::Roll(key)
+            | Self::Raise(key, ..)
             | Self::PutHeld(key, ..) => std::slice::from_ref(key),
         }
     }
@@ -152,6 +158,11 @@ impl Call {
             Self::Touch(key, nonce, ttl) => drop(backend.touch(&key, nonce, ttl).await),
             Self::TagTokens(..) | Self::PinTags(..) | Self::RotateTags(..) => self.run_tagging(backend).await,
             Self::Enroll(..) | Self::Leave(..) | Self::Roll(..) => self.run_listing(backend).await,
+            Self::Raise(name, version, ttl) => {
+                if let Some(versions) = backend.versions() {
+                    drop(versions.raise(&name, version, ttl).await);
+                }
+            }
             leasing => leasing.run_leasing(backend).await,
         }
     }

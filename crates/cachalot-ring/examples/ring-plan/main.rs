@@ -18,9 +18,10 @@ use cachalot_ring::{Jump, Ketama, Maglev, Md5Ring, Node, Placement, Rendezvous, 
 use plan::{Outcome, Plan};
 
 type Built = Result<Box<dyn Placement>, RingError>;
+type Build = fn(Vec<Node>) -> Built;
 
 /// A name, and what builds it of nodes.
-const ALGORITHMS: [(&str, fn(Vec<Node>) -> Built); 6] = [
+const ALGORITHMS: [(&str, Build); 6] = [
     ("slot ring", |nodes| Ok(Box::new(SlotRing::new(nodes)?))),
     ("ketama", |nodes| Ok(Box::new(Ketama::new(nodes)?))),
     ("md5 ring", |nodes| Ok(Box::new(Md5Ring::new(nodes)?))),

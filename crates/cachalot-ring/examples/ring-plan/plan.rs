@@ -4,7 +4,7 @@ use std::error::Error;
 
 use cachalot_ring::{Node, Placement};
 
-use crate::Built;
+use crate::Build;
 
 /// So many keys are placed.
 const KEYS: u32 = 200_000;
@@ -61,7 +61,7 @@ impl Plan {
         self.after.iter().map(gain).sum()
     }
 
-    pub(crate) fn play(&self, name: &'static str, build: fn(Vec<Node>) -> Built) -> Outcome {
+    pub(crate) fn play(&self, name: &'static str, build: Build) -> Outcome {
         let built = build(self.before.clone()).and_then(|before| Ok((before, build(self.after.clone())?)));
         let result = built.map(|(before, after)| self.compare(&*before, &*after));
         Outcome { name, result: result.map_err(|error| error.to_string()) }

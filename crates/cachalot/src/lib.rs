@@ -35,6 +35,7 @@
 //! | `memory` | yes | The bounded in-process map alone: no async runtime, no serde. |
 //! | `cache` | yes | `Cache`: single-flight loads over memory, ready for a shared tier. Pulls in tokio and serde. |
 //! | `redis` |  | Redis as the shared tier, and as the bus between processes. Pulls in redis. Needs Rust 1.88. |
+//! | `ring` |  | Consistent hashing: which of many nodes holds a key. Pulls in nothing. |
 //! | `json` |  | Values as JSON. Pulls in serde_json. |
 //! | `postcard` |  | Values as postcard, needs a declared schema. Pulls in postcard. |
 //! | `bincode` |  | Values as bincode 2, needs a declared schema. Pulls in bincode, unmaintained upstream. |
@@ -96,6 +97,10 @@ pub use cachalot_redis_backend::{
     PlainBackend, PlainBuilder, PlainBus, PlainForm, Redis, RedisBackend, RedisBuilder, RedisBus,
     RedisBusBuilder, RedisStreamBus,
 };
+
+#[cfg(feature = "ring")]
+#[doc(inline)]
+pub use cachalot_ring as ring;
 
 /// The README's example, compiled.
 #[cfg(all(doctest, feature = "redis"))]

@@ -1,4 +1,5 @@
 //! What a placement promises, asked of every algorithm.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod golden;
 mod moves;

@@ -33,6 +33,29 @@ impl TagBackend for RedisBackend {
     }
 
     async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
+        let pinned = self.try_pin_tags(names, fresh, ttl).await;
+        pinned.map_err(|fault| self.tag_error(fault, "redis pin_tags", names))
+    }
+
+    async fn rotate_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        depth: Depth,
+        ttl: Duration,
+    ) -> Result<()> {
+        let rotated = self.try_rotate_tags(names, fresh, depth, ttl).await;
+        rotated.map_err(|fault| self.tag_error(fault, "redis rotate_tags", names))
+    }
+}
+
+impl RedisBackend {
+    pub(crate) async fn try_pin_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        ttl: Duration,
+    ) -> Result<Vec<TagToken>, Fault> {
         let ttl = millis(ttl).max(1);
         let pin = |era: Era| {
             let mut pipeline = Pipeline::with_capacity(names.len() * 3);
@@ -44,21 +67,19 @@ impl TagBackend for RedisBackend {
             }
             pipeline
         };
-        let pinned = self.run_tags(names.len() * 3, &pin).await.and_then(|(replies, era)| {
-            let gets = replies.into_iter().skip(2).step_by(3);
-            let none = Fault::Garbled("no tag token where one was put");
-            gets.map(|reply| token_in(era, reply).ok_or(none.clone())).collect()
-        });
-        pinned.map_err(|fault| self.tag_error(fault, "redis pin_tags", names))
+        let (replies, era) = self.run_tags(names.len() * 3, &pin).await?;
+        let gets = replies.into_iter().skip(2).step_by(3);
+        let none = Fault::Garbled("no tag token where one was put");
+        gets.map(|reply| token_in(era, reply).ok_or(none.clone())).collect()
     }
 
-    async fn rotate_tags(
+    pub(crate) async fn try_rotate_tags(
         &self,
         names: &[Key],
         fresh: &[TagToken],
         depth: Depth,
         ttl: Duration,
-    ) -> Result<()> {
+    ) -> Result<(), Fault> {
         let ttl = millis(ttl).max(1);
         let rotate = |era: Era| {
             let mut pipeline = Pipeline::with_capacity(names.len() * 2);
@@ -80,12 +101,9 @@ impl TagBackend for RedisBackend {
             Depth::Remove => names.len(),
             Depth::Expire => names.len() * 2,
         };
-        let rotated = self.run_tags(commands, &rotate).await;
-        rotated.map(drop).map_err(|fault| self.tag_error(fault, "redis rotate_tags", names))
+        self.run_tags(commands, &rotate).await.map(drop)
     }
-}
 
-impl RedisBackend {
     /// Never sent twice: a token that had been replaced meanwhile would come back.
     async fn run_tags(
         &self,
@@ -113,7 +131,7 @@ impl RedisBackend {
 }
 
 /// The token in `value`, which a server of `era` gave, as callers know it.
-fn token_in(era: Era, value: Value) -> Option<TagToken> {
+pub(crate) fn token_in(era: Era, value: Value) -> Option<TagToken> {
     let bytes = <[u8; TagToken::LEN]>::try_from(mget::bytes(value)?).ok()?;
     TagToken::from_bytes(&era.tag_token(bytes))
 }

@@ -92,7 +92,7 @@ pub use cache::{Cache, CacheBuilder};
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use cachalot_redis_backend::{
-    Recovery, Redis, RedisBackend, RedisBuilder, RedisBus, RedisBusBuilder, RedisStreamBus,
+    Recovery, Redis, RedisBackend, RedisBuilder, RedisBus, RedisBusBuilder, RedisCluster, RedisStreamBus,
 };
 
 /// The README's example, compiled.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Key, KeyPattern, LeaseBackend, Nonce, Result, TagBackend};
+use crate::{Key, KeyPattern, LeaseBackend, MemberBackend, Nonce, Result, TagBackend};
 
 /// A shared tier as the cache sees it. Its writes are in [`LeaseBackend`]: nothing is ever stored without a
 /// right that was granted before and can be revoked.
@@ -73,6 +73,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// The tags of this tier. `None`: an entry with tags is kept in memory only.
     fn tags(&self) -> Option<&dyn TagBackend>;
 
+    /// The lists of members of this tier. `None`: nobody can know of all processes that they have done something.
+    fn members(&self) -> Option<&dyn MemberBackend>;
+
     /// A count that changes when what was acknowledged before may be forgotten: another server answers, after a
     /// fail-over, or the same one has started anew, perhaps from an old snapshot. It changes before the new one
     /// is asked anything. One atomic load. A backend that cannot tell gives the same number for ever.
@@ -89,12 +92,24 @@ pub struct BackendInfo {
     pub node: String,
     /// Whether [`Backend::leases`] gives something.
     pub leases: bool,
+    /// `Some`: values lie there as the codec of this [id](crate::Codec::id) writes them, for others to read, and
+    /// nothing beside them. So there is no absence, no schema, and no telling which tags a value that was read has:
+    /// the removal of any tag ends all that memory holds. Others write there too, and need not tell anybody.
+    /// Default: `None`.
+    pub bare: Option<u8>,
 }
 
 impl BackendInfo {
     /// A backend called `name` at `node`.
     pub fn new(name: &'static str, node: impl Into<String>, leases: bool) -> Self {
-        Self { name, node: node.into(), leases }
+        Self { name, node: node.into(), leases, bare: None }
+    }
+
+    /// Sets [`bare`](BackendInfo::bare).
+    #[must_use]
+    pub fn with_bare(mut self, codec: u8) -> Self {
+        self.bare = Some(codec);
+        self
     }
 }
 
@@ -202,6 +217,10 @@ impl<B: Backend + ?Sized> Backend for std::sync::Arc<B> {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         (**self).tags()
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        (**self).members()
     }
 
     fn incarnation(&self) -> u64 {

@@ -78,6 +78,10 @@ pub use bus::{
     Body, Bus, BusEvent, BusGap, BusInfo, EventQueue, Message, PublisherId, Subject, Subscription,
 };
 #[cfg(feature = "bytes")]
+mod members;
+#[cfg(feature = "bytes")]
+pub use members::{Enrolled, Member, MemberBackend, Roll};
+#[cfg(feature = "bytes")]
 mod source;
 #[cfg(feature = "bytes")]
 pub use source::Source;

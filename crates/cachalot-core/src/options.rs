@@ -24,7 +24,8 @@ pub struct EntryOptions {
     /// How long a caller waits for a load while a value is at hand that could be served if the load failed;
     /// then it is served that value, and the load goes on. Default: none, it waits for the load's end.
     pub soft_timeout: Duration,
-    /// The tags of what is stored. Default: none. A loader adds those that the value decides.
+    /// The tags of what is stored. Default: none. A loader adds those that the value decides, and callers that join
+    /// its load add theirs. What is found stored keeps the tags that it has.
     pub tags: Tags,
 }
 

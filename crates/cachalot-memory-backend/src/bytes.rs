@@ -8,13 +8,15 @@ use async_trait::async_trait;
 use cachalot_core::units::MIB;
 use cachalot_core::{
     Backend, BackendInfo, Clock, Depth, Error, ErrorKind, Expired, Held, Key, KeyPattern, LeaseBackend,
-    LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken,
-    Timestamp, Token,
+    LeaseReply, MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend,
+    TagToken, Timestamp, Token,
 };
 
 use crate::write::Change;
 use crate::{Cursor, Memory, Stats};
 
+mod members;
+use members::Registries;
 mod record;
 use record::{Right, Stored};
 
@@ -50,6 +52,7 @@ pub struct MemoryBackend {
     memory: Arc<Memory<Key, Stored>>,
     /// The tags' tokens. One that is evicted ends the entries of its tag.
     tokens: Arc<Memory<Key, (TagToken, Timestamp)>>,
+    registries: Arc<Registries>,
     clock: Clock,
 }
 
@@ -73,6 +76,7 @@ impl MemoryBackend {
         Self {
             memory: Arc::new(Memory::open_with(builder)),
             tokens: Arc::new(Memory::open_with(tokens)),
+            registries: Arc::default(),
             clock,
         }
     }
@@ -250,6 +254,10 @@ impl Backend for MemoryBackend {
     }
 
     fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
         Some(self)
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed,
-    Result, SweepCursor, Swept, TagBackend,
+    Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce,
+    Record, Removed, Result, SweepCursor, Swept, TagBackend,
 };
 use redis::{Pipeline, Value};
 use tokio::time::timeout;
@@ -290,6 +290,10 @@ impl Backend for RedisBackend {
     }
 
     fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
         Some(self)
     }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Depth, Error, ErrorKind, Expired, Held, Key, KeyPattern, LeaseBackend, LeaseReply,
-    Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Token,
+    Backend, BackendInfo, Depth, Enrolled, Error, ErrorKind, Expired, Held, Key, KeyPattern, LeaseBackend,
+    LeaseReply, Member, MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, Roll, SweepCursor,
+    Swept, TagBackend, TagToken, Token,
 };
 
 use crate::RedisBackend;
@@ -148,6 +149,10 @@ impl Backend for RedisCluster {
         Some(self)
     }
 
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        Some(self)
+    }
+
     fn incarnation(&self) -> u64 {
         self.nodes.incarnation()
     }
@@ -236,6 +241,25 @@ impl TagBackend for RedisCluster {
             self.one("redis rotate_tags", name, rotate).await?;
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl MemberBackend for RedisCluster {
+    async fn enroll(&self, registry: &Key, member: &Member, term: Duration) -> Result<Enrolled> {
+        let enroll =
+            |node: RedisBackend, registry: Key| async move { node.try_enroll(&registry, member, term).await };
+        self.one("redis enroll", registry, enroll).await
+    }
+
+    async fn leave(&self, registry: &Key, member: &Member) -> Result<bool> {
+        let leave =
+            |node: RedisBackend, registry: Key| async move { node.try_leave(&registry, member).await };
+        self.one("redis leave", registry, leave).await
+    }
+
+    async fn roll(&self, registry: &Key) -> Result<Roll> {
+        self.one("redis roll", registry, |node, registry| async move { node.try_roll(&registry).await }).await
     }
 }
 

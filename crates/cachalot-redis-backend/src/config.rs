@@ -11,7 +11,7 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Protocol
 
 use crate::incarnation::{Incarnation, Recovery};
 use crate::link::Setup;
-use crate::{RedisBackend, RedisBusBuilder, RedisCluster};
+use crate::{PlainBuilder, RedisBackend, RedisBusBuilder, RedisCluster};
 
 /// Redis as a shared tier: the door to a [`RedisBackend`].
 #[derive(Debug)]
@@ -183,6 +183,12 @@ impl RedisBuilder {
         RedisBusBuilder::new(self)
     }
 
+    /// Settings of the layout `plain`: values as JSON under bare keys, shared with services in other languages that
+    /// follow the common recipe. See [`PlainBackend`](crate::PlainBackend).
+    pub fn plain(self) -> PlainBuilder {
+        PlainBuilder::new(self)
+    }
+
     /// Settings for another node with the same credentials.
     pub(crate) fn at(&self, node: Address) -> Self {
         Self { node: Some(node), ..self.clone() }
@@ -213,6 +219,18 @@ impl RedisBuilder {
 
     pub(crate) fn for_cluster(&self) -> (Duration, Vec<u8>, usize, Clock) {
         (self.deadline, self.key_prefix.clone().into_bytes(), self.max_payload, self.clock.clone())
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { key_prefix: self.key_prefix.clone().into_bytes(), max_payload: self.max_payload }
+    }
+
+    pub(crate) fn recovery_wanted(&self) -> Recovery {
+        self.recovery
+    }
+
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections
     }
 
     pub(crate) fn prefixed(&self, name: &str) -> Vec<u8> {

@@ -49,10 +49,21 @@
 //! connection, bounded by a round trip, with every script's answer and else once a minute. No two nodes
 //! need agree on the time.
 //!
+//! # Members
+//!
+//! Who is there is one sorted set for each cache, `namespace@`, beside the records: an element for each process, and
+//! one that says in which run of the server the list began. A server that was restarted, replaced or flushed begins a
+//! new one.
+//!
 //! # Buses
 //!
 //! [`RedisBus`] (Pub/Sub) and [`RedisStreamBus`] tell other processes what was invalidated, each by connections of
 //! its own: `Redis::builder(url).bus().pub_sub()`. A stream keeps messages for who was away for a moment.
+//!
+//! # Beside services in other languages
+//!
+//! `Redis::builder(url).plain()` gives a [`PlainBackend`] and a [`PlainBus`]: JSON under bare keys, locks, sets of tags and
+//! messages as the common recipe of other languages has them. It promises less; `docs/interop.md` says what.
 //!
 //! # When the server is away
 //!
@@ -77,6 +88,8 @@ mod cluster;
 pub use cluster::RedisCluster;
 mod lease;
 pub use bus::{RedisBus, RedisBusBuilder, RedisStreamBus};
+mod plain;
+pub use plain::{PlainBackend, PlainBuilder, PlainBus, PlainForm, Versioned};
 mod tag_index;
 pub use tag_index::{TagIndex, TagKeys, TagRemoval};
 
@@ -85,6 +98,7 @@ mod era;
 mod fault;
 mod gather;
 mod link;
+mod members;
 mod mget;
 mod name;
 mod record;

@@ -75,8 +75,8 @@ fn read_page(reply: Value) -> Result<(u64, Vec<Value>), Fault> {
     Ok((cursor.ok_or(Fault::Garbled("a scan answered no cursor"))?, items))
 }
 
-/// Runs a script for each of `items` in one go; makes the server learn it, if it does not know it. Fails if one
-/// of them does; others may have been done.
+/// Runs a script for each of `items` in one go, and gives the answers in their order; makes the server learn it, if
+/// it does not know it. Fails if one of them does; others may have been done.
 pub(crate) async fn run_each<T>(
     link: &Link,
     items: &[T],
@@ -96,6 +96,7 @@ pub(crate) async fn try_each<T>(
         return Err(Fault::Garbled("a pipeline answered for other commands"));
     }
     let is_unknown = |at: &usize| matches!(replies[*at], Err(Fault::NoScript));
+    // Not all of them, perhaps: somebody else may have made it known in between.
     let unknown: Vec<usize> = (0..items.len()).filter(is_unknown).collect();
     let again = run(link, unknown.iter().map(|at| command(By::Text, &items[*at]))).await?;
     for (at, reply) in unknown.into_iter().zip(again) {
@@ -117,5 +118,9 @@ async fn run(
     }
     let answer = link.exchange(Request::Many(&pipeline), Again::Once).await?;
     let era = answer.era();
-    Ok(answer.into_list()?.into_iter().map(|reply| Reply::read(reply, era)).collect())
+    let replies = answer.into_list()?;
+    if replies.len() != pipeline.len() {
+        return Err(Fault::Garbled("a pipeline answered for other commands"));
+    }
+    Ok(replies.into_iter().map(|reply| Reply::read(reply, era)).collect())
 }

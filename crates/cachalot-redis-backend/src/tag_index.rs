@@ -15,7 +15,7 @@ use crate::script;
 use crate::sweep::remove;
 
 mod policy;
-use policy::Policy;
+pub(crate) use policy::Policy;
 
 /// An index of the keys that have a tag, in the server, for who wants to know them (`keys`), or to delete them at
 /// once (`remove_tag`) instead of letting them end unread. Opt-in: it costs a write for each tag of each put, and

@@ -13,6 +13,8 @@ use crate::fault::Fault;
 use crate::link::{Again, Request};
 use crate::mget::{self, mget};
 
+const NO_TOKEN: Fault = Fault::Garbled("no tag token where one was put");
+
 /// Where the half begins that an expiry changes.
 const EXPIRED: usize = 16;
 
@@ -56,21 +58,23 @@ impl RedisBackend {
         fresh: &[TagToken],
         ttl: Duration,
     ) -> Result<Vec<TagToken>, Fault> {
-        let ttl = millis(ttl).max(1);
-        let pin = |era: Era| {
-            let mut pipeline = Pipeline::with_capacity(names.len() * 3);
-            for (name, fresh) in names.iter().zip(fresh) {
-                let (name, token) = (&*self.name(name), era.tag_token(fresh.to_bytes()));
-                pipeline.cmd("SET").arg(name).arg(&token).arg("NX").arg("PX").arg(ttl);
-                pipeline.cmd("PEXPIRE").arg(name).arg(ttl).arg("GT");
-                pipeline.cmd("GET").arg(name);
+        let pinned = self.pin_once(names, fresh, ttl).await?;
+        let strays = names.iter().zip(&pinned).filter(|(_, token)| token.is_none()).map(|(name, _)| name);
+        let strays: Vec<&Key> = strays.collect();
+        if strays.is_empty() {
+            return Ok(pinned.into_iter().flatten().collect());
+        }
+        // What is no token fits no entry. Gone, it is a token that is missing, and the next one to ask puts one. Not
+        // this one, who has sent its own already: a token is sent once.
+        let unlink = |_: Era| {
+            let mut pipeline = Pipeline::with_capacity(strays.len());
+            for name in &strays {
+                pipeline.cmd("UNLINK").arg(&*self.name(name));
             }
             pipeline
         };
-        let (replies, era) = self.run_tags(names.len() * 3, &pin).await?;
-        let gets = replies.into_iter().skip(2).step_by(3);
-        let none = Fault::Garbled("no tag token where one was put");
-        gets.map(|reply| token_in(era, reply).ok_or(none.clone())).collect()
+        self.run_tags(strays.len(), &unlink).await?;
+        Err(NO_TOKEN)
     }
 
     pub(crate) async fn try_rotate_tags(
@@ -102,6 +106,33 @@ impl RedisBackend {
             Depth::Expire => names.len() * 2,
         };
         self.run_tags(commands, &rotate).await.map(drop)
+    }
+
+    /// `None` for what is no token, where one should be.
+    async fn pin_once(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        ttl: Duration,
+    ) -> Result<Vec<Option<TagToken>>, Fault> {
+        let ttl = millis(ttl).max(1);
+        let pin = |era: Era| {
+            let mut pipeline = Pipeline::with_capacity(names.len() * 3);
+            for (name, fresh) in names.iter().zip(fresh) {
+                let (name, token) = (&*self.name(name), era.tag_token(fresh.to_bytes()));
+                pipeline.cmd("SET").arg(name).arg(&token).arg("NX").arg("PX").arg(ttl);
+                pipeline.cmd("PEXPIRE").arg(name).arg(ttl).arg("GT");
+                // As GET, but for what is no string there is no error.
+                pipeline.cmd("MGET").arg(name);
+            }
+            pipeline
+        };
+        let (replies, era) = self.run_tags(names.len() * 3, &pin).await?;
+        let token = |reply| match reply {
+            Value::Array(values) => Ok(values.into_iter().next().and_then(|value| token_in(era, value))),
+            _ => Err(NO_TOKEN),
+        };
+        replies.into_iter().skip(2).step_by(3).map(token).collect()
     }
 
     /// Never sent twice: a token that had been replaced meanwhile would come back.

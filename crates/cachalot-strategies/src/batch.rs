@@ -6,6 +6,7 @@ use cachalot_core::{EntryOptions, LoadError, LoaderError, Result, Store};
 
 use crate::cache::{Cache, View};
 use crate::cached::Cached;
+use crate::confirmed::Invalidation;
 use crate::write::{Inserted, Removal};
 
 mod load;
@@ -156,9 +157,8 @@ where
     ///
     /// # Dropping the future
     /// The removals are done.
-    pub async fn remove_many(&self, keys: &[K]) -> Result<Vec<Removal>> {
-        let work = self.engine.clone().remove_many(keys.to_vec());
-        self.engine.detached("remove_many", work).await
+    pub fn remove_many(&self, keys: &[K]) -> Invalidation<'_, Vec<Removal>> {
+        self.invalidation("remove_many", Ok(self.engine.clone().remove_many(keys.to_vec())))
     }
 }
 

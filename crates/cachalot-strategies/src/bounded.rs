@@ -7,9 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, Depth, Error, ErrorKind, Expired, Held, Key, KeyPattern, LeaseBackend, LeaseReply,
-    Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Token, mutant,
+    MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken,
+    Token, mutant,
 };
 use tokio::time::timeout;
+
+mod members;
 
 /// A backend whose operations end in time, whether or not it keeps the deadline of its own that a backend
 /// owes. Giving up an answer takes nothing back: what was asked may still happen, as after any timeout.
@@ -147,6 +150,10 @@ impl Backend for Bounded {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         self.inner.tags().map(|_| self as &dyn TagBackend)
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        self.inner.members().map(|_| self as &dyn MemberBackend)
     }
 
     fn incarnation(&self) -> u64 {

@@ -23,6 +23,8 @@ pub(crate) struct Shared<K, V> {
     /// How long memory may keep a copy.
     pub(crate) memory_ttl: Duration,
     pub(crate) early: Early,
+    /// Whether values there do not say which tags they have.
+    pub(crate) is_bare: bool,
 }
 
 /// What a record turned out to be.
@@ -51,6 +53,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
             fresh_for: meta.fresh_for(),
             kept_for: meta.kept_for(),
             compute_time: meta.compute_time(),
+            version: 0,
         };
         caught(ErrorKind::Encode, || envelope::encode(key, header, tags, value, &*self.codec))
     }

@@ -1,6 +1,7 @@
 //! Writes and invalidations. Each runs in a task that outlives its caller.
 
 use std::hash::Hash;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,15 @@ pub(crate) enum Missed<K> {
     All,
 }
 
+impl<K> Missed<K> {
+    fn key(&self) -> Option<&K> {
+        match self {
+            Self::Key(key) => Some(key),
+            Self::Tag(_) | Self::Pattern(_) | Self::All => None,
+        }
+    }
+}
+
 /// What became of an insert. In each case the old value is gone from this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted {
@@ -71,8 +81,18 @@ where
         if mutant!(AnnouncesFirst) {
             self.tell_key(&key, false);
         }
-        match shared.backend.remove(&shared_key).await {
-            Ok(_) => {
+        if mutant!(EndsDependantsFirst)
+            && let Some(tag) = self.dependants_of(&Missed::Key(key.clone()))
+        {
+            let _ = self.end_tags_of_dependants(shared, vec![tag], Depth::Remove).await;
+        }
+        let removed = shared.backend.remove(&shared_key).await;
+        let (ended, panic) = match removed {
+            Ok(_) => self.end_dependants(shared, &key, Depth::Remove).await,
+            Err(error) => (Err(error), None),
+        };
+        match ended {
+            Ok(()) => {
                 // Numbered only now: a heartbeat that spoke of it earlier would make others look too early. And
                 // before the old value's own `Drop` runs: others are told whatever becomes of that.
                 if !mutant!(AnnouncesFirst) {
@@ -81,7 +101,7 @@ where
                 if !mutant!(ForgetsMemoryFirst) {
                     self.forget(&key);
                 }
-                Removal::Removed
+                panic.map_or(Removal::Removed, |thrown| resume_unwind(thrown))
             }
             Err(error) => {
                 self.defer(shared_key, key, &error);
@@ -97,23 +117,30 @@ where
         if keep.is_zero() {
             return self.remove(key).await;
         }
-        if let Some((shared, shared_key)) = self.shared_key(&key)
-            && let Err(error) = shared.backend.expire(&shared_key, keep).await
-        {
-            self.defer(shared_key, key, &error);
-            return Removal::Deferred;
+        if let Some((shared, shared_key)) = self.shared_key(&key) {
+            let ended = match shared.backend.expire(&shared_key, keep).await {
+                Ok(_) => self.end_dependants(shared, &key, Depth::Expire).await.0,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
+                self.defer(shared_key, key, &error);
+                return Removal::Deferred;
+            }
         }
         self.tell_key(&key, false);
         if !mutant!(ExpiresBelowOnly) {
             self.store.expire(&key, keep);
         }
         self.flights.void(&key);
+        self.forget_dependants(&key, Depth::Expire);
         self.forget_failure(&key);
         Removal::Removed
     }
 
     /// Stores `value` in place of whatever is there.
     pub(crate) async fn insert(self: Arc<Self>, key: K, value: V, options: EntryOptions) -> Result<Inserted> {
+        let tags = self.tags_of_insert(&key, &options.tags)?;
+        let options = options.tags(tags);
         let _turn = self.turn(&key).await;
         let began = self.seen.count();
         let now = self.clock.now();
@@ -146,7 +173,14 @@ where
 
         self.forget(&key);
         let fence = self.store.begin(&key);
-        match self.put_over(leases, &shared_key, put).await {
+        let stored = self.put_over(leases, &shared_key, put).await;
+        if !matches!(stored, Err(PutOver::Unreached(_)))
+            && let Err(error) = self.end_dependants_of_insert(shared, &key).await
+        {
+            self.defer(shared_key, key, &error);
+            return Ok(Inserted::Deferred);
+        }
+        match stored {
             Ok(true) => {
                 self.tell_key(&key, false);
                 let fence = if mutant!(FencesAnInsertLate) { self.store.begin(&key) } else { fence };
@@ -269,10 +303,23 @@ where
     pub(crate) fn emit_deferred(&self, error: &Error, count: usize) {
         self.backend_failed(error);
         (0..count).for_each(|_| self.emit(&Event::Deferred));
+        self.emit_overflows();
     }
 
-    /// Keeps `missed` until a replay has brought it to the shared tier.
+    pub(crate) fn emit_overflows(&self) {
+        (0..self.deferred.take_overflows()).for_each(|_| self.emit(&Event::DeferredOverflowed));
+    }
+
+    /// Keeps `missed`, and that what depends on it is to end, until a replay has brought it to the shared tier.
     pub(crate) fn keep_for_replay(self: &Arc<Self>, name: Key, missed: Missed<K>) {
+        // An item of its own, so that what has the tag is bypassed too.
+        if let Some(tag) = self.dependants_of(&missed) {
+            self.keep_one(self.namespace.tag(&tag), Missed::Tag(tag));
+        }
+        self.keep_one(name, missed);
+    }
+
+    fn keep_one(self: &Arc<Self>, name: Key, missed: Missed<K>) {
         if mutant!(ForgetsTheDeferred) {
             return;
         }
@@ -329,14 +376,18 @@ where
         let mut taken = false;
         if !keys.is_empty() {
             let names: Vec<Key> = keys.iter().map(|item| item.key.clone()).collect();
-            for (item, removed) in keys.iter().zip(shared.backend.remove_many(&names).await) {
+            let mut removed = shared.backend.remove_many(&names).await;
+            let of_keys: Vec<K> = keys.iter().filter_map(|item| item.missed.key().cloned()).collect();
+            // A value's `Drop` may have thrown what it likes: the step that is to come is this process's.
+            let _ = self.end_dependants_of_many(shared, &of_keys, &mut removed).await;
+            for (item, removed) in keys.iter().zip(removed) {
                 taken |= self.settle(item, removed.map(drop)).await;
             }
         }
         for item in others {
             let outcome = match &item.missed {
-                Missed::Tag(tag) => self.rotate(shared, &Tags::one(tag.clone()), Depth::Remove).await,
-                Missed::Pattern(pattern) => self.sweep(&pattern.within(&self.namespace)).await,
+                Missed::Tag(tag) => self.rotate(shared, std::slice::from_ref(tag), Depth::Remove).await,
+                Missed::Pattern(pattern) => self.sweep_again(pattern).await,
                 Missed::All => self.end_all().await,
                 Missed::Key(_) => Ok(()),
             };
@@ -358,21 +409,26 @@ where
             Missed::Pattern(pattern) => self.forget_unswept(pattern).await,
             Missed::All => self.forget_all(),
         }
-        match self.swept_for(&item.missed) {
-            // Not if it was deferred again meanwhile.
-            Some(pattern) => self.unswept.settle_pattern_if(&pattern, || {
-                self.deferred.settle(item);
-                !self.deferred.contains(&item.key)
-            }),
-            None => self.deferred.settle(item),
-        }
-        // Once more: others may have read the old value below since they were told first.
+        // Once more: others may have read the old value below since they were told first. Before it is
+        // settled: who waits for that waits for this message too.
         match &item.missed {
             _ if mutant!(SkipsTheSecondMessage) => {}
             Missed::Key(key) => self.tell_key(key, false),
             Missed::Tag(tag) => self.tell_tags(&Tags::one(tag.clone()), false),
             Missed::Pattern(pattern) => self.tell_pattern(pattern, false),
             Missed::All => self.tell_clear(false),
+        }
+        match self.swept_for(&item.missed) {
+            // Not if it was deferred again meanwhile.
+            Some(pattern) => self.unswept.settle_pattern_if(&pattern, || {
+                self.deferred.settle(item);
+                !self.deferred.holds(&item.key)
+            }),
+            None => self.deferred.settle(item),
+        }
+        if matches!(item.missed, Missed::All) {
+            // Those whose place it took, too.
+            self.unswept.keep_patterns(|pattern| self.deferred.holds(&self.name_of_pattern(pattern)));
         }
         self.emit(&Event::Replayed);
         true

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, BackendInfo, Expired, Holder, Key, KeyPattern, LeaseBackend, Nonce, Put, PutReply, Record,
-    Removed, Result, SweepCursor, Swept, TagBackend, Token,
+    Backend, BackendInfo, Expired, Holder, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce, Put,
+    PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, Token,
 };
 
 use crate::ModelBackend;
@@ -16,6 +16,7 @@ use crate::model_backend::Slot;
 
 mod defect;
 mod leases;
+mod members;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -252,6 +253,7 @@ impl Backend for BrokenBackend {
                 swept.push(pattern.clone());
             }
             Defect::ForgetsTheLastOfAPart if part.len() > 1 => drop(part.pop()),
+            Defect::SweepsMembersAway => self.model.lose_members(),
             _ => {}
         }
         let mut removed = 0;
@@ -317,6 +319,10 @@ impl Backend for BrokenBackend {
     }
 
     fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
         Some(self)
     }
 

@@ -9,13 +9,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, BoxFuture, Depth, Entropy, Error, ErrorKind, Expired, Held, Key, KeyPattern,
-    LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend,
-    TagToken, Token,
+    LeaseBackend, LeaseReply, MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor,
+    Swept, TagBackend, TagToken, Token,
 };
 
 mod call;
 use call::Call;
 pub use call::Operation;
+mod members;
 #[cfg(test)]
 mod tests;
 
@@ -369,6 +370,10 @@ impl Backend for Faulty {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         self.inner.tags().map(|_| self as &dyn TagBackend)
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        self.inner.members().map(|_| self as &dyn MemberBackend)
     }
 
     fn incarnation(&self) -> u64 {

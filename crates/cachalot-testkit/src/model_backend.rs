@@ -9,9 +9,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cachalot_core::{
     Backend, BackendInfo, Clock, Depth, Expired, Held, Holder, Key, KeyPattern, LeaseBackend, LeaseReply,
-    Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Timestamp,
-    Token,
+    MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken,
+    Timestamp, Token,
 };
+
+mod members;
+use members::Registries;
 
 /// A [`Backend`] with leases, without bound, in one map under one lock. A clone is the same backend, as two
 /// processes see the same server.
@@ -23,6 +26,7 @@ pub struct ModelBackend {
     clock: Clock,
     slots: Arc<Mutex<HashMap<Key, Slot>>>,
     tags: Arc<Mutex<Marks>>,
+    registries: Registries,
     incarnation: Arc<AtomicU64>,
 }
 
@@ -64,13 +68,20 @@ pub(crate) struct Right {
 impl ModelBackend {
     /// An empty one over `clock`.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, slots: Arc::default(), tags: Arc::default(), incarnation: Arc::default() }
+        Self {
+            clock,
+            slots: Arc::default(),
+            tags: Arc::default(),
+            registries: Registries::default(),
+            incarnation: Arc::default(),
+        }
     }
 
     /// Loses everything, as a server that restarts empty, or evicts what was there.
     pub fn lose_everything(&self) {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.lose_tags();
+        self.lose_members();
     }
 
     /// What is there now, to be [restored](Self::restore).
@@ -80,11 +91,12 @@ impl ModelBackend {
     }
 
     /// Is as it was at `snapshot`, as after a fail-over to a replica that lagged, or a restart from what was
-    /// saved: what was acknowledged since is forgotten.
+    /// saved: what was acknowledged since is forgotten, and so is who was a member.
     pub fn restore(&self, snapshot: &Snapshot) {
         self.incarnation.fetch_add(1, Ordering::SeqCst);
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&snapshot.slots);
         self.marks().0.clone_from(&snapshot.tags);
+        self.lose_members();
     }
 
     /// Loses what it knows of tags, as a server that evicts it.
@@ -276,6 +288,10 @@ impl Backend for ModelBackend {
     }
 
     fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
         Some(self)
     }
 

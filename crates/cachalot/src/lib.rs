@@ -92,7 +92,8 @@ pub use cache::{Cache, CacheBuilder};
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use cachalot_redis_backend::{
-    Recovery, Redis, RedisBackend, RedisBuilder, RedisBus, RedisBusBuilder, RedisCluster, RedisStreamBus,
+    PlainBackend, PlainBuilder, PlainBus, PlainForm, Recovery, Redis, RedisBackend, RedisBuilder, RedisBus,
+    RedisBusBuilder, RedisCluster, RedisStreamBus, Versioned,
 };
 
 /// The README's example, compiled.

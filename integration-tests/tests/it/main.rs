@@ -3,6 +3,8 @@
 
 mod bus_trouble;
 mod buses;
+mod cluster;
+mod dependants;
 mod era;
 mod failover;
 mod hot_path;

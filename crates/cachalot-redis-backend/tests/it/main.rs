@@ -12,6 +12,8 @@ mod era;
 mod foreign;
 mod gather;
 mod limits;
+mod members;
+mod plain;
 mod scripts;
 mod support;
 mod sweep;

@@ -41,7 +41,8 @@ where
                     Some(ttl) => options.ttl(ttl),
                     None => options,
                 };
-                let tags = loaded.wishes.tags(&options.tags);
+                let tags = loaded.wishes.tags(&options.tags).and_then(|tags| tags.with(&lead.take_tags()));
+                let tags = engine.checked(tags);
                 let made = engine.make(value, &options, loaded.took, began, tags.as_ref().ok());
                 match tags {
                     Err(error) => engine.emit(&Event::Unstorable { error: &error }),

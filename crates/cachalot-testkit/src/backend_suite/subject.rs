@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, Depth, Entropy, Held, Key, KeyPattern, LeaseBackend, LeaseReply, ManualClock, Namespace, Nonce,
-    Put, PutReply, Record, SweepCursor, TagBackend, TagToken, Token,
+    Backend, Depth, Enrolled, Entropy, Held, Key, KeyPattern, LeaseBackend, LeaseReply, ManualClock, Member,
+    MemberBackend, Namespace, Nonce, PublisherId, Put, PutReply, Record, SweepCursor, TagBackend, TagToken,
+    Token,
 };
 
 use futures_util::future::join_all;
@@ -186,6 +187,18 @@ impl BackendSubject {
         let fresh: Vec<_> = names.iter().map(|_| self.tag_token()).collect();
         self.tags().rotate_tags(names, &fresh, depth, LONG).await.expect("rotate_tags");
         fresh
+    }
+
+    pub(super) fn members(&self) -> &dyn MemberBackend {
+        self.backend.members().expect("members")
+    }
+
+    pub(super) fn member(&self, name: &str) -> Member {
+        Member::new(PublisherId::draw(&self.entropy), name)
+    }
+
+    pub(super) async fn enroll(&self, registry: &Key, member: &Member, term: Duration) -> Enrolled {
+        self.members().enroll(registry, member, term).await.expect("enroll")
     }
 
     pub(super) fn token(&self) -> Token {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use cachalot_core::{Backend, Depth, Key, KeyPattern, Nonce, Put, SweepCursor, TagToken, Token};
+use cachalot_core::{Backend, Depth, Key, KeyPattern, Member, Nonce, Put, SweepCursor, TagToken, Token};
 
 /// An operation of [`Backend`] or [`LeaseBackend`](cachalot_core::LeaseBackend).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +38,12 @@ pub enum Operation {
     PinTags,
     /// [`TagBackend::rotate_tags`](cachalot_core::TagBackend::rotate_tags).
     RotateTags,
+    /// [`MemberBackend::enroll`](cachalot_core::MemberBackend::enroll).
+    Enroll,
+    /// [`MemberBackend::leave`](cachalot_core::MemberBackend::leave).
+    Leave,
+    /// [`MemberBackend::roll`](cachalot_core::MemberBackend::roll).
+    Roll,
 }
 
 impl fmt::Display for Operation {
@@ -58,6 +64,9 @@ impl fmt::Display for Operation {
             Self::TagTokens => "tag_tokens",
             Self::PinTags => "pin_tags",
             Self::RotateTags => "rotate_tags",
+            Self::Enroll => "enroll",
+            Self::Leave => "leave",
+            Self::Roll => "roll",
         })
     }
 }
@@ -79,6 +88,9 @@ pub(super) enum Call {
     TagTokens(Vec<Key>),
     PinTags(Vec<Key>, Vec<TagToken>, Duration),
     RotateTags(Vec<Key>, Vec<TagToken>, Depth, Duration),
+    Enroll(Key, Member, Duration),
+    Leave(Key, Member),
+    Roll(Key),
 }
 
 impl Call {
@@ -99,6 +111,9 @@ impl Call {
             Self::TagTokens(..) => Operation::TagTokens,
             Self::PinTags(..) => Operation::PinTags,
             Self::RotateTags(..) => Operation::RotateTags,
+            Self::Enroll(..) => Operation::Enroll,
+            Self::Leave(..) => Operation::Leave,
+            Self::Roll(..) => Operation::Roll,
         }
     }
 
@@ -118,6 +133,9 @@ impl Call {
             | Self::PutLeased(key, ..)
             | Self::Release(key, ..)
             | Self::Hold(key, ..)
+            | Self::Enroll(key, ..)
+            | Self::Leave(key, ..)
+            | Self::Roll(key)
             | Self::PutHeld(key, ..) => std::slice::from_ref(key),
         }
     }
@@ -133,7 +151,21 @@ impl Call {
             Self::Expire(key, keep) => drop(backend.expire(&key, keep).await),
             Self::Touch(key, nonce, ttl) => drop(backend.touch(&key, nonce, ttl).await),
             Self::TagTokens(..) | Self::PinTags(..) | Self::RotateTags(..) => self.run_tagging(backend).await,
+            Self::Enroll(..) | Self::Leave(..) | Self::Roll(..) => self.run_listing(backend).await,
             leasing => leasing.run_leasing(backend).await,
+        }
+    }
+
+    async fn run_listing(self, backend: &dyn Backend) {
+        let Some(members) = backend.members() else {
+            return;
+        };
+        match self {
+            Self::Enroll(registry, member, term) => drop(members.enroll(&registry, &member, term).await),
+            Self::Leave(registry, member) => drop(members.leave(&registry, &member).await),
+            Self::Roll(registry) => drop(members.roll(&registry).await),
+            // The others need no members.
+            _ => {}
         }
     }
 

@@ -30,8 +30,18 @@
 //! too many. A pattern with a `*` before its end asks the server for all that begins alike, and picks out here
 //! what matches. If the connection is lost in between, the walk begins anew, since another server may answer.
 //!
-//! There is no Redis Cluster here yet; a sweep would have to go over every primary, and over the ones that got
-//! slots meanwhile.
+//! On a cluster a sweep goes over every primary, and once more over all of them if slots have moved meanwhile.
+//!
+//! # Redis Cluster
+//!
+//! [`RedisCluster`] is the same tier over many nodes: [`connect_cluster`](RedisBuilder::connect_cluster). Buses and
+//! [`TagIndex`] are for one server.
+//!
+//! # After a fail-over
+//!
+//! What a server acknowledged it may forget: a replica takes over before it has heard of it, or an old snapshot is
+//! loaded. [`Recovery`] says what becomes of the rest: it is read as before and caches invalidate anew what they
+//! invalidated of late, or it is never read again.
 //!
 //! # Time
 //!
@@ -74,6 +84,8 @@ pub use incarnation::Recovery;
 mod backend;
 pub use backend::RedisBackend;
 mod bus;
+mod cluster;
+pub use cluster::RedisCluster;
 mod lease;
 pub use bus::{RedisBus, RedisBusBuilder, RedisStreamBus};
 mod plain;
@@ -81,6 +93,7 @@ pub use plain::{PlainBackend, PlainBuilder, PlainBus, PlainForm};
 mod tag_index;
 pub use tag_index::{TagIndex, TagKeys, TagRemoval};
 
+mod each;
 mod era;
 mod fault;
 mod gather;

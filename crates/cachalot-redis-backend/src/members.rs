@@ -15,33 +15,46 @@ use crate::script::{self, Argument};
 #[async_trait]
 impl MemberBackend for RedisBackend {
     async fn enroll(&self, registry: &Key, member: &Member, term: Duration) -> Result<Enrolled> {
-        let (member, term) = (member.to_bytes(), millis(term).max(1).to_string());
-        // Sent twice, the second would be told that it had been listed all the time.
-        let reply = self
-            .run(
-                &script::ENROLL,
-                registry,
-                &[&member[..], term.as_bytes()].map(Argument::Bytes),
-                Again::Never,
-            )
-            .await;
-        let enrolled = |mut reply: Reply| match &*reply.status {
-            b"RENEWED" => Ok(Enrolled { was_listed: true, registry: reply.number() }),
-            b"NEW" => Ok(Enrolled { was_listed: false, registry: reply.number() }),
-            _ => reply.unknown(),
-        };
-        reply.and_then(enrolled).map_err(|fault| self.error(fault, "redis enroll", registry))
+        let enrolled = self.try_enroll(registry, member, term).await;
+        enrolled.map_err(|fault| self.error(fault, "redis enroll", registry))
     }
 
     async fn leave(&self, registry: &Key, member: &Member) -> Result<bool> {
-        let left =
-            self.run(&script::LEAVE, registry, &[Argument::Bytes(&member.to_bytes())], Again::Once).await;
-        left.map(|reply| reply.status == b"LEFT").map_err(|fault| self.error(fault, "redis leave", registry))
+        let left = self.try_leave(registry, member).await;
+        left.map_err(|fault| self.error(fault, "redis leave", registry))
     }
 
     async fn roll(&self, registry: &Key) -> Result<Roll> {
-        let reply = self.run(&script::ROLL, registry, &[], Again::Once).await;
-        reply.and_then(roll).map_err(|fault| self.error(fault, "redis roll", registry))
+        self.try_roll(registry).await.map_err(|fault| self.error(fault, "redis roll", registry))
+    }
+}
+
+impl RedisBackend {
+    pub(crate) async fn try_enroll(
+        &self,
+        registry: &Key,
+        member: &Member,
+        term: Duration,
+    ) -> Result<Enrolled, Fault> {
+        let (member, term) = (member.to_bytes(), millis(term).max(1).to_string());
+        let arguments = [&member[..], term.as_bytes()].map(Argument::Bytes);
+        // Sent twice, the second would be told that it had been listed all the time.
+        let mut reply = self.run(&script::ENROLL, registry, &arguments, Again::Never).await?;
+        match &*reply.status {
+            b"RENEWED" => Ok(Enrolled { was_listed: true, registry: reply.number() }),
+            b"NEW" => Ok(Enrolled { was_listed: false, registry: reply.number() }),
+            _ => reply.unknown(),
+        }
+    }
+
+    pub(crate) async fn try_leave(&self, registry: &Key, member: &Member) -> Result<bool, Fault> {
+        let member = member.to_bytes();
+        let reply = self.run(&script::LEAVE, registry, &[Argument::Bytes(&member)], Again::Once).await?;
+        Ok(reply.status == b"LEFT")
+    }
+
+    pub(crate) async fn try_roll(&self, registry: &Key) -> Result<Roll, Fault> {
+        self.run(&script::ROLL, registry, &[], Again::Once).await.and_then(roll)
     }
 }
 

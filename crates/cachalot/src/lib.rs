@@ -94,8 +94,8 @@ pub use cache::{Cache, CacheBuilder};
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use cachalot_redis_backend::{
-    PlainBackend, PlainBuilder, PlainBus, PlainForm, Redis, RedisBackend, RedisBuilder, RedisBus,
-    RedisBusBuilder, RedisStreamBus,
+    PlainBackend, PlainBuilder, PlainBus, PlainForm, Recovery, Redis, RedisBackend, RedisBuilder, RedisBus,
+    RedisBusBuilder, RedisCluster, RedisStreamBus,
 };
 
 #[cfg(feature = "ring")]

@@ -117,6 +117,8 @@ mutants! {
     KeepsLeasesAcrossEras,
     /// Tags stand at the same tokens in every era.
     KeepsTagsAcrossEras,
+    /// A sweep of a cluster takes it that no slot has moved.
+    SweepsAClusterOnce,
     /// What somebody says on the bus who follows no contract is not heard.
     IgnoresForeigners,
     /// Where values do not say which tags they have, the removal of a tag leaves in memory what was read.

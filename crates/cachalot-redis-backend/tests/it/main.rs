@@ -5,6 +5,7 @@
 mod bus;
 mod bus_pub_sub;
 mod bus_stream;
+mod cluster;
 mod conformance;
 mod connection;
 mod era;

@@ -138,3 +138,20 @@ fn a_cache_over_bare_values_has_no_schema_and_is_not_clearable_in_one_step() {
         }
     });
 }
+
+/// Whoever writes there need not say so on any bus.
+#[test]
+fn memory_keeps_bare_values_for_ten_seconds_also_with_a_bus() {
+    block_on_paused(async {
+        let clock = tokio_clock();
+        let tier = Bare(ModelBackend::new(clock.clone()));
+        let node = builder(clock, 1).backend(tier).bus(Foreigner::default()).build().unwrap();
+        settle().await;
+        node.insert(1, "Ada".into()).await.unwrap();
+        sleep(Duration::from_secs(9)).await;
+        assert!(node.get_local(&1).is_some());
+        sleep(Duration::from_secs(2)).await;
+        assert!(node.get_local(&1).is_none());
+        assert!(node.get(&1).await.is_some());
+    });
+}

@@ -707,6 +707,41 @@ mod tests {
     }
 
     #[test]
+    fn tags_are_compared_alike_in_one_piece_and_byte_by_byte() {
+        let sets = Set::<u64, u64>::some(1);
+        let mut state = 7u64;
+        for _ in 0..1000 {
+            for tags in &sets[0].tags {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                tags.store(state >> (state & 63), Ordering::Relaxed);
+            }
+            let words = sets[0].tags.each_ref().map(|tags| tags.load(Ordering::Relaxed));
+            for tag in [0, 1, 0x80, u8::MAX].into_iter().chain(words[2].to_le_bytes()) {
+                let one_by_one = equal_anywhere(words[0], words[1], tag)
+                    | equal_anywhere(words[2], words[3], tag) << 16;
+                assert_eq!(sets[0].tagged(tag), one_by_one);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_value_may_point_to_is_asked_for_whatever_the_value_is() {
+        /// As large as a pointer, and mostly nothing.
+        #[repr(align(8))]
+        struct Sparse(u8);
+        impl Drop for Sparse {
+            fn drop(&mut self) {}
+        }
+        let (sparse, text) = (Sparse(7), String::from("text"));
+        prefetch_behind(&sparse);
+        prefetch_behind(&None::<Box<u8>>);
+        prefetch_behind(&Some(Box::new(8)));
+        prefetch_behind(&text);
+        prefetch_behind(&u64::MAX);
+        assert_eq!((sparse.0, &*text), (7, "text"));
+    }
+
+    #[test]
     fn bytes_that_are_not_zero_are_told_from_those_that_are() {
         for byte in 0..8 {
             for value in 1..=u64::from(u8::MAX) {

@@ -64,7 +64,7 @@ impl KetamaLayout {
 /// the [`KetamaLayout`].
 ///
 /// Lookup: an MD5 of the key, about 100 ns, then one or two steps behind a table. Building: 40 digests a node and a
-/// sort. Memory: 10 to 16 bytes a point. Balance: the fullest node has 1.1 to 1.25 times the mean.
+/// sort. Memory: 10 to 12 bytes a point. Balance: the fullest node has 1.1 to 1.25 times the mean.
 ///
 /// A node of weight 0 is left out; libmemcached reads 0 as 1. Where two nodes have a point at the same place, the
 /// one whose name sorts first gets it; libmemcached leaves that to its sort.

@@ -21,7 +21,7 @@
 //! | [`SlotRing`] | nothing below applies | O(1), 6 ns | 1.07 | 128 KiB | exact | only its keys move |
 //! | [`Ketama`] | memcached clients of other makes share the fleet | O(1), 120 ns, MD5 | 1.25 | 2 KB a node | to four points in 160 | only its keys move, if weights are equal |
 //! | [`Md5Ring`] | services in other languages do it so | O(1), 130 ns, MD5 | 1.25 | 3.5 KB a node | none | only its keys move |
-//! | [`Rendezvous`] | there are few nodes, and shares must be as exact as can be | O(n), 2 ns a node | 1.00 | 10 bytes a node | exact | only its keys move |
+//! | [`Rendezvous`] | there are few nodes, and shares must be as exact as can be | O(n), 2 ns a node | 1.00 | 16 bytes a node | exact | only its keys move |
 //! | [`Jump`] | shards are numbered and only get more | O(log n), 30 ns | 1.00 | none | none | only the last can |
 //! | [`Maglev`] | requests are to be spread, not data owned | O(1), 6 ns | 1.00 | 128 KiB | to a slot | its keys and 1 % more |
 //!

@@ -48,7 +48,7 @@
 pub use cachalot_core::{
     CacheKey, Clock, Commit, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Hit,
     LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Stamp, Store,
-    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, units,
+    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, Versioned, units,
 };
 
 #[cfg(feature = "memory")]
@@ -71,9 +71,10 @@ mod cache {
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_core::{
-    Backend, BackendInfo, Body, Bus, BusEvent, BusGap, BusInfo, Codec, Depth, Expired, Held, Holder, Key,
-    KeyPattern, LeaseBackend, LeaseReply, Message, Namespace, Nonce, Pattern, PublisherId, Put, PutReply,
-    Record, Removed, Source, Subject, Subscription, SweepCursor, Swept, TagBackend, TagToken, Token, codec,
+    Backend, BackendInfo, Body, Bus, BusEvent, BusGap, BusInfo, Codec, Depth, Enrolled, Expired, Held,
+    Holder, Key, KeyPattern, LeaseBackend, LeaseReply, Member, MemberBackend, Message, Namespace, Nonce,
+    Pattern, PublisherId, Put, PutReply, Record, Removed, Roll, Source, Subject, Subscription, SweepCursor,
+    Swept, TagBackend, TagToken, Token, VersionBackend, codec,
 };
 #[cfg(feature = "cache")]
 #[doc(inline)]
@@ -84,8 +85,8 @@ pub use cachalot_memory_backend::MemoryBackend;
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_strategies::{
-    Cached, Inserted, IntoLoaded, Load, LoadMany, OnDeserted, RefreshMode, Removal, StaleReason, Stats,
-    TokioSpawn, Unanswered, Unfinished, View,
+    Cached, Confirmation, ConfirmedInvalidation, Inserted, IntoLoaded, Invalidation, Load, LoadMany,
+    OnDeserted, RefreshMode, Removal, StaleReason, Stats, TokioSpawn, Unanswered, Unfinished, View,
 };
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheBuilder};
@@ -93,7 +94,8 @@ pub use cache::{Cache, CacheBuilder};
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use cachalot_redis_backend::{
-    Redis, RedisBackend, RedisBuilder, RedisBus, RedisBusBuilder, RedisStreamBus,
+    PlainBackend, PlainBuilder, PlainBus, PlainForm, Recovery, Redis, RedisBackend, RedisBuilder, RedisBus,
+    RedisBusBuilder, RedisCluster, RedisStreamBus,
 };
 
 #[cfg(feature = "ring")]

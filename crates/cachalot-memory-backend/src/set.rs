@@ -656,7 +656,10 @@ fn top_bits(bytes: u64) -> u32 {
 #[inline(always)]
 pub(crate) fn prefetch_behind<T>(value: &T) {
     #[cfg(all(target_arch = "x86_64", not(any(cachalot_portable, miri))))]
-    if size_of::<T>() == size_of::<usize>() && align_of::<T>() == align_of::<usize>() && std::mem::needs_drop::<T>() {
+    if size_of::<T>() == size_of::<usize>()
+        && align_of::<T>() == align_of::<usize>()
+        && std::mem::needs_drop::<T>()
+    {
         // SAFETY: eight bytes are read where a value of eight bytes lies, whatever they are; the language does
         // not see it. A prefetch of any address neither reads nor faults.
         unsafe {
@@ -714,8 +717,8 @@ mod tests {
             }
             let words = sets[0].tags.each_ref().map(|tags| tags.load(Ordering::Relaxed));
             for tag in [0, 1, 0x80, u8::MAX].into_iter().chain(words[2].to_le_bytes()) {
-                let one_by_one = equal_anywhere(words[0], words[1], tag)
-                    | equal_anywhere(words[2], words[3], tag) << 16;
+                let one_by_one =
+                    equal_anywhere(words[0], words[1], tag) | equal_anywhere(words[2], words[3], tag) << 16;
                 assert_eq!(sets[0].tagged(tag), one_by_one);
             }
         }

@@ -2,6 +2,8 @@
 
 pub mod contender;
 pub mod policy;
+mod spread;
+pub use spread::{Spread, number};
 pub mod trace;
 
 use std::sync::Arc;

@@ -27,7 +27,7 @@ impl Ci {
         self.step("tidy", |_| tidy::check_all())?;
         self.step("clippy", |_| clippy())?;
         self.step("test", Self::test)?;
-        self.step("mutants", |_| mutants::run(true))?;
+        self.step("mutants", |_| mutants::run(mutants::SIX))?;
         self.step("docs", |_| docs())?;
         self.step("features", |_| features::check_each())?;
         self.step("deny", |_| deny())?;

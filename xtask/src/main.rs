@@ -40,7 +40,8 @@ cargo xtask <command>
   features [--write-table]   each feature of each published crate alone; or rewrite the facade's feature table
   nightly [--minutes N]      the memory engine under the address sanitizer, the fuzz targets for N minutes
                              each (1 unless told), 100,000 simulated worlds
-  mutants [--six]            deliberate mistakes, and what finds each of them out; or six of them
+  mutants [--six | NAMES]    deliberate mistakes, and what finds each of them out first; or six of them; or
+                             all that finds those of these names out, in how many worlds
   ci                         all of it, as the continuous integration runs it
 ";
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use benches::{Spread, number};
+
 /// One contender's values of one figure, in the order of the rounds.
 struct Series {
     figure: Figure,
@@ -79,7 +81,7 @@ impl Report {
             said.push(case);
             let _ = writeln!(table, "{case:<62} {:>10} {:>10} {:>10}  target", "median", "min", "max");
             for one in self.all.iter().filter(|one| one.case == case) {
-                let (min, median, max) = spread(&one.values);
+                let Spread { median, ends: (min, max), .. } = Spread::of(one.values.iter().copied());
                 let name = format!("{}: {}, {}", one.contender, one.figure.metric, one.figure.unit);
                 let [min, median, max] = [min, median, max].map(number);
                 let _ = write!(table, "  {name:<60} {median:>10} {min:>10} {max:>10}");
@@ -94,7 +96,7 @@ impl Report {
     pub(crate) fn rows(&self) -> String {
         self.all.iter().fold(String::new(), |mut rows, one| {
             let Series { figure: Figure { metric, unit, target }, case, contender, values } = one;
-            let (min, median, max) = spread(values);
+            let Spread { median, ends: (min, max), .. } = Spread::of(values.iter().copied());
             let (rounds, target) =
                 (values.len(), target.map_or(String::new(), |most| format!(r#","target":{most}"#)));
             let _ = writeln!(
@@ -104,21 +106,4 @@ impl Report {
             rows
         })
     }
-}
-
-/// Three digits that matter; more only before the point.
-fn number(value: f64) -> String {
-    match value {
-        _ if value.fract() == 0.0 || value >= 100.0 => format!("{value:.0}"),
-        _ if value >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-/// The least, the middle and the greatest.
-fn spread(values: &[f64]) -> (f64, f64, f64) {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
-    (sorted[0], (low + high) / 2.0, sorted[sorted.len() - 1])
 }

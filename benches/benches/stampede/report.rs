@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use benches::{Spread, number};
+
 /// One contender's values of one figure, in the order of the rounds.
 pub(crate) struct Series {
     pub(crate) case: &'static str,
@@ -80,8 +82,9 @@ impl Report {
             for contender in &contenders {
                 let wanted =
                     |one: &&Series| one.case == case && one.metric == metric && one.contender == *contender;
-                let median = self.all.iter().find(wanted).map(|one| spread(&one.values).1);
-                let _ = write!(table, " {:>13} |", median.map_or_else(String::new, figure));
+                let median =
+                    self.all.iter().find(wanted).map(|one| Spread::of(one.values.iter().copied()).median);
+                let _ = write!(table, " {:>13} |", median.map_or_else(String::new, number));
             }
         }
         table.push('\n');
@@ -92,7 +95,7 @@ impl Report {
     pub(crate) fn rows(&self) -> String {
         self.all.iter().fold(String::new(), |mut rows, one| {
             let Series { case, metric, unit, better, contender, values } = one;
-            let (min, median, max) = spread(values);
+            let Spread { median, ends: (min, max), .. } = Spread::of(values.iter().copied());
             let rounds = values.len();
             let _ = writeln!(
                 rows,
@@ -110,21 +113,4 @@ pub(crate) struct Figure {
     pub(crate) metric: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) better: &'static str,
-}
-
-/// Three digits that matter; more only before the point.
-fn figure(value: f64) -> String {
-    match value {
-        _ if value.fract() == 0.0 || value >= 100.0 => format!("{value:.0}"),
-        _ if value >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-/// The least, the middle and the greatest.
-fn spread(values: &[f64]) -> (f64, f64, f64) {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
-    (sorted[0], (low + high) / 2.0, sorted[sorted.len() - 1])
 }

@@ -66,6 +66,7 @@ fn is_cheap<V: 'static>(codec: &dyn Codec<V>, bomb: &Bomb) {
         fresh_for: Duration::from_secs(60),
         kept_for: Duration::from_secs(60),
         compute_time: Duration::ZERO,
+        version: 0,
     };
     let planted = envelope::encode(&key, header, &[], Some(&bomb.bytes), &Planted(codec.id()));
     let sealed: Bytes = planted.expect("an envelope");

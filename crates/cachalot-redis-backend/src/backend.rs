@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed,
-    Result, SweepCursor, Swept, TagBackend,
+    Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce,
+    Record, Removed, Result, SweepCursor, Swept, TagBackend, VersionBackend,
 };
-use redis::{Cmd, Pipeline, Value};
+use redis::{Pipeline, Value};
 use tokio::time::timeout;
 
 use crate::config::Limits;
@@ -22,7 +22,7 @@ use crate::mget::{self, mget};
 use crate::name::name;
 use crate::record;
 use crate::reply::Reply;
-use crate::script::{self, Script};
+use crate::script::{self, Argument, By};
 use crate::sweep::sweep;
 
 /// A Redis server as a shared tier. Made by [`Redis`](crate::Redis). Clones share its connections.
@@ -41,7 +41,7 @@ pub struct RedisBackend {
 /// How many keys one MGET asks for.
 const KEYS_PER_MGET: usize = 256;
 /// How many scripts are sent in one go.
-const SCRIPTS_PER_PIPELINE: usize = 512;
+pub(crate) const SCRIPTS_PER_PIPELINE: usize = 512;
 
 /// The longest life or term that is counted, ms: some 35,000 years, exact in Lua's numbers.
 const LONGEST_MS: u64 = 1 << 50;
@@ -119,32 +119,55 @@ impl RedisBackend {
     /// Runs `script` on `key`.
     pub(crate) async fn run(
         &self,
-        script: &Script,
+        script: &script::Script,
         key: &Key,
-        arguments: &[&[u8]],
+        arguments: &[Argument<'_>],
         again: Again,
     ) -> Result<Reply, Fault> {
         self.aside.run(script, &self.name(key), arguments, again).await
     }
 
+    pub(crate) async fn try_remove(&self, key: &Key) -> Result<Removed, Fault> {
+        self.run(&script::REMOVE, key, &[], Again::Once).await.and_then(|reply| removed(&reply))
+    }
+
+    pub(crate) async fn try_expire(&self, key: &Key, keep: Duration) -> Result<Expired, Fault> {
+        let keep = millis(keep).to_string();
+        let reply = self.run(&script::EXPIRE, key, &[Argument::Bytes(keep.as_bytes())], Again::Once).await?;
+        match &*reply.status {
+            b"MARKED" => Ok(Expired::Marked),
+            b"NONE" => Ok(Expired::Nothing),
+            b"HELD" => Ok(Expired::Held),
+            _ => reply.unknown(),
+        }
+    }
+
+    pub(crate) async fn try_touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool, Fault> {
+        let ttl = millis(ttl).to_string();
+        let arguments = [nonce.as_bytes(), ttl.as_bytes()].map(Argument::Bytes);
+        let reply = self.run(&script::TOUCH, key, &arguments, Again::Once).await?;
+        Ok(reply.status == b"TOUCHED")
+    }
+
     async fn read(&self, key: &Key) -> Result<Option<Record>, Fault> {
         let reads = self.reads();
         let found = reads.link().within_deadline(reads.read(key)).await?;
-        Ok(found.bytes.and_then(|bytes| record::decode(bytes, found.now_ms)))
+        Ok(found.bytes.and_then(|bytes| record::decode(bytes, found.now_ms, found.era)))
     }
 
     async fn read_many(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, Fault> {
         let mut records = Vec::with_capacity(keys.len());
-        let mut take = |reply: Value, keys: usize, now_ms| {
+        let mut take = |reply: Value, keys: usize, now_ms, era| {
             let values = mget::values(reply, keys)?.into_iter();
-            records.extend(values.map(|value| record::decode(mget::bytes(value)?, now_ms)));
+            records.extend(values.map(|value| record::decode(mget::bytes(value)?, now_ms, era)));
             Ok::<_, Fault>(())
         };
         let chunks = keys.chunks(KEYS_PER_MGET);
         if chunks.len() <= 1 {
             let command = mget(&self.limits.key_prefix, keys.iter());
             let answer = self.reads().link().send(Request::One(&command), Again::Once).await?;
-            take(answer.value, keys.len(), answer.now_ms)?;
+            let era = answer.era();
+            take(answer.value, keys.len(), answer.now_ms, era)?;
         } else {
             let mut pipeline = Pipeline::with_capacity(chunks.len());
             for chunk in chunks {
@@ -152,9 +175,9 @@ impl RedisBackend {
             }
             // Aside: so many would keep single reads waiting.
             let answer = self.aside.send(Request::Many(&pipeline), Again::Once).await?;
-            let (replies, now_ms) = answer.into_list()?;
-            for (chunk, reply) in keys.chunks(KEYS_PER_MGET).zip(replies) {
-                take(reply, chunk.len(), now_ms)?;
+            let (now_ms, era) = (answer.now_ms, answer.era());
+            for (chunk, reply) in keys.chunks(KEYS_PER_MGET).zip(answer.into_list()?) {
+                take(reply, chunk.len(), now_ms, era)?;
             }
         }
         if records.len() == keys.len() {
@@ -165,8 +188,8 @@ impl RedisBackend {
     }
 
     /// Removes `keys` in one go. The outer fault is all keys' fault.
-    async fn remove_chunk(&self, keys: &[Key]) -> Result<Vec<Result<Removed, Fault>>, Fault> {
-        let mut outcomes = self.pipeline_remove(keys, Script::by_hash).await?;
+    pub(crate) async fn remove_chunk(&self, keys: &[Key]) -> Result<Vec<Result<Removed, Fault>>, Fault> {
+        let mut outcomes = self.pipeline_remove(keys, By::Hash).await?;
         let unknown = |outcome: &Result<Removed, Fault>| matches!(outcome, Err(Fault::NoScript));
         // One by text makes the server know the script; a script cannot be repeated within its pipeline.
         let Some(first) = outcomes.iter().position(unknown) else {
@@ -174,25 +197,21 @@ impl RedisBackend {
         };
         let missed: Vec<usize> = (first..keys.len()).filter(|at| unknown(&outcomes[*at])).collect();
         let again: Vec<Key> = missed.iter().map(|at| keys[*at].clone()).collect();
-        let repeated = self.pipeline_remove(&again, Script::by_text).await?;
+        let repeated = self.pipeline_remove(&again, By::Text).await?;
         for (at, outcome) in missed.into_iter().zip(repeated) {
             outcomes[at] = outcome;
         }
         Ok(outcomes)
     }
 
-    async fn pipeline_remove(
-        &self,
-        keys: &[Key],
-        command: fn(&Script, &[u8], &[&[u8]]) -> Cmd,
-    ) -> Result<Vec<Result<Removed, Fault>>, Fault> {
+    async fn pipeline_remove(&self, keys: &[Key], by: By) -> Result<Vec<Result<Removed, Fault>>, Fault> {
         let mut pipeline = Pipeline::with_capacity(keys.len());
         for key in keys {
-            pipeline.add_command(command(&script::REMOVE, &self.name(key), &[]));
+            pipeline.add_command(script::REMOVE.command(by, &[self.name(key)], &[]));
         }
         let answer = self.aside.send(Request::Many(&pipeline), Again::Once).await?;
-        let (values, _) = answer.into_list()?;
-        Ok(values.into_iter().map(|value| removed(&Reply::read(value)?)).collect())
+        let era = answer.era();
+        Ok(answer.into_list()?.into_iter().map(|value| removed(&Reply::read(value, era)?)).collect())
     }
 }
 
@@ -229,10 +248,7 @@ impl Backend for RedisBackend {
     }
 
     async fn remove(&self, key: &Key) -> Result<Removed> {
-        self.run(&script::REMOVE, key, &[], Again::Once)
-            .await
-            .and_then(|reply| removed(&reply))
-            .map_err(|fault| self.error(fault, "redis remove", key))
+        self.try_remove(key).await.map_err(|fault| self.error(fault, "redis remove", key))
     }
 
     async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
@@ -262,26 +278,11 @@ impl Backend for RedisBackend {
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
-        let keep = millis(keep).to_string();
-        let expired = |reply: Reply| match &*reply.status {
-            b"MARKED" => Ok(Expired::Marked),
-            b"NONE" => Ok(Expired::Nothing),
-            b"HELD" => Ok(Expired::Held),
-            _ => reply.unknown(),
-        };
-        self.run(&script::EXPIRE, key, &[keep.as_bytes()], Again::Once)
-            .await
-            .and_then(expired)
-            .map_err(|fault| self.error(fault, "redis expire", key))
+        self.try_expire(key, keep).await.map_err(|fault| self.error(fault, "redis expire", key))
     }
 
     async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
-        let ttl = millis(ttl).to_string();
-        let arguments: [&[u8]; 2] = [nonce.as_bytes(), ttl.as_bytes()];
-        self.run(&script::TOUCH, key, &arguments, Again::Once)
-            .await
-            .map(|reply| reply.status == b"TOUCHED")
-            .map_err(|fault| self.error(fault, "redis touch", key))
+        self.try_touch(key, nonce, ttl).await.map_err(|fault| self.error(fault, "redis touch", key))
     }
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
@@ -289,6 +290,14 @@ impl Backend for RedisBackend {
     }
 
     fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
         Some(self)
     }
 

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use cachalot_core::{Clock, Entropy, Error, ErrorKind, Result};
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
+use crate::incarnation::{Incarnation, Recovery};
 use crate::link::Setup;
-use crate::{RedisBackend, RedisBusBuilder};
+use crate::{PlainBuilder, RedisBackend, RedisBusBuilder, RedisCluster};
 
 /// Redis as a shared tier: the door to a [`RedisBackend`].
 #[derive(Debug)]
@@ -45,6 +47,10 @@ impl Redis {
             connections: 2,
             key_prefix: String::new(),
             max_payload: 16 << 20,
+            recovery: Recovery::default(),
+            node: None,
+            asks: false,
+            count: None,
             clock: Clock::system(),
             entropy: Entropy::thread(),
         }
@@ -60,6 +66,12 @@ pub struct RedisBuilder {
     connections: usize,
     key_prefix: String,
     max_payload: usize,
+    recovery: Recovery,
+    /// One of a cluster, in place of that of the URL.
+    node: Option<Address>,
+    asks: bool,
+    /// Of incarnations, if it is shared.
+    count: Option<Arc<AtomicU64>>,
     clock: Clock,
     entropy: Entropy,
 }
@@ -97,6 +109,13 @@ impl RedisBuilder {
         self
     }
 
+    /// What becomes of what is stored when the server has forgotten some of what it acknowledged. Default
+    /// [`Recovery::Replay`]. All processes that share values need the same.
+    pub fn recovery(mut self, recovery: Recovery) -> Self {
+        self.recovery = recovery;
+        self
+    }
+
     /// The clock to reckon ages and pauses by. Default [`Clock::system`]. Deadlines run by tokio's time.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -127,9 +146,35 @@ impl RedisBuilder {
     /// # Errors
     /// [`ErrorKind::Config`] if a setting is not acceptable.
     pub fn connect_lazy(self) -> Result<RedisBackend> {
-        let (setup, node) = self.setup()?;
+        let (setup, node) = self.setup(self.recovery)?;
         let limits = Limits { key_prefix: self.key_prefix.into_bytes(), max_payload: self.max_payload };
         Ok(RedisBackend::new(setup, self.connections, limits, node))
+    }
+
+    /// The cluster of which the URL names a node, as [`connect`](RedisBuilder::connect) does one server. See
+    /// [`RedisCluster`].
+    ///
+    /// # Errors
+    /// As [`connect`](RedisBuilder::connect), if none of the nodes named can be reached.
+    pub async fn connect_cluster<U: Into<String>>(
+        self,
+        others: impl IntoIterator<Item = U>,
+    ) -> Result<RedisCluster> {
+        let cluster = self.connect_cluster_lazy(others)?;
+        cluster.reach().await?;
+        Ok(cluster)
+    }
+
+    /// The cluster of which the URL names a node, and `others` more, in case that one is away; no connection is made
+    /// yet. What is set counts for each node; credentials are those of the URL.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if a setting is not acceptable, or a node is not named by host and port.
+    pub fn connect_cluster_lazy<U: Into<String>>(
+        self,
+        others: impl IntoIterator<Item = U>,
+    ) -> Result<RedisCluster> {
+        RedisCluster::new(self, others.into_iter().map(Into::into).collect())
     }
 
     /// Settings of a bus on this server, with connections of its own. URL, deadline, key prefix, clock and
@@ -138,14 +183,67 @@ impl RedisBuilder {
         RedisBusBuilder::new(self)
     }
 
+    /// Settings of the layout `plain`: values as JSON under bare keys, shared with services in other languages that
+    /// follow the common recipe. See [`PlainBackend`](crate::PlainBackend).
+    pub fn plain(self) -> PlainBuilder {
+        PlainBuilder::new(self)
+    }
+
+    /// Settings for another node with the same credentials.
+    pub(crate) fn at(&self, node: Address) -> Self {
+        Self { node: Some(node), ..self.clone() }
+    }
+
+    pub(crate) fn with_url(self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self }
+    }
+
+    pub(crate) fn counting(self, count: Arc<AtomicU64>) -> Self {
+        Self { count: Some(count), ..self }
+    }
+
+    /// Where the URL leads to.
+    pub(crate) fn address(&self) -> Result<Address> {
+        match connection_info(&self.url)?.addr() {
+            ConnectionAddr::Tcp(host, port) => Ok(Address { host: host.clone(), port: *port }),
+            _ => Err(config("the nodes of a cluster are reached by host and port")),
+        }
+    }
+
+    /// Settings for what is on its way to a node.
+    pub(crate) fn asking(mut self) -> Self {
+        self.asks = true;
+        self.connections = 1;
+        self
+    }
+
+    pub(crate) fn for_cluster(&self) -> (Duration, Vec<u8>, usize, Clock) {
+        (self.deadline, self.key_prefix.clone().into_bytes(), self.max_payload, self.clock.clone())
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { key_prefix: self.key_prefix.clone().into_bytes(), max_payload: self.max_payload }
+    }
+
+    pub(crate) fn recovery_wanted(&self) -> Recovery {
+        self.recovery
+    }
+
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections
+    }
+
     pub(crate) fn prefixed(&self, name: &str) -> Vec<u8> {
         [self.key_prefix.as_bytes(), name.as_bytes()].concat()
     }
 
     /// What connections are made by, and where to.
-    pub(crate) fn setup(&self) -> Result<(Setup, String)> {
+    pub(crate) fn setup(&self, recovery: Recovery) -> Result<(Setup, String)> {
         self.check()?;
-        let info = connection_info(&self.url)?;
+        let mut info = connection_info(&self.url)?;
+        if let Some(Address { host, port }) = self.node.clone() {
+            info = info.set_addr(ConnectionAddr::Tcp(host, port));
+        }
         let node = node(info.addr());
         let resp3 = info.redis_settings().protocol() != ProtocolVersion::RESP2;
         let client = Client::open(info).map_err(|error| config(error.category().to_owned()))?;
@@ -153,10 +251,11 @@ impl RedisBuilder {
             client,
             resp3,
             deadline: self.deadline,
+            asks: self.asks,
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             made: Arc::default(),
-            incarnation: Default::default(),
+            incarnation: Arc::new(Incarnation::new(recovery, self.count.clone().unwrap_or_default())),
         };
         Ok((setup, node))
     }
@@ -187,7 +286,29 @@ impl fmt::Debug for RedisBuilder {
             .field("connections", &self.connections)
             .field("key_prefix", &self.key_prefix)
             .field("max_payload", &self.max_payload)
+            .field("recovery", &self.recovery)
             .finish_non_exhaustive()
+    }
+}
+
+/// Host and port of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Address {
+    /// As `Display` writes it.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        Some(Self { host: host.to_owned(), port: port.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
     }
 }
 

@@ -15,6 +15,7 @@ use redis::{Cmd, Value};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
+use crate::era::Era;
 use crate::fault::Fault;
 use crate::link::{Again, Link, Request};
 use crate::mget::{self, mget};
@@ -48,10 +49,18 @@ struct Ask {
     to: oneshot::Sender<Result<Found, Fault>>,
 }
 
-/// The bytes under a key, and the server's time by estimate when they came, ms.
+/// The bytes under a key, the server's time by estimate when they came, ms, and the server's era.
 pub(crate) struct Found {
     pub(crate) bytes: Option<Vec<u8>>,
     pub(crate) now_ms: u64,
+    pub(crate) era: Era,
+}
+
+/// What was found for many.
+struct FoundAll {
+    values: Vec<Value>,
+    now_ms: u64,
+    era: Era,
 }
 
 enum Entry {
@@ -108,7 +117,8 @@ impl Gather {
         let mut command = Cmd::with_capacity(2, 3 + self.key_prefix.len() + key.as_bytes().len());
         command.arg("GET").arg(&*name(&self.key_prefix, key));
         let answer = self.link.exchange(Request::One(&command), Again::Once).await?;
-        let found = |bytes| Found { bytes, now_ms: answer.now_ms };
+        let (now_ms, era) = (answer.now_ms, answer.era());
+        let found = |bytes| Found { bytes, now_ms, era };
         match answer.value.extract_error().map_err(Fault::from) {
             Ok(Value::BulkString(bytes)) => Ok(found(Some(bytes))),
             Ok(Value::Nil) | Err(Fault::OtherType) => Ok(found(None)),
@@ -132,14 +142,15 @@ impl Gather {
         Some(taken)
     }
 
-    /// The values under the keys of `asks`, in their order, and the server's time by estimate, ms.
-    async fn read_all(&self, asks: &[Ask]) -> Result<(Vec<Value>, u64), Fault> {
+    /// The values under the keys of `asks`, in their order.
+    async fn read_all(&self, asks: &[Ask]) -> Result<FoundAll, Fault> {
         if asks.is_empty() {
-            return Ok((Vec::new(), 0));
+            return Ok(FoundAll { values: Vec::new(), now_ms: 0, era: Era::NONE });
         }
         let command = mget(&self.key_prefix, asks.iter().map(|ask| &ask.key));
         let answer = self.link.exchange(Request::One(&command), Again::Once).await?;
-        Ok((mget::values(answer.value, asks.len())?, answer.now_ms))
+        let (now_ms, era) = (answer.now_ms, answer.era());
+        Ok(FoundAll { values: mget::values(answer.value, asks.len())?, now_ms, era })
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -148,13 +159,13 @@ impl Gather {
 }
 
 /// Gives each of `asks` its own.
-fn hand_out(found: Result<(Vec<Value>, u64), Fault>, asks: Vec<Ask>) {
+fn hand_out(found: Result<FoundAll, Fault>, asks: Vec<Ask>) {
     // A reader that has left needs no answer.
     match found {
-        Ok((values, now_ms)) => {
+        Ok(FoundAll { values, now_ms, era }) => {
             for (ask, value) in asks.into_iter().zip(values) {
                 let bytes = mget::bytes(value);
-                let _ = ask.to.send(Ok(Found { bytes, now_ms }));
+                let _ = ask.to.send(Ok(Found { bytes, now_ms, era }));
             }
         }
         Err(fault) => {

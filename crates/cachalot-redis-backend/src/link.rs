@@ -14,10 +14,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, Value};
 use tokio::time::timeout;
 
-use crate::fault::{Fault, cause};
+use crate::era::Era;
+use crate::fault::Fault;
 use crate::incarnation::Incarnation;
 use crate::reply::Reply;
-use crate::script::Script;
+use crate::script::{Argument, By, Script};
 use crate::server_time::ServerTime;
 
 /// The pause after the first failed attempt to connect; it doubles with each further one.
@@ -25,6 +26,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A connection that has answered nothing for so many deadlines is given up for a new one.
 const SILENT_DEADLINES: u32 = 4;
+/// How old the last look may be whether a server is still in its era, ms.
+const ERA_TRUSTED_MS: u64 = 10_000;
 
 /// What all connections of a backend share.
 #[derive(Clone)]
@@ -33,6 +36,8 @@ pub(crate) struct Setup {
     /// The redis crate notices a lost connection at once only with RESP3.
     pub(crate) resp3: bool,
     pub(crate) deadline: Duration,
+    /// Whether each command is sent as one to a node that is about to get the slot.
+    pub(crate) asks: bool,
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
     /// How often any of the connections was made: when one can be had again, all can.
@@ -74,6 +79,11 @@ struct Wire {
     connection: MultiplexedConnection,
     alive: Arc<AtomicBool>,
     time: ServerTime,
+    /// That of the server when the connection was made.
+    era: Era,
+    /// When the era was last looked at, ms.
+    era_read_at_ms: AtomicU64,
+    asks: bool,
     /// Of all connections of the backend, the how-manieth.
     number: u64,
     /// When the first of an unbroken row of timeouts was noticed, ms; 0 if the last command was answered.
@@ -85,6 +95,10 @@ struct Wire {
 pub(crate) enum Request<'a> {
     One(&'a Cmd),
     Many(&'a Pipeline),
+    /// Made for the era of the connection by which it is sent, each time it is sent.
+    OneIn(&'a (dyn Fn(Era) -> Cmd + Sync)),
+    /// As [`OneIn`](Self::OneIn).
+    ManyIn(&'a (dyn Fn(Era) -> Pipeline + Sync)),
 }
 
 /// What came back.
@@ -103,10 +117,15 @@ impl Answer {
         self.wire.number
     }
 
-    /// The replies to many commands, in their order, and the server's time by estimate, ms.
-    pub(crate) fn into_list(self) -> Result<(Vec<Value>, u64), Fault> {
+    /// The era of the server that gave it.
+    pub(crate) fn era(&self) -> Era {
+        self.wire.era
+    }
+
+    /// The replies to many commands, in their order.
+    pub(crate) fn into_list(self) -> Result<Vec<Value>, Fault> {
         match self.value {
-            Value::Array(values) => Ok((values, self.now_ms)),
+            Value::Array(values) => Ok(values),
             _ => Err(Fault::Garbled("a pipeline answered no list")),
         }
     }
@@ -141,21 +160,22 @@ impl Link {
         &self,
         script: &Script,
         key: &[u8],
-        arguments: &[&[u8]],
+        arguments: &[Argument<'_>],
         again: Again,
     ) -> Result<Reply, Fault> {
+        let command = |by| move |era| script.on(by, key, arguments, era);
         let run = async {
-            match self.run_command(&script.by_hash(key, arguments), again).await {
-                Err(Fault::NoScript) => self.run_command(&script.by_text(key, arguments), again).await,
+            match self.run_command(Request::OneIn(&command(By::Hash)), again).await {
+                Err(Fault::NoScript) => self.run_command(Request::OneIn(&command(By::Text)), again).await,
                 outcome => outcome,
             }
         };
         self.within_deadline(run).await
     }
 
-    async fn run_command(&self, command: &Cmd, again: Again) -> Result<Reply, Fault> {
-        let answer = self.exchange(Request::One(command), again).await?;
-        let reply = Reply::read(answer.value)?;
+    async fn run_command(&self, request: Request<'_>, again: Again) -> Result<Reply, Fault> {
+        let answer = self.exchange(request, again).await?;
+        let reply = Reply::read(answer.value, answer.wire.era)?;
         let received = self.setup.clock.now();
         answer.wire.time.observe(reply.now_ms, answer.sent, received);
         Ok(reply)
@@ -219,6 +239,7 @@ impl Link {
     /// file, so that the future of a command stays small.
     async fn wire(&self) -> Result<Arc<Wire>, Fault> {
         match self.look() {
+            Look::Up(wire) if self.is_era_due(&wire) => Box::pin(self.look_at_era(wire)).await,
             Look::Up(wire) => Ok(wire),
             Look::Refused(fault) => Err(fault),
             Look::Untried => Box::pin(self.wait_or_make()).await,
@@ -243,6 +264,26 @@ impl Link {
             Look::Refused(fault) => Err(fault),
             Look::Untried | Look::Due(_) => self.make().await,
         }
+    }
+
+    /// Whether somebody should look at the era before `wire` is used. True for one caller only.
+    fn is_era_due(&self, wire: &Wire) -> bool {
+        if !self.setup.incarnation.is_strict() {
+            return false;
+        }
+        let (now, read_at) = (self.setup.clock.now().as_millis(), &wire.era_read_at_ms);
+        let read = read_at.load(Ordering::Relaxed);
+        now > read.saturating_add(ERA_TRUSTED_MS)
+            && read_at.compare_exchange(read, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// `wire`, if its server is still in the era in which it was met, else a new one.
+    async fn look_at_era(&self, wire: Arc<Wire>) -> Result<Arc<Wire>, Fault> {
+        if self.setup.incarnation.is_still(wire.era, &mut wire.connection.clone()).await {
+            return Ok(wire);
+        }
+        wire.alive.store(false, Ordering::Release);
+        self.wait_or_make().await
     }
 
     fn look(&self) -> Look {
@@ -270,7 +311,7 @@ impl Link {
         let attempt = Attempt { link: self, began: self.setup.clock.now(), ended: false };
         match Wire::open(&self.setup).await {
             Ok(wire) => Ok(attempt.succeeded(wire)),
-            Err(error) => Err(attempt.failed(cause(&error), Fault::from(error))),
+            Err(fault) => Err(attempt.failed(fault)),
         }
     }
 
@@ -329,8 +370,12 @@ impl Attempt<'_> {
         wire
     }
 
-    fn failed(mut self, cause: String, fault: Fault) -> Fault {
+    fn failed(mut self, fault: Fault) -> Fault {
         self.ended = true;
+        let cause = match &fault {
+            Fault::Broken(cause) | Fault::Refused { text: cause, .. } => cause.clone(),
+            _ => String::from("the server's answer makes no sense"),
+        };
         let retry_in = self.link.note_failure(cause.clone());
         match fault {
             Fault::Broken(_) => Fault::Down { cause, retry_in },
@@ -350,7 +395,7 @@ impl Drop for Attempt<'_> {
 }
 
 impl Wire {
-    async fn open(setup: &Setup) -> redis::RedisResult<Self> {
+    async fn open(setup: &Setup) -> Result<Self, Fault> {
         let alive = Arc::new(AtomicBool::new(true));
         let mut config = AsyncConnectionConfig::new()
             // The deadline is ours, and covers both.
@@ -367,10 +412,13 @@ impl Wire {
         }
         let mut connection = setup.client.get_multiplexed_async_connection_with_config(&config).await?;
         let (server_ms, sent, received) = ask_time(&mut connection, &setup.clock).await?;
-        setup.incarnation.meet(&mut connection).await;
+        let era = setup.incarnation.meet(&mut connection).await?;
         Ok(Self {
             connection,
             alive,
+            era,
+            era_read_at_ms: AtomicU64::new(received.as_millis()),
+            asks: setup.asks,
             time: ServerTime::new(server_ms, sent, received),
             number: 0,
             silent_since: AtomicU64::new(0),
@@ -378,13 +426,37 @@ impl Wire {
     }
 
     async fn ask(&self, request: Request<'_>) -> Result<Value, Fault> {
+        match request {
+            Request::One(command) => self.ask_one(command).await,
+            Request::Many(pipeline) => self.ask_many(pipeline).await,
+            Request::OneIn(command) => self.ask_one(&command(self.era)).await,
+            Request::ManyIn(pipeline) => self.ask_many(&pipeline(self.era)).await,
+        }
+    }
+
+    async fn ask_one(&self, command: &Cmd) -> Result<Value, Fault> {
+        if self.asks {
+            let mut pipeline = Pipeline::with_capacity(1);
+            pipeline.add_command(command.clone());
+            let Value::Array(mut values) = self.ask_many(&pipeline).await? else {
+                return Err(Fault::Garbled("a pipeline answered no list"));
+            };
+            return values.pop().ok_or(Fault::Garbled("a pipeline answered nothing"));
+        }
+        Ok(self.connection.clone().send_packed_command(command).await?)
+    }
+
+    async fn ask_many(&self, pipeline: &Pipeline) -> Result<Value, Fault> {
         let mut connection = self.connection.clone();
-        Ok(match request {
-            Request::One(command) => connection.send_packed_command(command).await?,
-            Request::Many(pipeline) => {
-                Value::Array(connection.send_packed_commands(pipeline, 0, pipeline.len()).await?)
-            }
-        })
+        if !self.asks {
+            return Ok(Value::Array(connection.send_packed_commands(pipeline, 0, pipeline.len()).await?));
+        }
+        let mut asking = Pipeline::with_capacity(pipeline.len() * 2);
+        for command in pipeline.cmd_iter() {
+            asking.cmd("ASKING").add_command(command.clone());
+        }
+        let replies = connection.send_packed_commands(&asking, 0, asking.len()).await?;
+        Ok(Value::Array(replies.into_iter().skip(1).step_by(2).collect()))
     }
 
     fn heard(&self) {

@@ -2,6 +2,7 @@
 
 use redis::Value;
 
+use crate::era::Era;
 use crate::fault::Fault;
 
 /// A script's answer, taken apart from the front.
@@ -10,11 +11,13 @@ pub(crate) struct Reply {
     pub(crate) status: Vec<u8>,
     /// The server's time, ms.
     pub(crate) now_ms: u64,
+    /// The era of the server that gave it.
+    pub(crate) era: Era,
     rest: std::vec::IntoIter<Value>,
 }
 
 impl Reply {
-    pub(crate) fn read(value: Value) -> Result<Self, Fault> {
+    pub(crate) fn read(value: Value, era: Era) -> Result<Self, Fault> {
         let mut parts = match value.extract_error()? {
             Value::Array(parts) => parts.into_iter(),
             _ => return Err(Fault::Garbled("a script answered no list")),
@@ -22,7 +25,7 @@ impl Reply {
         let (Some(Value::BulkString(status)), Some(Value::Int(now))) = (parts.next(), parts.next()) else {
             return Err(Fault::Garbled("a script answered no status"));
         };
-        Ok(Self { status, now_ms: u64::try_from(now).unwrap_or_default(), rest: parts })
+        Ok(Self { status, now_ms: u64::try_from(now).unwrap_or_default(), era, rest: parts })
     }
 
     /// The next part, a number.

@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
+use cachalot_core::Token;
 use redis::Cmd;
+
+use crate::era::Era;
 
 /// A script as it is sent: the shared prelude, then its own text.
 pub(crate) struct Script {
@@ -19,6 +22,14 @@ pub(crate) enum By {
     Text,
 }
 
+/// What a script is given.
+#[derive(Clone, Copy)]
+pub(crate) enum Argument<'a> {
+    Bytes(&'a [u8]),
+    /// Of a lease or a hold: sent as it stands in the server.
+    Token(&'a Token),
+}
+
 macro_rules! scripts {
     ($($name:ident)*) => {$(
         pub(crate) static $name: LazyLock<Script> =
@@ -26,7 +37,16 @@ macro_rules! scripts {
     )*};
 }
 
-scripts! { GET_OR_LEASE PUT_LEASED RELEASE REMOVE EXPIRE HOLD PUT_HELD SWEEP TOUCH INDEX_ADD INDEX_FORGET }
+/// With the list's own prelude.
+macro_rules! scripts_about_members {
+    ($($name:ident)*) => {$(
+        pub(crate) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(&format!("{}\n{}", text::REGISTRY, text::$name)));
+    )*};
+}
+
+scripts_about_members! { ENROLL LEAVE ROLL }
+scripts! { GET_OR_LEASE PUT_LEASED RELEASE REMOVE EXPIRE HOLD PUT_HELD SWEEP TOUCH RAISE INDEX_ADD INDEX_FORGET }
 
 mod text {
     pub(super) const PRELUDE: &str = include_str!("lua/prelude.lua");
@@ -41,31 +61,44 @@ mod text {
     pub(super) const INDEX_ADD: &str = include_str!("lua/index_add.lua");
     pub(super) const INDEX_FORGET: &str = include_str!("lua/index_forget.lua");
     pub(super) const TOUCH: &str = include_str!("lua/touch.lua");
+    pub(super) const REGISTRY: &str = include_str!("lua/registry.lua");
+    pub(super) const ENROLL: &str = include_str!("lua/enroll.lua");
+    pub(super) const LEAVE: &str = include_str!("lua/leave.lua");
+    pub(super) const ROLL: &str = include_str!("lua/roll.lua");
+    pub(super) const RAISE: &str = include_str!("lua/raise.lua");
 }
 
 impl Script {
     fn new(own: &str) -> Self {
-        let source = format!("{}\n{own}", text::PRELUDE);
+        Self::of(format!("{}\n{own}", text::PRELUDE))
+    }
+
+    /// The script of this text, all of it.
+    pub(crate) fn of(source: String) -> Self {
         let sha = redis::Script::new(&source).get_hash().to_owned();
         Self { source, sha }
     }
 
-    /// Runs it by its hash: refused with `NOSCRIPT` by a server that does not know it.
-    pub(crate) fn by_hash(&self, key: &[u8], arguments: &[&[u8]]) -> Cmd {
-        command("EVALSHA", &self.sha, key, arguments)
+    /// Runs it on one key, in `era`.
+    pub(crate) fn on(&self, by: By, key: &[u8], arguments: &[Argument<'_>], era: Era) -> Cmd {
+        let (verb, script) = self.called(by);
+        let size = arguments.iter().map(Argument::len).sum::<usize>() + Era::LEN;
+        let mut command =
+            Cmd::with_capacity(5 + arguments.len(), verb.len() + script.len() + 1 + key.len() + size);
+        command.arg(verb).arg(script).arg(1).arg(key);
+        for argument in arguments {
+            match argument {
+                Argument::Bytes(bytes) => command.arg(*bytes),
+                Argument::Token(token) => command.arg(&era.lease_token(token.as_bytes())),
+            };
+        }
+        command.arg(era.as_bytes());
+        command
     }
 
-    /// Runs it by its text, which also makes the server know it.
-    pub(crate) fn by_text(&self, key: &[u8], arguments: &[&[u8]]) -> Cmd {
-        command("EVAL", &self.source, key, arguments)
-    }
-
-    /// Runs it on any number of keys.
+    /// Runs it on any number of keys. For scripts that do the same in every era.
     pub(crate) fn command(&self, by: By, keys: &[impl AsRef<[u8]>], arguments: &[&[u8]]) -> Cmd {
-        let (verb, script) = match by {
-            By::Hash => ("EVALSHA", &self.sha),
-            By::Text => ("EVAL", &self.source),
-        };
+        let (verb, script) = self.called(by);
         let mut command = Cmd::new();
         command.arg(verb).arg(script).arg(keys.len());
         for key in keys {
@@ -74,19 +107,25 @@ impl Script {
         for argument in arguments {
             command.arg(*argument);
         }
+        command.arg(Era::NONE.as_bytes());
         command
+    }
+
+    fn called(&self, by: By) -> (&'static str, &str) {
+        match by {
+            By::Hash => ("EVALSHA", &self.sha),
+            By::Text => ("EVAL", &self.source),
+        }
     }
 }
 
-fn command(verb: &str, script: &str, key: &[u8], arguments: &[&[u8]]) -> Cmd {
-    let size = arguments.iter().map(|argument| argument.len()).sum::<usize>();
-    let mut command =
-        Cmd::with_capacity(4 + arguments.len(), verb.len() + script.len() + 1 + key.len() + size);
-    command.arg(verb).arg(script).arg(1).arg(key);
-    for argument in arguments {
-        command.arg(*argument);
+impl Argument<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Token(token) => token.as_bytes().len(),
+        }
     }
-    command
 }
 
 #[cfg(test)]
@@ -105,8 +144,12 @@ mod tests {
             text::PUT_HELD,
             text::SWEEP,
             text::TOUCH,
+            text::RAISE,
             text::INDEX_ADD,
             text::INDEX_FORGET,
+            text::ENROLL,
+            text::LEAVE,
+            text::ROLL,
         ];
         for text in own {
             for heading in ["KEYS: key.", "ARGV: ", "Replies: "] {

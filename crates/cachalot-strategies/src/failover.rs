@@ -86,6 +86,7 @@ where
             if let Some(deferred) = self.recall(|| shared.backend.incarnation()) {
                 self.emit(&Event::FailedOver);
                 (0..deferred).for_each(|_| self.emit(&Event::Deferred));
+                self.emit_overflows();
             }
         }
     }
@@ -113,7 +114,7 @@ where
             // What they have read of the new server may be old.
             self.flights.void_all();
             self.store.void_all();
-            self.epoch.forget();
+            self.forget_epochs();
             self.everything.forget();
         }
         self.memo.trusted.store(met, Ordering::SeqCst);

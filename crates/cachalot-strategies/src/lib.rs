@@ -48,12 +48,16 @@
 //! When [`Cache::remove`] returns [`Removal::Removed`], no later read in this process, and no read of the
 //! shared tier from anywhere, sees a value from before it; whatever was in flight never brings the old value
 //! back. When the shared tier cannot be reached it returns [`Removal::Deferred`]; the promise starts with the
-//! replay, and until then the key bypasses both tiers in this process.
+//! replay, and until then the key bypasses both tiers in this process. However long the outage lasts none is
+//! dropped: beyond [`CacheBuilder::deferred_limit`] a clear takes the place of all that wait.
 //!
 //! In every other process the same holds from the moment it hears of the invalidation on the
 //! [bus](CacheBuilder::bus), or, whatever the bus loses, repeats or reorders, from the moment it notices that it
 //! has missed something: after a heartbeat at most, or when its subscription is confirmed anew. Until then it may
 //! serve the copy in its memory. Without a bus it may do so for [`CacheBuilder::memory_ttl`].
+//!
+//! [`confirmed`](Invalidation::confirmed) waits until every process has given up the old value, if all of them are
+//! [members](CacheBuilder::membership): for one that has died or hangs it waits until its registration ends.
 //!
 //! What is invalidated is a [key](Cache::remove), all that has a [tag](Cache::remove_tag), all that
 //! [matches](Cache::remove_pattern), or [everything](Cache::clear); the promise is the same.
@@ -69,8 +73,11 @@ mod cached;
 pub use cached::{Cached, StaleReason};
 mod load;
 pub use load::Load;
+mod versions;
 mod write;
 pub use write::{Inserted, Removal};
+mod confirmed;
+pub use confirmed::{Confirmation, ConfirmedInvalidation, Invalidation};
 mod batch;
 pub use batch::{IntoLoaded, LoadMany, Unanswered};
 mod stats;
@@ -82,10 +89,13 @@ pub use engine::OnDeserted;
 mod backoff;
 mod both;
 mod bounded;
+mod dependencies;
 mod failover;
 mod fleet;
 mod flight;
+mod membership;
 mod names;
+mod old_versions;
 mod read;
 mod shared;
 mod spawn;

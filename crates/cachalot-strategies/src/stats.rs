@@ -35,6 +35,8 @@ pub struct Stats {
     pub load_failures: u64,
     /// Results not stored because their right had been revoked.
     pub fenced: u64,
+    /// Values not stored because a newer version of their key was known.
+    pub outdated: u64,
     /// Records of the shared tier that could not be used.
     pub undecodable: u64,
     /// Values that the shared tier could not be given.
@@ -43,6 +45,9 @@ pub struct Stats {
     pub backend_failures: u64,
     /// Invalidations the shared tier could not take at once.
     pub deferred: u64,
+    /// Times that more of them waited than are kept, and a clear took the place of all
+    /// ([`deferred_limit`](crate::CacheBuilder::deferred_limit)).
+    pub deferred_overflows: u64,
     /// Deferred invalidations replayed since.
     pub replayed: u64,
     /// Times that another server answered than before, or that it had started anew.
@@ -51,12 +56,17 @@ pub struct Stats {
     pub heard: u64,
     /// Times that something may have been missed on the bus, and memory was distrusted.
     pub gaps: u64,
+    /// Times that the registration among the members of the fleet has ended before it was renewed.
+    pub lapses: u64,
     /// Background tasks and observers that panicked.
     pub task_panics: u64,
     /// Keys whose invalidation is still to be replayed, now.
     pub pending_invalidations: u64,
     /// Messages of this cache that are still to be sent on the bus, now: subjects, not batches.
     pub pending_messages: u64,
+    /// Messages with invalidations that the bus could not take and that were given up. Others notice by their
+    /// numbers, which are missing, or by this cache's silence, and distrust what they have.
+    pub dropped_messages: u64,
     /// Loads in progress, now.
     pub flights: u64,
     /// The memory tier's own figures.
@@ -88,14 +98,17 @@ pub(crate) struct Counters {
     loads: AtomicU64,
     load_failures: AtomicU64,
     fenced: AtomicU64,
+    outdated: AtomicU64,
     undecodable: AtomicU64,
     unstorable: AtomicU64,
     backend_failures: AtomicU64,
     deferred: AtomicU64,
+    deferred_overflows: AtomicU64,
     replayed: AtomicU64,
     fail_overs: AtomicU64,
     heard: AtomicU64,
     gaps: AtomicU64,
+    lapses: AtomicU64,
     task_panics: AtomicU64,
 }
 
@@ -120,14 +133,17 @@ impl Counters {
             Event::Load { outcome: LoadOutcome::Ok, .. } => &self.loads,
             Event::Load { .. } => &self.load_failures,
             Event::Fenced { .. } => &self.fenced,
+            Event::Outdated => &self.outdated,
             Event::Undecodable { .. } => &self.undecodable,
             Event::Unstorable { .. } => &self.unstorable,
             Event::BackendFailed { .. } => &self.backend_failures,
             Event::Deferred => &self.deferred,
+            Event::DeferredOverflowed => &self.deferred_overflows,
             Event::Replayed => &self.replayed,
             Event::FailedOver => &self.fail_overs,
             Event::Heard => &self.heard,
             Event::Gap => &self.gaps,
+            Event::Lapsed => &self.lapses,
             Event::TaskPanicked => &self.task_panics,
             _ => return,
         };
@@ -149,14 +165,17 @@ impl Counters {
             loads: read(&self.loads),
             load_failures: read(&self.load_failures),
             fenced: read(&self.fenced),
+            outdated: read(&self.outdated),
             undecodable: read(&self.undecodable),
             unstorable: read(&self.unstorable),
             backend_failures: read(&self.backend_failures),
             deferred: read(&self.deferred),
+            deferred_overflows: read(&self.deferred_overflows),
             replayed: read(&self.replayed),
             fail_overs: read(&self.fail_overs),
             heard: read(&self.heard),
             gaps: read(&self.gaps),
+            lapses: read(&self.lapses),
             task_panics: read(&self.task_panics),
             ..Stats::default()
         }

@@ -40,9 +40,9 @@
 //!   backends in [`broken`] and the buses in [`broken_bus`] are what they catch.
 //! - **Effects**: [`tokio_clock`] beside core's `ManualClock`, [`block_on`] and [`block_on_paused`].
 //! - **Interleaving**: [`CountingSource`], a database that stops where told, and its [`Gate`]s.
-//! - **Faults**: [`Faulty`], around any backend.
+//! - **Faults**: [`Faulty`] and [`Lacking`], around any backend.
 //! - **Judgement**: [`history`], which says what read broke the promise of an invalidation.
-//! - **Real servers**: [`RedisServer`], [`MemcachedServer`].
+//! - **Real servers**: [`RedisServer`], [`RedisCluster`], [`MemcachedServer`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // A failed expectation is how a test reports.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -66,6 +66,8 @@ pub mod history;
 
 mod faults;
 pub use faults::{Fault, Faulty, Odds, Operation};
+mod lacking;
+pub use lacking::Lacking;
 mod source;
 pub use source::{CountingSource, SourceError};
 mod gate;
@@ -78,4 +80,4 @@ pub use runtime::{block_on, block_on_paused};
 #[cfg(unix)]
 mod servers;
 #[cfg(unix)]
-pub use servers::{MemcachedServer, RedisServer, Server};
+pub use servers::{MemcachedServer, RedisCluster, RedisServer, Server};

@@ -3,7 +3,9 @@
 //!
 //! Those of the engine are compiled in by `cargo xtask mutants`, which prints what found each.
 
-use integration_tests::{Lapse, Mistake, sweep};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use integration_tests::{Lapse, Mistake, Plan, sweep};
 
 /// In how many of the first `worlds` worlds `mistake` is found out, and how many those were: it stops at
 /// `enough`.
@@ -27,6 +29,23 @@ fn a_shared_tier_that_breaks_the_protocol_is_found_out_by_a_hundredth_of_the_wor
     }
 }
 
+#[test]
+fn a_broken_world_tells_its_seed_how_to_see_it_again_and_the_least_that_shows_it() {
+    let mistake = Mistake::Tier(Lapse::LosesRemovals);
+    let live = |plan: &Plan, is_traced| mistake.live(plan, is_traced);
+    let swept = sweep(0..PORTION, live);
+    let seed = swept.broken[0];
+    let panic = catch_unwind(AssertUnwindSafe(|| swept.assert_unbroken(live))).unwrap_err();
+    let story = panic.downcast::<String>().expect("words");
+    assert!(story.contains(&format!("seed {seed}: ")), "{story}");
+    assert!(story.contains(&format!("again: CACHALOT_SEED={seed} cargo test")), "{story}");
+    let (_, least) = story.split_once("the least that shows it, ").expect("the least");
+    let mut counts = least.split(' ').filter_map(|word| word.parse::<usize>().ok());
+    let (least, all) = (counts.next().unwrap(), counts.next().unwrap());
+    assert!(least < all, "{least} of {all} actions");
+    assert_eq!(sweep(seed..seed + 1, live).broken, [seed], "alone as among others");
+}
+
 /// How a run of all mistakes, or of those that stand for them, is told.
 #[cfg(cachalot_mutants)]
 mod every {
@@ -35,7 +54,7 @@ mod every {
     use integration_tests::Mistake;
 
     use super::found_out;
-    use crate::{matrix, scenes, writers};
+    use crate::{cluster, confirmed, era, matrix, scenes, writers};
 
     /// The mistakes that the protocol's counterexamples begin with.
     const SIX: [Mistake; 6] = [
@@ -47,36 +66,103 @@ mod every {
         Mistake::Engine(Mutant::DropsInsteadOfDetaching),
     ];
 
+    /// Those that need a real server.
+    const OF_SERVERS: [Mistake; 4] = [
+        Mistake::Engine(Mutant::TrustsValuesOfAnotherEra),
+        Mistake::Engine(Mutant::KeepsLeasesAcrossEras),
+        Mistake::Engine(Mutant::KeepsTagsAcrossEras),
+        Mistake::Engine(Mutant::SweepsAClusterOnce),
+    ];
+
+    /// Of so many worlds a hundredth is enough.
+    const WORLDS: u64 = 2_000;
+    const ENOUGH: usize = 20;
+
     #[test]
     fn mutant_is_found_out() {
         let which = std::env::var("CACHALOT_MUTANTS").unwrap_or_default();
         let named = |mistake: &Mistake| which.split(',').any(|name| name == mistake.to_string());
-        let (mistakes, most, until) = match which.as_str() {
-            "six" => (SIX.to_vec(), 400, 4),
-            "all" | "" => (Mistake::all(), 2_000, usize::MAX),
-            _ => (Mistake::all().into_iter().filter(named).collect(), 2_000, usize::MAX),
+        let (mistakes, witness): (_, fn(Mistake) -> Witness) = match which.as_str() {
+            "six" => (SIX.to_vec(), |mistake| in_worlds(mistake, 400, 4)),
+            "all" | "" => (Mistake::all(), quickest),
+            _ => (Mistake::all().into_iter().filter(named).collect(), every),
         };
         assert!(!mistakes.is_empty(), "no mistake of {which:?}");
         println!("{:<28} found out by", "mutant");
         let mut missed = Vec::new();
         for mistake in mistakes {
-            let (found, worlds) = found_out(mistake, most, until);
-            let is_enough = found as u64 * 100 >= most;
-            let cell = if is_enough { String::new() } else { cell(mistake) };
-            println!("{mistake:<28} {found:>5} of {worlds:>5} worlds  {cell}");
-            if !is_enough && cell.is_empty() {
+            let Witness { is_enough, told } = witness(mistake);
+            println!("{mistake:<28} {told}");
+            if !is_enough {
                 missed.push(mistake.to_string());
             }
         }
         assert!(missed.is_empty(), "not found out: {missed:?}");
     }
 
-    /// What else notices `mistake`.
-    fn cell(mistake: Mistake) -> String {
-        let cell = || matrix::cell_that_notices(mistake).map(|(row, column)| format!("{row:?} x {column:?}"));
-        let writers = || writers::notice(mistake).then(|| "two writers".to_owned());
-        // What takes longest last.
-        let scene = scenes::spoiled_by(mistake).map(str::to_owned);
-        scene.or_else(writers).or_else(cell).unwrap_or_default()
+    /// Who has found a mistake out.
+    struct Witness {
+        is_enough: bool,
+        told: String,
+    }
+
+    /// The first that is enough, those that take longest last.
+    fn quickest(mistake: Mistake) -> Witness {
+        if let Some(scene) = scene(mistake) {
+            return scene;
+        }
+        let worlds = in_worlds(mistake, WORLDS, ENOUGH);
+        if worlds.is_enough {
+            return worlds;
+        }
+        worlds.or(writers(mistake).or_else(|| cell(mistake)))
+    }
+
+    /// All of them, however many worlds would do.
+    fn every(mistake: Mistake) -> Witness {
+        if OF_SERVERS.contains(&mistake) {
+            return quickest(mistake);
+        }
+        in_worlds(mistake, WORLDS, usize::MAX).or(scene(mistake)).or(writers(mistake)).or(cell(mistake))
+    }
+
+    fn in_worlds(mistake: Mistake, most: u64, until: usize) -> Witness {
+        let (found, worlds) = found_out(mistake, most, until);
+        let is_enough = found as u64 * 100 >= most;
+        Witness { is_enough, told: format!("{found:>5} of {worlds:>5} worlds") }
+    }
+
+    fn scene(mistake: Mistake) -> Option<Witness> {
+        if OF_SERVERS.contains(&mistake) {
+            return era::spoiled_by(mistake).or_else(|| cluster::spoiled_by(mistake)).map(Witness::one);
+        }
+        scenes::spoiled_by(mistake).or_else(|| confirmed::spoiled_by(mistake)).map(Witness::one)
+    }
+
+    fn writers(mistake: Mistake) -> Option<Witness> {
+        writers::notice(mistake).then(|| Witness::one("two writers"))
+    }
+
+    fn cell(mistake: Mistake) -> Option<Witness> {
+        let (row, column) = matrix::cell_that_notices(mistake)?;
+        Some(Witness::one(format!("{row:?} x {column:?}")))
+    }
+
+    impl Witness {
+        /// One that finds the mistake out always.
+        fn one(told: impl Into<String>) -> Self {
+            Self { is_enough: true, told: told.into() }
+        }
+
+        /// This one and, if there is `another`, that one.
+        fn or(self, another: Option<Self>) -> Self {
+            match another {
+                None => self,
+                Some(another) => Self {
+                    is_enough: self.is_enough || another.is_enough,
+                    told: format!("{}, {}", self.told, another.told),
+                },
+            }
+        }
     }
 }

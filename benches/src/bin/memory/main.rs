@@ -24,8 +24,6 @@ mod zipf;
 mod cell;
 use cell::{Cell, measure};
 mod clocks;
-mod spread;
-use spread::Spread;
 
 mod child;
 mod expiry;
@@ -41,6 +39,8 @@ use suite::Options;
 
 use std::io::{Error, ErrorKind, Result};
 use std::process::ExitCode;
+
+use benches::Spread;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cachalot_core::envelope::{self, Header, Tagged};
 use cachalot_core::{Codec, Entropy, Key, Result, Tag, TagToken};
 use libfuzzer_sys::fuzz_target;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 #[derive(Debug)]
 struct Raw(u8);
@@ -35,6 +36,7 @@ fuzz_target!(|bytes: &[u8]| {
     let key = Key::new("users:7");
     // The chance that a checksum fits by itself is one in 2^64.
     assert!(envelope::open(&key, bytes).is_err());
+    sealed_by_hand(&key, bytes);
     let Some((header, value, at, flip, rest)) = input(bytes) else {
         return;
     };
@@ -53,8 +55,26 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(envelope::open(&key, &sealed[..at]).is_err());
 });
 
+/// What somebody wrote with a checksum that fits is a miss too, or says what is there and nothing else would.
+fn sealed_by_hand(key: &Key, bytes: &[u8]) {
+    let mut bytes = bytes.to_vec();
+    if bytes.len() < 40 {
+        return;
+    }
+    (bytes[0], bytes[3]) = (1, 0);
+    let value_sum = xxh3_64(&bytes[40..]);
+    bytes[32..40].copy_from_slice(&value_sum.to_le_bytes());
+    let sum = xxh3_64_with_seed(&bytes[..40], key.fingerprint());
+    bytes[32..40].copy_from_slice(&sum.to_le_bytes());
+    if let Ok(read) = envelope::open(key, &bytes) {
+        let value = (!read.header.negative).then(|| read.value.to_vec());
+        let again = envelope::encode(key, read.header, &read.tags, value.as_ref(), &Raw(read.header.codec));
+        assert_eq!(again.expect("an envelope"), bytes);
+    }
+}
+
 fn input(bytes: &[u8]) -> Option<Input<'_>> {
-    let (numbers, rest) = bytes.split_first_chunk::<32>()?;
+    let (numbers, rest) = bytes.split_first_chunk::<41>()?;
     let number = |at: usize| u64::from_le_bytes(numbers[at..at + 8].try_into().unwrap_or_default());
     let negative = numbers[31] & 1 == 1;
     let header = Header {
@@ -64,6 +84,8 @@ fn input(bytes: &[u8]) -> Option<Input<'_>> {
         fresh_for: millis(number(0)),
         kept_for: millis(number(8)),
         compute_time: Duration::from_micros(number(16)),
+        // Half of them have none.
+        version: if numbers[40] & 1 == 1 { number(32) } else { 0 },
     };
     let at = usize::from(numbers[28]) * 7 + usize::from(numbers[29]);
     Some((header, (!negative).then(|| rest.to_vec()), at, numbers[29], rest))

@@ -172,6 +172,7 @@ fn an_envelope_never_yields_another_value() {
             fresh_for: Duration::from_secs(60),
             kept_for: Duration::from_secs(90),
             compute_time: Duration::from_millis(3),
+            version: 0,
         };
         let read = |key: &Key, bytes: &[u8]| {
             let envelope::Opened { header, value, .. } = envelope::open(key, bytes)?;

@@ -4,11 +4,13 @@ use super::*;
 
 /// Bytes as they are, so that these tests are about the envelope alone.
 #[derive(Debug)]
-struct Raw;
+struct As(u8);
 
-impl Codec<Vec<u8>> for Raw {
+const RAW: As = As(200);
+
+impl Codec<Vec<u8>> for As {
     fn id(&self) -> u8 {
-        200
+        self.0
     }
 
     fn needs_schema(&self) -> bool {
@@ -37,12 +39,13 @@ fn header() -> Header {
         fresh_for: Duration::from_secs(300),
         kept_for: Duration::from_secs(3900),
         compute_time: Duration::from_micros(12_345),
+        version: 0,
     }
 }
 
 fn sealed(header: Header, value: Option<&[u8]>) -> Vec<u8> {
     let value = value.map(<[u8]>::to_vec);
-    encode(&key(), header, &[], value.as_ref(), &Raw).unwrap().to_vec()
+    encode(&key(), header, &[], value.as_ref(), &RAW).unwrap().to_vec()
 }
 
 /// Gives `bytes` the checksum that fits them, as one would who writes bad bytes on purpose.
@@ -208,10 +211,12 @@ fn each_kind_of_unusable_bytes_says_what_it_is() {
     };
     assert!(detail(b"").contains("too short"));
     assert!(detail(&good[..HEADER - 1]).contains("too short"));
-    assert!(detail(&changed(0, 1)).contains("another format"));
+    assert!(detail(&changed(0, 0)).contains("another format"));
     assert!(detail(&changed(HEADER, b'V')).contains("damaged, or another key's"));
-    assert!(detail(&resealed(changed(2, 4))).contains("unknown flags"));
-    assert!(detail(&resealed(changed(2, 5))).contains("unknown flags"));
+    assert!(detail(&changed(0, 2)).contains("another format"));
+    assert!(detail(&resealed(changed(2, 8))).contains("unknown flags"));
+    assert!(detail(&resealed(changed(2, 9))).contains("unknown flags"));
+    assert!(detail(&resealed(changed(2, VERSIONED))).contains("a version that cannot be read"));
     assert!(detail(&resealed(changed(2, TAGGED))).contains("tags that cannot be read"));
     assert!(detail(&resealed(changed(3, 1))).contains("unknown flags"));
     assert!(detail(&resealed(changed(2, NEGATIVE))).contains("said to be absent"));
@@ -247,6 +252,35 @@ fn a_codec_that_takes_bytes_away_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::Encode);
 }
 
+#[test]
+fn a_version_comes_back_beside_tags_and_absence() {
+    for version in [1, 7, (1 << 53) + 1, 1 << 63, u64::MAX] {
+        let header = Header { version, ..header() };
+        for tags in [vec![], vec![tagged(b"a"), tagged(b"category:7")]] {
+            for value in [Some(b"value".to_vec()), Some(Vec::new()), None] {
+                let bytes = encode(&key(), header, &tags, value.as_ref(), &RAW).unwrap();
+                let read = open(&key(), &bytes).unwrap();
+                assert_eq!(read.header, Header { negative: value.is_none(), ..header });
+                assert_eq!((read.tags, read.value), (tags.clone(), value.as_deref().unwrap_or_default()));
+            }
+        }
+    }
+    let (none, some) = (sealed(header(), Some(b"v")), sealed(Header { version: 1, ..header() }, Some(b"v")));
+    assert_eq!(some.len(), none.len() + 8);
+}
+
+#[test]
+fn a_version_that_is_cut_or_none_is_a_miss() {
+    let good = sealed(Header { version: 1, ..header() }, Some(b""));
+    for length in HEADER..good.len() {
+        let detail = detail(&resealed(good[..length].to_vec()));
+        assert!(detail.contains("a version that cannot be read"), "{length}");
+    }
+    let mut none = good;
+    none[HEADER] = 0;
+    assert!(detail(&resealed(none)).contains("a version that cannot be read"));
+}
+
 fn tagged(name: &[u8]) -> Tagged {
     let entropy = crate::Entropy::seeded(name.len() as u64);
     Tagged { tag: crate::Tag::new(name).unwrap(), token: crate::TagToken::draw(&entropy) }
@@ -257,20 +291,20 @@ fn tags_come_back_with_their_tokens() {
     for names in [vec![&b"a"[..]], vec![b"category:7", b"\xff\0"], vec![&[b'x'; 256]; 64]] {
         let tags: Vec<_> = names.iter().map(|name| tagged(name)).collect();
         for value in [Some(b"value".to_vec()), Some(Vec::new()), None] {
-            let bytes = encode(&key(), header(), &tags, value.as_ref(), &Raw).unwrap();
+            let bytes = encode(&key(), header(), &tags, value.as_ref(), &RAW).unwrap();
             let read = open(&key(), &bytes).unwrap();
             assert_eq!((&read.tags, read.header.negative), (&tags, value.is_none()));
             assert_eq!(read.value, value.as_deref().unwrap_or_default());
         }
     }
     let many = vec![tagged(b"t"); 256];
-    assert_eq!(encode(&key(), header(), &many, Some(&vec![]), &Raw).unwrap_err().kind(), ErrorKind::Encode);
+    assert_eq!(encode(&key(), header(), &many, Some(&vec![]), &RAW).unwrap_err().kind(), ErrorKind::Encode);
 }
 
 #[test]
 fn tags_that_do_not_end_or_are_none_are_a_miss() {
     let tags = [tagged(b"a"), tagged(b"category:7")];
-    let good = encode(&key(), header(), &tags, Some(&vec![]), &Raw).unwrap();
+    let good = encode(&key(), header(), &tags, Some(&vec![]), &RAW).unwrap();
     for length in HEADER..good.len() {
         assert!(detail(&resealed(good[..length].to_vec())).contains("tags that cannot be read"), "{length}");
     }
@@ -279,20 +313,22 @@ fn tags_that_do_not_end_or_are_none_are_a_miss() {
         bytes[at] = to;
         assert!(detail(&resealed(bytes)).contains("tags that cannot be read"), "{at}");
     }
-    let mut value_behind = encode(&key(), header(), &tags, None, &Raw).unwrap().to_vec();
+    let mut value_behind = encode(&key(), header(), &tags, None, &RAW).unwrap().to_vec();
     value_behind.push(1);
     assert!(detail(&resealed(value_behind)).contains("said to be absent"));
 }
 
 fn any_header() -> impl Strategy<Value = Header> {
-    (any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
-        |(schema, fresh, kept, compute, negative)| Header {
+    let version = prop_oneof![Just(0), Just(1), Just(u64::MAX), any::<u64>()];
+    (any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>(), version).prop_map(
+        |(schema, fresh, kept, compute, negative, version)| Header {
             codec: 200,
             schema,
             negative,
             fresh_for: from_millis(fresh),
             kept_for: from_millis(kept),
             compute_time: Duration::from_micros(compute),
+            version,
         },
     )
 }
@@ -308,20 +344,39 @@ proptest! {
     fn any_bytes_behind_a_fitting_checksum_open_or_are_a_miss(
         mut bytes in proptest::collection::vec(any::<u8>(), HEADER..200), known: bool,
     ) {
-        bytes[0] = 0;
+        bytes[0] = VERSION;
         if known {
-            bytes[2] &= NEGATIVE;
+            bytes[2] &= NEGATIVE | TAGGED | VERSIONED;
             bytes[3] = 0;
         }
         let bytes = resealed(bytes);
-        match opened(&key(), &bytes) {
-            Ok((header, value)) => {
+        match open(&key(), &bytes) {
+            Ok(Opened { header, tags, value }) => {
                 // What it says is what is there, and nothing else would say it.
-                prop_assert_eq!(value, &bytes[HEADER..]);
-                prop_assert_eq!(resealed([&head(&header)[..], value].concat()), bytes);
+                let value = (!header.negative).then(|| value.to_vec());
+                let again = encode(&key(), header, &tags, value.as_ref(), &As(header.codec)).unwrap();
+                prop_assert_eq!(&again[..], &bytes[..]);
             }
             Err(error) => prop_assert_eq!(error.kind(), ErrorKind::Decode),
         }
+    }
+
+    #[test]
+    fn any_cut_and_any_damage_of_any_envelope_is_a_miss(
+        header in any_header(), value in proptest::collection::vec(any::<u8>(), 0..60),
+        names in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..9), 0..3),
+        flip in 1u8..,
+    ) {
+        let tags: Vec<_> = names.iter().map(|name| tagged(name)).collect();
+        let value = (!header.negative).then_some(value);
+        let mut bytes = encode(&key(), header, &tags, value.as_ref(), &RAW).unwrap().to_vec();
+        for at in 0..bytes.len() {
+            prop_assert!(open(&key(), &bytes[..at]).is_err(), "cut at {}", at);
+            bytes[at] ^= flip;
+            prop_assert!(open(&key(), &bytes).is_err(), "flipped at {}", at);
+            bytes[at] ^= flip;
+        }
+        prop_assert!(open(&key(), &bytes).is_ok());
     }
 
     #[test]
@@ -331,7 +386,7 @@ proptest! {
     ) {
         let tags: Vec<_> = names.iter().map(|name| tagged(&name[..name.len().min(256)])).collect();
         let value = (!header.negative).then_some(value);
-        let bytes = encode(&key(), header, &tags, value.as_ref(), &Raw).unwrap();
+        let bytes = encode(&key(), header, &tags, value.as_ref(), &RAW).unwrap();
         let read = open(&key(), &bytes).unwrap();
         prop_assert_eq!((read.header, read.tags), (header, tags));
         prop_assert_eq!(read.value, value.as_deref().unwrap_or_default());

@@ -1,5 +1,5 @@
 -- Marks the value as invalidated, keeps it for a while at most, and revokes every right to store.
--- KEYS: key. ARGV: keep ms.
+-- KEYS: key. ARGV: keep ms, era 8.
 -- Replies: HELD now, as of remove | MARKED now | NONE now, if there was no value; a lease is gone then.
 if other then return {'NONE', now} end
 if writer and live then

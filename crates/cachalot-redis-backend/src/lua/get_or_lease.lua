@@ -1,5 +1,5 @@
 -- Reads a value, or grants one reader the right to load it.
--- KEYS: key. ARGV: token 16, term ms, nonce refused (16, or empty).
+-- KEYS: key. ARGV: token 16, term ms, nonce refused (16, or empty), era 8.
 -- Replies: HIT now record | BUSY now ms_left R|W record? | LEASE now record?
 --   The record of BUSY and LEASE is the one that was there and is not usable as it is.
 -- Errors: WRONGTYPE if the key is of another type.

@@ -1,5 +1,5 @@
 -- A writer, before it touches the source: drops the value and blocks readers' leases.
--- KEYS: key. ARGV: token 16, term ms.
+-- KEYS: key. ARGV: token 16, term ms, era 8.
 -- Replies: HELD now | OVERLAP now: another's hold is live, and both are poisoned until the later deadline.
 -- Errors: WRONGTYPE if the key is of another type.
 if other then return redis.error_reply('WRONGTYPE the key holds another type of value') end

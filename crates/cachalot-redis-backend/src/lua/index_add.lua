@@ -1,6 +1,6 @@
 -- Notes that a key has a tag, and forgets some keys whose time is over.
 -- KEYS: key. The tag's index: a sorted set of keys by the end of their time, ms of this server.
--- ARGV: member, time in ms, '1' if the index itself is to end with the last of them.
+-- ARGV: member, time in ms, '1' if the index itself is to end with the last of them, era 8.
 -- Replies: ADDED now.
 local member, ends = ARGV[1], now + tonumber(ARGV[2])
 local old = redis.call('ZSCORE', key, member)

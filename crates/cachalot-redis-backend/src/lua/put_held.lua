@@ -1,5 +1,5 @@
 -- A writer, after the source took the value: ends its hold by storing.
--- KEYS: key. ARGV: token 16, nonce 16, payload, ttl ms (0: nothing to store).
+-- KEYS: key. ARGV: token 16, nonce 16, payload, ttl ms (0: nothing to store), era 8.
 -- Replies: STORED now | LOST now | ABSENT now. If the hold is lost, no value stays: another's live hold is
 --   poisoned, anything else is dropped.
 if other then return {'LOST', now} end

@@ -1,5 +1,5 @@
 -- Gives a reader's lease back; what value there is stays.
--- KEYS: key. ARGV: token 16.
+-- KEYS: key. ARGV: token 16, era 8.
 -- Replies: RELEASED now | NONE now, if the token was not outstanding.
 if not reader or token ~= ARGV[1] then return {'NONE', now} end
 if has then

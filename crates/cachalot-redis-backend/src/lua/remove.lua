@@ -1,5 +1,5 @@
 -- Drops the value and every right to store. A writer's live hold stays, poisoned, until its deadline.
--- KEYS: key. ARGV: none.
+-- KEYS: key. ARGV: era 8.
 -- Replies: HELD now | EXISTING now | NONE now.
 if other then return {'NONE', now} end
 if writer and live then

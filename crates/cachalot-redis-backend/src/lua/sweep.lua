@@ -1,6 +1,6 @@
 -- Drops the values of many keys and every right to store them, each as remove.lua does.
 -- KEYS: key. Any number of them, at least one; on a cluster all of one slot.
--- ARGV: none.
+-- ARGV: era 8.
 -- Replies: SWEPT now removed. Poisoned holds count as removed.
 local gone, held = {}, 0
 for _, each in ipairs(KEYS) do

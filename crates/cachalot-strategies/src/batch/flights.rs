@@ -213,6 +213,7 @@ where
         loop {
             // Before the leases: none runs out while its load waits for its turn.
             let Ok(permit) = self.permits.clone().acquire_owned().await else { return };
+            let ended = self.engine.leases_ended.listen(open.iter().filter_map(Next::contended));
             let round = self.contend(open, &patience).await;
             if round.ready.is_empty() {
                 // Others have their turn while this one waits.
@@ -223,7 +224,7 @@ where
             if round.busy.is_empty() {
                 return;
             }
-            patience.wait(&self.engine, round.ask_again).await;
+            patience.wait(&self.engine, ended, round.ask_again).await;
             open = round.busy;
         }
     }
@@ -311,6 +312,14 @@ where
 impl<K, V, S> Next<K, V, S> {
     fn load(flight: Flight<K, V, S>, right: Right) -> Self {
         Self::Load(Ready { flight, right, stale: None })
+    }
+
+    /// The key whose lease is to be asked for.
+    fn contended(&self) -> Option<&Key> {
+        match self {
+            Self::Contend(contender) | Self::Busy(contender, _) => Some(&contender.key),
+            Self::Done | Self::Load(_) => None,
+        }
     }
 }
 

@@ -100,6 +100,24 @@ impl Pending {
         }
     }
 
+    /// Everything has been invalidated.
+    pub(crate) fn settle_all(&self) {
+        if !self.is_empty() {
+            let mut state = self.lock();
+            *state = State::default();
+            self.recount(&state);
+        }
+    }
+
+    /// Takes away the patterns that are not to be `kept`.
+    pub(crate) fn keep_patterns(&self, mut kept: impl FnMut(&KeyPattern) -> bool) {
+        if !self.is_empty() {
+            let mut state = self.lock();
+            state.patterns.retain(|(known, _)| kept(known));
+            self.recount(&state);
+        }
+    }
+
     /// Asks `is_settled`, and if it is, takes `pattern` away in the same step.
     pub(crate) fn settle_pattern_if(&self, pattern: &KeyPattern, is_settled: impl FnOnce() -> bool) {
         let mut state = self.lock();

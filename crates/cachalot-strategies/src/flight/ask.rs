@@ -11,6 +11,7 @@ use cachalot_invalidation::Backoff;
 use super::{Flight, Purpose, Right, Wanted};
 use crate::cached::Found;
 use crate::engine::Engine;
+use crate::fleet::Listening;
 use crate::read::may_revalidate;
 use crate::shared::{Judged, Shared};
 use crate::tags::Vetted;
@@ -94,6 +95,7 @@ where
         let mut patience = Patience::new();
         let mut refusals = 0;
         loop {
+            let ended = self.engine.leases_ended.listen([key]);
             match self.try_lease(leases, shared, key, token, refuse, stale).await {
                 Tried::Answered(answer) => return answer,
                 Tried::Refused(nonce) => {
@@ -112,7 +114,7 @@ where
                     if left.is_zero() {
                         return Asked::MayLoad(Right::Nothing);
                     }
-                    patience.wait_for(&self.engine, key, left.min(until_free(remaining))).await;
+                    patience.wait(&self.engine, ended, left.min(until_free(remaining))).await;
                 }
             }
         }
@@ -281,23 +283,20 @@ impl Patience {
         bound.saturating_sub(self.waited)
     }
 
-    /// As [`wait`](Patience::wait), or until it is heard that the lease of `key`, or of one that shares its place,
-    /// has ended. What is not waited then does not count.
-    pub(crate) async fn wait_for<K, V, S>(&mut self, engine: &Engine<K, V, S>, key: &Key, at_most: Duration) {
+    /// Pauses before the next try, at most for `at_most`, or until it is heard that a lease `ended`. What is not
+    /// waited then does not count.
+    pub(crate) async fn wait<K, V, S>(
+        &mut self,
+        engine: &Engine<K, V, S>,
+        ended: Listening<'_>,
+        at_most: Duration,
+    ) {
         let pause = self.backoff.next(&engine.entropy).min(at_most);
         let began = engine.clock.monotonic();
-        let was_woken = engine.leases_ended.wait(key, pause).await;
-        self.waited += match was_woken {
+        self.waited += match ended.wait(pause).await {
             true => engine.clock.monotonic().saturating_sub(began).min(pause),
             false => pause,
         };
-    }
-
-    /// Pauses before the next try, at most for `at_most`.
-    pub(crate) async fn wait<K, V, S>(&mut self, engine: &Engine<K, V, S>, at_most: Duration) {
-        let pause = self.backoff.next(&engine.entropy).min(at_most);
-        self.waited += pause;
-        tokio::time::sleep(pause).await;
     }
 }
 

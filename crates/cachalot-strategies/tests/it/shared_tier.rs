@@ -163,6 +163,7 @@ async fn a_value_under_a_wrong_key_is_a_miss() {
         fresh_for: secs(60),
         kept_for: secs(60),
         compute_time: Duration::ZERO,
+        version: 0,
     };
     let payload =
         envelope::encode(&names.key(&2u64), header, &[], Some(&"Grace".to_owned()), &MsgPack).unwrap();

@@ -1,16 +1,11 @@
 //! A shared tier that fails at any one step of a read: the load goes on, and nothing is left behind.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use cachalot_core::{
-    Backend, BackendInfo, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
-    SweepCursor, Swept, TagBackend, Tier,
-};
+use cachalot_core::{ErrorKind, Tier};
 use cachalot_memory_backend::MemoryBackend;
 use cachalot_strategies::{Inserted, Removal};
-use cachalot_testkit::{Fault, Faulty, Operation};
+use cachalot_testkit::{Fault, Faulty, Lacking, Operation};
 
 use crate::world::{UsersBuilder, World, pass, secs, settle};
 
@@ -85,61 +80,10 @@ async fn a_removal_while_the_tier_is_slow_is_not_undone() {
     }
 }
 
-/// A tier that can be read and invalidated, but grants no right to store.
-#[derive(Debug)]
-struct NoLeases(Arc<MemoryBackend>);
-
-#[async_trait]
-impl Backend for NoLeases {
-    fn info(&self) -> BackendInfo {
-        BackendInfo::new("no leases", "", false)
-    }
-
-    async fn get(&self, key: &Key) -> Result<Option<Record>> {
-        self.0.get(key).await
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
-        self.0.get_many(keys).await
-    }
-
-    async fn remove(&self, key: &Key) -> Result<Removed> {
-        self.0.remove(key).await
-    }
-
-    async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
-        self.0.remove_many(keys).await
-    }
-
-    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
-        self.0.sweep(pattern, from).await
-    }
-
-    async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
-        self.0.expire(key, keep).await
-    }
-
-    async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
-        self.0.touch(key, nonce, ttl).await
-    }
-
-    fn leases(&self) -> Option<&dyn LeaseBackend> {
-        None
-    }
-
-    fn tags(&self) -> Option<&dyn TagBackend> {
-        self.0.tags()
-    }
-
-    fn incarnation(&self) -> u64 {
-        self.0.incarnation()
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_tier_without_leases_is_read_and_never_filled() {
     let world = World::new();
-    let (writer, cache) = (world.node(), world.over(NoLeases(world.shared.clone())));
+    let (writer, cache) = (world.node(), world.over(Lacking::leases(world.shared.clone())));
     world.load(&writer, 1).await.unwrap();
     assert_eq!(world.load(&cache, 1).await.unwrap().tier(), Tier::Backend);
     world.source.set(2, "Grace".into());
@@ -166,7 +110,7 @@ async fn a_tier_without_leases_is_read_and_never_filled() {
 async fn early_refresh_works_over_a_tier_without_leases() {
     let world = World::new();
     let build = |builder: UsersBuilder| builder.ttl(secs(60)).memory_ttl(Duration::MAX).early_refresh(0.9);
-    let cache = build(world.builder().backend(NoLeases(world.shared.clone()))).build().unwrap();
+    let cache = build(world.builder().backend(Lacking::leases(world.shared.clone()))).build().unwrap();
     world.load(&cache, 1).await.unwrap();
     world.source.set(1, "Augusta".into());
     pass(secs(55)).await;

@@ -1,69 +1,10 @@
 //! Tags where the shared tier has none, or has lost them.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use async_trait::async_trait;
-use cachalot_core::{
-    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
-    SweepCursor, Swept, TagBackend, Tags, Tier, Ttl,
-};
-use cachalot_memory_backend::MemoryBackend;
+use cachalot_core::{Tags, Tier, Ttl};
 use cachalot_strategies::{Cached, Load};
-use cachalot_testkit::ModelBackend;
+use cachalot_testkit::{Lacking, ModelBackend};
 
 use crate::world::{Users, World, pass, secs, settle};
-
-/// A tier with leases and without tags.
-#[derive(Debug)]
-struct NoTags(Arc<MemoryBackend>);
-
-#[async_trait]
-impl Backend for NoTags {
-    fn info(&self) -> BackendInfo {
-        BackendInfo::new("no tags", "", true)
-    }
-
-    async fn get(&self, key: &Key) -> Result<Option<Record>> {
-        self.0.get(key).await
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
-        self.0.get_many(keys).await
-    }
-
-    async fn remove(&self, key: &Key) -> Result<Removed> {
-        self.0.remove(key).await
-    }
-
-    async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
-        self.0.remove_many(keys).await
-    }
-
-    async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
-        self.0.sweep(pattern, from).await
-    }
-
-    async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
-        self.0.expire(key, keep).await
-    }
-
-    async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
-        self.0.touch(key, nonce, ttl).await
-    }
-
-    fn leases(&self) -> Option<&dyn LeaseBackend> {
-        self.0.leases()
-    }
-
-    fn tags(&self) -> Option<&dyn TagBackend> {
-        None
-    }
-
-    fn incarnation(&self) -> u64 {
-        self.0.incarnation()
-    }
-}
 
 fn spawn(world: &World, cache: &Users) -> tokio::task::JoinHandle<Cached<String>> {
     let (source, cache) = (world.source.clone(), cache.clone());
@@ -81,8 +22,10 @@ fn spawn(world: &World, cache: &Users) -> tokio::task::JoinHandle<Cached<String>
 async fn a_tagged_value_whose_lease_was_revoked_is_not_kept_in_memory_either() {
     for removed in [false, true] {
         let world = World::new();
-        let (cache, other) =
-            (world.over(NoTags(world.shared.clone())), world.over(NoTags(world.shared.clone())));
+        let (cache, other) = (
+            world.over(Lacking::tags(world.shared.clone())),
+            world.over(Lacking::tags(world.shared.clone())),
+        );
         let gate = world.source.stop_after_reading();
         let loading = spawn(&world, &cache);
         gate.reached(1).await;

@@ -1,5 +1,6 @@
 //! The timelines in the docs of the builder, walked over memory alone and over memory with a shared tier.
 
+use cachalot_core::units::millis;
 use cachalot_core::{ErrorKind, Freshness};
 use cachalot_strategies::StaleReason;
 
@@ -67,6 +68,12 @@ async fn max_stale() {
         settle().await;
         pass(secs(1)).await; // t = 81
         assert!(world.load(&cache, 1).await.is_err(), "whatever fails");
+        // A call with a bound of its own, here as good as none.
+        world.source.fail_next(1);
+        let source = world.source.clone();
+        let lenient = cache.with(|options| options.max_stale(secs(3600)));
+        let load = lenient.get_or_load(&1, |load| async move { Ok(source.fetch(load.key()).await?) });
+        assert_eq!(*load.await.unwrap(), "Ada");
     })
     .await;
 }
@@ -103,11 +110,42 @@ async fn a_hard_timeout_alone() {
     on_both(
         |builder| builder.hard_timeout(secs(1)),
         async |world, cache| {
+            let began = world.clock.now();
             let hang = cache.get_or_load(&1, |_| std::future::pending()).await.unwrap_err();
             assert_eq!(hang.cache_kind(), Some(ErrorKind::Timeout));
+            assert_eq!(world.clock.now().since(began), secs(1));
             settle().await;
+            assert_eq!(cache.stats().flights, 0);
             assert_eq!(*world.load(&cache, 1).await.unwrap(), "Ada");
         },
     )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_of_refreshes() {
+    let build = |builder: UsersBuilder| builder.ttl(secs(60)).early_refresh(0.9).refresh_budget(100, 10);
+    on_both(build, async |world, cache| {
+        let keys = 0..300;
+        for key in keys.clone() {
+            world.source.set(key, "Ada".into());
+            world.load(&cache, key).await.unwrap(); // t = 0
+        }
+        pass(secs(54)).await;
+        let mut loaded = world.source.loads();
+        for (refreshes, then) in [(10, 10), (1, 10), (1, 5980)] {
+            for key in keys.clone() {
+                assert_eq!(world.load(&cache, key).await.unwrap().freshness(), Freshness::Fresh);
+            }
+            settle().await;
+            loaded += refreshes;
+            assert_eq!(world.source.loads(), loaded);
+            pass(millis(then)).await; // t = 54.01, t = 54.02, t = 60
+        }
+        for key in keys.clone() {
+            world.load(&cache, key).await.unwrap();
+        }
+        assert_eq!(world.source.loads(), loaded + 300 - 12, "what is left is loaded as it is asked for");
+    })
     .await;
 }

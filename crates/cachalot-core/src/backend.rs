@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Key, KeyPattern, LeaseBackend, Nonce, Result, TagBackend};
+use crate::{Key, KeyPattern, LeaseBackend, MemberBackend, Nonce, Result, TagBackend, VersionBackend};
 
 /// A shared tier as the cache sees it. Its writes are in [`LeaseBackend`]: nothing is ever stored without a
 /// right that was granted before and can be revoked.
@@ -14,7 +14,8 @@ use crate::{Key, KeyPattern, LeaseBackend, Nonce, Result, TagBackend};
 /// A miss is `Ok(None)`, not an error. Every call ends within a deadline of the backend's own. Dropping a
 /// future gives up the answer, not the operation: it may still happen.
 ///
-/// There are no default methods, so a wrapper cannot forget one and silently drop what is inside.
+/// There are no default methods, so a wrapper cannot forget one and silently drop what is inside; but for
+/// [`versions`](Backend::versions), whose absence no cache that needs them overlooks.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Its name for errors and metrics, and what it can do.
@@ -73,6 +74,15 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// The tags of this tier. `None`: an entry with tags is kept in memory only.
     fn tags(&self) -> Option<&dyn TagBackend>;
 
+    /// The lists of members of this tier. `None`: nobody can know of all processes that they have done something.
+    fn members(&self) -> Option<&dyn MemberBackend>;
+
+    /// The versions of this tier. Default: none, and then no cache over it can be
+    /// built whose entries have versions.
+    fn versions(&self) -> Option<&dyn VersionBackend> {
+        None
+    }
+
     /// A count that changes when what was acknowledged before may be forgotten: another server answers, after a
     /// fail-over, or the same one has started anew, perhaps from an old snapshot. It changes before the new one
     /// is asked anything. One atomic load. A backend that cannot tell gives the same number for ever.
@@ -89,12 +99,24 @@ pub struct BackendInfo {
     pub node: String,
     /// Whether [`Backend::leases`] gives something.
     pub leases: bool,
+    /// `Some`: values lie there as the codec of this [id](crate::Codec::id) writes them, for others to read, and
+    /// nothing beside them. So there is no absence, no schema, and no telling which tags a value that was read has:
+    /// the removal of any tag ends all that memory holds. Others write there too, and need not tell anybody.
+    /// Default: `None`.
+    pub bare: Option<u8>,
 }
 
 impl BackendInfo {
     /// A backend called `name` at `node`.
     pub fn new(name: &'static str, node: impl Into<String>, leases: bool) -> Self {
-        Self { name, node: node.into(), leases }
+        Self { name, node: node.into(), leases, bare: None }
+    }
+
+    /// Sets [`bare`](BackendInfo::bare).
+    #[must_use]
+    pub fn with_bare(mut self, codec: u8) -> Self {
+        self.bare = Some(codec);
+        self
     }
 }
 
@@ -202,6 +224,14 @@ impl<B: Backend + ?Sized> Backend for std::sync::Arc<B> {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         (**self).tags()
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        (**self).members()
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
+        (**self).versions()
     }
 
     fn incarnation(&self) -> u64 {

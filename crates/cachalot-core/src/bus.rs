@@ -97,6 +97,10 @@ pub enum BusEvent {
     Gap(BusGap),
     /// A message.
     Message(Message),
+    /// Somebody who does not follow this contract says that these are no longer good: without a number, so that
+    /// nobody notices when it is lost, and to all caches. The names of keys and patterns are whole, the namespace
+    /// included; a receiver takes what is of its own.
+    Foreign(Vec<Subject>),
 }
 
 /// Why a bus knows that messages were missed.

@@ -122,6 +122,22 @@ impl Pattern {
         }
     }
 
+    /// The pattern of what may follow `start`: it matches each text that, behind `start`, this one matches, and
+    /// perhaps more where a `*` may end before or behind the end of `start`. `None` if nothing that begins with
+    /// `start` is matched.
+    ///
+    /// ```
+    /// use cachalot_core::Pattern;
+    ///
+    /// let rest = Pattern::new("user:*:avatar").after(b"user:");
+    /// assert_eq!(rest, Some(Pattern::new("*:avatar")));
+    /// assert_eq!(Pattern::new("user:*").after(b"product:"), None);
+    /// assert_eq!(Pattern::new("*:7").after(b"user:"), Some(Pattern::any()));
+    /// ```
+    pub fn after(&self, start: &[u8]) -> Option<Self> {
+        self.glob.after(start).map(Self::of)
+    }
+
     /// The pattern of the keys of `namespace` that match this one.
     ///
     /// ```

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use crate::{Error, ErrorKind, Result};
 
 #[cfg(feature = "bytes")]
+mod dependants;
+#[cfg(feature = "bytes")]
 mod token;
 #[cfg(feature = "bytes")]
 pub use token::{Depth, TagBackend, TagToken};
@@ -31,7 +33,9 @@ impl Tag {
     pub fn new(name: impl AsRef<[u8]>) -> Result<Self> {
         let name = name.as_ref();
         if (1..=Self::MAX_LEN).contains(&name.len()) {
-            return Ok(Self(name.into()));
+            // What begins with one zero byte is the cache's own.
+            let escape: &[u8] = if name[0] == 0 { &[0] } else { &[] };
+            return Ok(Self([escape, name].concat().into()));
         }
         let detail = format!("a tag's name is 1 to {} bytes long, not {}", Self::MAX_LEN, name.len());
         Err(Error::new(ErrorKind::Config, "naming a tag").detail(detail).key(name))
@@ -43,7 +47,7 @@ impl Tag {
         Self([].into())
     }
 
-    /// Its name; empty for [`everything`](Tag::everything).
+    /// Its name, after another zero byte if it begins with one; empty for [`everything`](Tag::everything).
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -116,6 +120,15 @@ impl Tags {
     pub fn and_everything(&self) -> Self {
         let all = [Tag::everything()].into_iter().chain(self.iter().cloned());
         Self(Some(all.collect()))
+    }
+
+    /// These but for `tag`.
+    #[must_use]
+    pub fn without(&self, tag: &Tag) -> Self {
+        match self.iter().any(|it| it == tag) {
+            true => Self::of(self.iter().filter(|it| *it != tag).cloned().collect()).unwrap_or_default(),
+            false => self.clone(),
+        }
     }
 
     /// Them, sorted.

@@ -248,12 +248,13 @@ impl Announcer {
     pub fn failed(&mut self, error: &Error, now: Timestamp) {
         self.failures = self.failures.saturating_add(1);
         self.not_before = now + self.backoff.next(&self.entropy);
-        if error.kind() == ErrorKind::Closed {
-            self.settle(now);
-            self.leaving = Leaving::Said;
-            self.front = None;
-            return;
+        let is_closed = error.kind() == ErrorKind::Closed;
+        if is_closed && self.leaving != Leaving::No {
+            return self.give_up_all();
         }
+        // A bus that has ended for this side may go on for the others, who must not take silence for peace: what
+        // waits is kept, and tried as long as this publisher is there.
+        let is_hopeless = error.retry() == Retry::Never && !is_closed;
         match self.front.as_ref().map(|message| &message.body) {
             // Not worth a second try: a waiter looks by itself.
             Some(Body::LeasesEnded { .. }) => self.front = None,
@@ -262,14 +263,14 @@ impl Announcer {
                 self.confirm |= *confirm;
                 self.front = None;
             }
-            Some(Body::Invalidations { confirm, .. }) if error.retry() == Retry::Never => {
+            Some(Body::Invalidations { confirm, .. }) if is_hopeless => {
                 self.confirm |= *confirm;
                 self.front = None;
                 self.dropped += 1;
                 self.heartbeat_at = now;
             }
-            Some(Body::Ack { .. }) if error.retry() == Retry::Never => self.front = None,
-            Some(Body::Goodbye { .. }) if error.retry() == Retry::Never => {
+            Some(Body::Ack { .. }) if is_hopeless => self.front = None,
+            Some(Body::Goodbye { .. }) if is_hopeless => {
                 self.front = None;
                 self.leaving = Leaving::Said;
             }
@@ -277,7 +278,16 @@ impl Announcer {
         }
     }
 
-    /// Whether goodbye was said.
+    /// Leaves without a goodbye: the bus has ended, and what waits was not sent.
+    fn give_up_all(&mut self) {
+        if let Some(Body::Invalidations { .. }) = self.front.take().map(|message| message.body) {
+            self.dropped += 1;
+        }
+        self.dropped += self.waiting.clear().0;
+        self.leaving = Leaving::Said;
+    }
+
+    /// Whether goodbye was said, or the bus has ended before.
     pub fn has_left(&self) -> bool {
         self.leaving == Leaving::Said
     }
@@ -285,6 +295,11 @@ impl Announcer {
     /// The last number that was given to a message.
     pub fn last(&self) -> u64 {
         self.last
+    }
+
+    /// The number under which all that was announced will have been sent.
+    pub fn promised(&self) -> u64 {
+        self.last.saturating_add(self.waiting.batches())
     }
 
     /// How many subjects wait to be sent, those of a message under way included.

@@ -212,6 +212,7 @@ impl Hearing {
             }
             BusEvent::Gap(gap) => Heard::gap(GapCause::Bus(gap)),
             BusEvent::Message(message) => self.on_message(message, now),
+            BusEvent::Foreign(subjects) => self.on_foreign(subjects),
             // A later release of the contract says something that this one does not know.
             _ => Heard::gap(GapCause::Bus(BusGap::Undecodable)),
         }
@@ -400,5 +401,6 @@ impl Heard {
     }
 }
 
+mod foreign;
 #[cfg(test)]
 mod tests;

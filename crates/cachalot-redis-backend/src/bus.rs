@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{BoxFuture, BusEvent, Error, ErrorKind, EventQueue, Result, Subscription};
-use redis::Cmd;
+use redis::{Cmd, Pipeline};
 
 use crate::config::{RedisBuilder, config};
 use crate::fault::Fault;
@@ -18,6 +18,7 @@ use crate::link::{Again, Link, Request};
 
 mod pub_sub;
 pub use pub_sub::RedisBus;
+pub(crate) use pub_sub::subscription;
 mod pushes;
 mod stream;
 pub use stream::RedisStreamBus;
@@ -94,6 +95,12 @@ impl RedisBusBuilder {
         RedisStreamBus::new(self.parts()?)
     }
 
+    /// As the layout `plain` has it: a channel of this name, whatever the prefix.
+    pub(crate) fn parts_of_channel(self, name: &str) -> Result<Parts> {
+        let parts = self.channel(name).parts()?;
+        Ok(Parts { name: name.as_bytes().into(), ..parts })
+    }
+
     fn parts(self) -> Result<Parts> {
         if self.queue < 2 || self.keep == 0 {
             return Err(config("a bus keeps at least two messages in a queue, and one in a stream"));
@@ -125,32 +132,44 @@ impl fmt::Debug for RedisBusBuilder {
 
 /// What a bus is made of.
 #[derive(Clone)]
-struct Parts {
+pub(crate) struct Parts {
     setup: crate::link::Setup,
-    node: Arc<str>,
+    pub(crate) node: Arc<str>,
     /// Of the channel or the stream, prefix included.
-    name: Arc<[u8]>,
+    pub(crate) name: Arc<[u8]>,
     queue: usize,
     check_every: Duration,
     keep: usize,
 }
 
 /// The publishing half: a connection of its own, made when needed.
-struct Publisher {
+pub(crate) struct Publisher {
     link: Link,
     node: Arc<str>,
 }
 
 impl Publisher {
-    fn new(parts: &Parts) -> Self {
+    pub(crate) fn new(parts: &Parts) -> Self {
         Self { link: Link::new(parts.setup.clone()), node: parts.node.clone() }
     }
 
     /// Sends a command; once more, if the connection breaks under it: a message may come twice.
-    async fn send(&self, command: &Cmd, operation: &'static str) -> Result<()> {
+    pub(crate) async fn send(&self, command: &Cmd, operation: &'static str) -> Result<()> {
         let answer = self.link.send(Request::One(command), Again::Once).await;
         let done = answer.and_then(|answer| answer.value.extract_error().map_err(Fault::from));
         done.map(drop).map_err(|fault| fault.into_error(operation, &self.node))
+    }
+
+    /// As [`send`](Publisher::send), many in one go.
+    pub(crate) async fn send_all(&self, pipeline: &Pipeline, operation: &'static str) -> Result<()> {
+        let answer = self.link.send(Request::Many(pipeline), Again::Once).await;
+        let done = answer.and_then(|answer| {
+            answer
+                .into_list()?
+                .into_iter()
+                .try_for_each(|reply| reply.extract_error().map(drop).map_err(Fault::from))
+        });
+        done.map_err(|fault| fault.into_error(operation, &self.node))
     }
 }
 

@@ -75,24 +75,32 @@ fn read_page(reply: Value) -> Result<(u64, Vec<Value>), Fault> {
     Ok((cursor.ok_or(Fault::Garbled("a scan answered no cursor"))?, items))
 }
 
-/// Runs a script for each of `items` in one go; makes the server learn it, if it does not know it. Fails if one
-/// of them does; others may have been done.
+/// Runs a script for each of `items` in one go, and gives the answers in their order; makes the server learn it, if
+/// it does not know it. Fails if one of them does; others may have been done.
 pub(crate) async fn run_each<T>(
     link: &Link,
     items: &[T],
     command: impl Fn(By, &T) -> Cmd,
 ) -> Result<Vec<Reply>, Fault> {
-    let mut replies = Vec::with_capacity(items.len());
-    let mut unknown = Vec::new();
-    for (item, reply) in items.iter().zip(run(link, items.iter().map(|item| command(By::Hash, item))).await?)
-    {
-        match reply {
-            Err(Fault::NoScript) => unknown.push(item),
-            reply => replies.push(reply?),
-        }
+    try_each(link, items, command).await?.into_iter().collect()
+}
+
+/// As [`run_each`], and the outcome of each. The outer fault is that of all.
+pub(crate) async fn try_each<T>(
+    link: &Link,
+    items: &[T],
+    command: impl Fn(By, &T) -> Cmd,
+) -> Result<Vec<Result<Reply, Fault>>, Fault> {
+    let mut replies = run(link, items.iter().map(|item| command(By::Hash, item))).await?;
+    if replies.len() != items.len() {
+        return Err(Fault::Garbled("a pipeline answered for other commands"));
     }
-    for reply in run(link, unknown.into_iter().map(|item| command(By::Text, item))).await? {
-        replies.push(reply?);
+    let is_unknown = |at: &usize| matches!(replies[*at], Err(Fault::NoScript));
+    // Not all of them, perhaps: somebody else may have made it known in between.
+    let unknown: Vec<usize> = (0..items.len()).filter(is_unknown).collect();
+    let again = run(link, unknown.iter().map(|at| command(By::Text, &items[*at]))).await?;
+    for (at, reply) in unknown.into_iter().zip(again) {
+        replies[at] = reply;
     }
     Ok(replies)
 }
@@ -110,5 +118,9 @@ async fn run(
     }
     let answer = link.exchange(Request::Many(&pipeline), Again::Once).await?;
     let era = answer.era();
-    Ok(answer.into_list()?.into_iter().map(|reply| Reply::read(reply, era)).collect())
+    let replies = answer.into_list()?;
+    if replies.len() != pipeline.len() {
+        return Err(Fault::Garbled("a pipeline answered for other commands"));
+    }
+    Ok(replies.into_iter().map(|reply| Reply::read(reply, era)).collect())
 }

@@ -15,7 +15,7 @@ use crate::script;
 use crate::sweep::remove;
 
 mod policy;
-use policy::Policy;
+pub(crate) use policy::Policy;
 
 /// An index of the keys that have a tag, in the server, for who wants to know them (`keys`), or to delete them at
 /// once (`remove_tag`) instead of letting them end unread. Opt-in: it costs a write for each tag of each put, and
@@ -37,8 +37,7 @@ use policy::Policy;
 /// last key.
 ///
 /// # Redis Cluster
-/// Each command is about one index or one page of keys. There is no cluster here yet; on one, the keys of a page
-/// would be removed slot by slot.
+/// There are no indexes on a [`RedisCluster`](crate::RedisCluster): tags work there by their tokens alone.
 #[derive(Clone)]
 pub struct TagIndex {
     backend: RedisBackend,

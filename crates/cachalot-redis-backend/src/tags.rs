@@ -13,6 +13,8 @@ use crate::fault::Fault;
 use crate::link::{Again, Request};
 use crate::mget::{self, mget};
 
+const NO_TOKEN: Fault = Fault::Garbled("no tag token where one was put");
+
 /// Where the half begins that an expiry changes.
 const EXPIRED: usize = 16;
 
@@ -33,22 +35,7 @@ impl TagBackend for RedisBackend {
     }
 
     async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
-        let ttl = millis(ttl).max(1);
-        let pin = |era: Era| {
-            let mut pipeline = Pipeline::with_capacity(names.len() * 3);
-            for (name, fresh) in names.iter().zip(fresh) {
-                let (name, token) = (&*self.name(name), era.tag_token(fresh.to_bytes()));
-                pipeline.cmd("SET").arg(name).arg(&token).arg("NX").arg("PX").arg(ttl);
-                pipeline.cmd("PEXPIRE").arg(name).arg(ttl).arg("GT");
-                pipeline.cmd("GET").arg(name);
-            }
-            pipeline
-        };
-        let pinned = self.run_tags(names.len() * 3, &pin).await.and_then(|(replies, era)| {
-            let gets = replies.into_iter().skip(2).step_by(3);
-            let none = Fault::Garbled("no tag token where one was put");
-            gets.map(|reply| token_in(era, reply).ok_or(none.clone())).collect()
-        });
+        let pinned = self.try_pin_tags(names, fresh, ttl).await;
         pinned.map_err(|fault| self.tag_error(fault, "redis pin_tags", names))
     }
 
@@ -59,6 +46,44 @@ impl TagBackend for RedisBackend {
         depth: Depth,
         ttl: Duration,
     ) -> Result<()> {
+        let rotated = self.try_rotate_tags(names, fresh, depth, ttl).await;
+        rotated.map_err(|fault| self.tag_error(fault, "redis rotate_tags", names))
+    }
+}
+
+impl RedisBackend {
+    pub(crate) async fn try_pin_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        ttl: Duration,
+    ) -> Result<Vec<TagToken>, Fault> {
+        let pinned = self.pin_once(names, fresh, ttl).await?;
+        let strays = names.iter().zip(&pinned).filter(|(_, token)| token.is_none()).map(|(name, _)| name);
+        let strays: Vec<&Key> = strays.collect();
+        if strays.is_empty() {
+            return Ok(pinned.into_iter().flatten().collect());
+        }
+        // What is no token fits no entry. Gone, it is a token that is missing, and the next one to ask puts one. Not
+        // this one, who has sent its own already: a token is sent once.
+        let unlink = |_: Era| {
+            let mut pipeline = Pipeline::with_capacity(strays.len());
+            for name in &strays {
+                pipeline.cmd("UNLINK").arg(&*self.name(name));
+            }
+            pipeline
+        };
+        self.run_tags(strays.len(), &unlink).await?;
+        Err(NO_TOKEN)
+    }
+
+    pub(crate) async fn try_rotate_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        depth: Depth,
+        ttl: Duration,
+    ) -> Result<(), Fault> {
         let ttl = millis(ttl).max(1);
         let rotate = |era: Era| {
             let mut pipeline = Pipeline::with_capacity(names.len() * 2);
@@ -80,12 +105,36 @@ impl TagBackend for RedisBackend {
             Depth::Remove => names.len(),
             Depth::Expire => names.len() * 2,
         };
-        let rotated = self.run_tags(commands, &rotate).await;
-        rotated.map(drop).map_err(|fault| self.tag_error(fault, "redis rotate_tags", names))
+        self.run_tags(commands, &rotate).await.map(drop)
     }
-}
 
-impl RedisBackend {
+    /// `None` for what is no token, where one should be.
+    async fn pin_once(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        ttl: Duration,
+    ) -> Result<Vec<Option<TagToken>>, Fault> {
+        let ttl = millis(ttl).max(1);
+        let pin = |era: Era| {
+            let mut pipeline = Pipeline::with_capacity(names.len() * 3);
+            for (name, fresh) in names.iter().zip(fresh) {
+                let (name, token) = (&*self.name(name), era.tag_token(fresh.to_bytes()));
+                pipeline.cmd("SET").arg(name).arg(&token).arg("NX").arg("PX").arg(ttl);
+                pipeline.cmd("PEXPIRE").arg(name).arg(ttl).arg("GT");
+                // As GET, but for what is no string there is no error.
+                pipeline.cmd("MGET").arg(name);
+            }
+            pipeline
+        };
+        let (replies, era) = self.run_tags(names.len() * 3, &pin).await?;
+        let token = |reply| match reply {
+            Value::Array(values) => Ok(values.into_iter().next().and_then(|value| token_in(era, value))),
+            _ => Err(NO_TOKEN),
+        };
+        replies.into_iter().skip(2).step_by(3).map(token).collect()
+    }
+
     /// Never sent twice: a token that had been replaced meanwhile would come back.
     async fn run_tags(
         &self,
@@ -113,7 +162,7 @@ impl RedisBackend {
 }
 
 /// The token in `value`, which a server of `era` gave, as callers know it.
-fn token_in(era: Era, value: Value) -> Option<TagToken> {
+pub(crate) fn token_in(era: Era, value: Value) -> Option<TagToken> {
     let bytes = <[u8; TagToken::LEN]>::try_from(mget::bytes(value)?).ok()?;
     TagToken::from_bytes(&era.tag_token(bytes))
 }

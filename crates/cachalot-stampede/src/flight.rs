@@ -16,6 +16,7 @@ use crate::waits::FlightId;
 mod cell;
 use cell::Cell;
 mod follow;
+mod tags;
 pub use follow::Follow;
 
 /// The loads in progress, by key. Clones share one table.

@@ -19,14 +19,18 @@ use serde::de::DeserializeOwned;
 use crate::batch::Bounds;
 use crate::bounded::Bounded;
 use crate::cache::Cache;
+use crate::dependencies::{self, Dependencies};
 use crate::early::{Early, Refresh, RefreshMode};
 use crate::engine::{Engine, OnDeserted, Times};
 use crate::failover::Memo;
 use crate::fleet::{Fleet, Membership, Pending};
+use crate::load::TagOf;
+use crate::membership::Wish;
 use crate::names::Names;
 use crate::shared::Shared;
 use crate::spawn::TokioSpawn;
 use crate::sweep;
+use crate::versions::Versions;
 use crate::write::Missed;
 
 /// See [`CacheBuilder::backend_timeout`].
@@ -41,8 +45,10 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     bus: Option<Arc<dyn Bus>>,
     heartbeat: Duration,
     is_clearable: bool,
+    is_versioned: bool,
     replay_window: Duration,
     deferred_limit: usize,
+    tag_of: Option<TagOf<K>>,
     names: Option<fn(Namespace) -> Names<K>>,
     codec: Option<Arc<dyn Codec<V>>>,
     schema: Option<u32>,
@@ -63,6 +69,7 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     entropy: Entropy,
     spawn: Arc<dyn Spawn>,
     observer: Option<Arc<dyn Observer>>,
+    pub(crate) membership: Wish,
 }
 
 /// When early refreshes are asked for; not checked yet.
@@ -94,8 +101,10 @@ where
             bus: None,
             heartbeat: seconds(2),
             is_clearable: false,
+            is_versioned: false,
             replay_window: minutes(1),
             deferred_limit: 1 << 16,
+            tag_of: None,
             names: None,
             codec: None,
             schema: None,
@@ -116,6 +125,7 @@ where
             entropy: Entropy::thread(),
             spawn: Arc::new(TokioSpawn),
             observer: None,
+            membership: Wish::default(),
         }
     }
 
@@ -167,6 +177,28 @@ where
         self
     }
 
+    /// Gives entries versions: the source's own count of the changes of each row, say. What is known to be older than
+    /// another version of its key is not stored, whoever brings it and however late: an
+    /// [insert](crate::Cache::insert) ([`EntryOptions::version`]) or a load ([`Load::version`](crate::Load::version)).
+    /// [`remove_older`](crate::Cache::remove_older) ends what is older than a version, also what is yet to come.
+    ///
+    /// t = 0 row 7 is at version 4, and cached · t = 1 s it is changed to 5, whose insert is delayed on its way · t = 2 s
+    /// it is changed to 6: insert of 6, stored · t = 3 s the insert of 5 arrives: outdated, 6 stays · t = 4 s the row is
+    /// changed to 7, and `remove_older(7)` ends 6 · t = 5 s a load from a lagging replica gives 6: its caller gets it,
+    /// no tier keeps it · t = 6 s a load gives 7, which is kept.
+    ///
+    /// How new a version is known for as long as entries of the default options are kept, never less than a load
+    /// may run, and as long as the entry that it came with. In a shared tier that is a small record beside each
+    /// key: one round trip more for each load, two for each insert. Reads cost nothing. While the shared tier
+    /// cannot be asked, what this process knows counts; so it does without one, of the last million keys.
+    ///
+    /// Versions never go down: give the cache another name if the source begins to count anew. What has no version
+    /// is older than all that have one. All processes should be built so: others do not ask. Default: none.
+    pub fn versioned(mut self) -> Self {
+        self.is_versioned = true;
+        self
+    }
+
     /// How far back invalidations are done again when another server of the shared tier answers than before, or it
     /// has started anew: longer than its replicas lag and a fail-over takes to be noticed. At most 16,384 are kept;
     /// beyond, such a change clears the cache. As long as there is any, the shared tier is looked at once a second.
@@ -186,6 +218,38 @@ where
     /// not in memory yet · t = 60 s the tier is back and is cleared, and everybody is told.
     pub fn deferred_limit(mut self, invalidations: usize) -> Self {
         self.deferred_limit = invalidations;
+        self
+    }
+
+    /// Lets entries depend on other keys of the cache, by [`View::depends_on`](crate::View::depends_on) and
+    /// [`Load::depends_on`](crate::Load::depends_on): such an entry ends when that key is removed, expired or
+    /// replaced by an insert, in every tier and process, with all that is promised of a tag; and by any
+    /// [`remove_pattern`](crate::Cache::remove_pattern), since which keys that matches is not known. All
+    /// processes of the cache must be built so. Default: off.
+    ///
+    /// t = 0 the page of user 7 is loaded, which depends on user 7, and the list of pages, which depends on the
+    /// page · t = 10 s user 7 is removed: the page ends, the list does not · t = 20 s the page is asked for, loaded
+    /// anew and kept · t = 30 s the page is removed, or inserted: the list ends.
+    ///
+    /// *Not further than one step*: name every key that an entry is made of, not only the nearest. Keys may depend
+    /// on each other, or on themselves: nothing runs in circles. That a key's TTL is over, or that it is loaded
+    /// anew, ends nothing: what depends on it has a TTL too. Keys of another cache have tags for that.
+    ///
+    /// *What the loader reads of the parent* must be as new as its removal: from the source. Through the cache it is
+    /// so in the process that removes, and wherever its message has come; elsewhere a copy in memory may be read
+    /// that is removed already, and what is made of it then lives until its TTL.
+    ///
+    /// *Costs*: one round trip more for each removal, expiry or insert of a key, one more in all for a
+    /// [`remove_many`](crate::Cache::remove_many) of up to 1,000; one more for a hit in the shared tier of an entry
+    /// that depends on something, as for tags. An invalidation that the shared tier cannot take waits
+    /// as two. Refused over a shared tier without tags, and over one that keeps
+    /// [bare values](cachalot_core::BackendInfo::bare).
+    pub fn dependencies(mut self) -> Self
+    where
+        K: CacheKey,
+    {
+        self.tag_of = Some(dependencies::tag_of);
+        self.names = Some(Names::new);
         self
     }
 
@@ -214,7 +278,7 @@ where
 
     /// How long memory may keep a copy of what the shared tier has: how long this process may serve a value
     /// that another process has removed. Default: 10 s; with a [`bus`](CacheBuilder::bus), as long as the value
-    /// lives. Zero: memory keeps no copy. `Duration::MAX`: as long
+    /// lives, unless the tier keeps [bare values](cachalot_core::BackendInfo::bare). Zero: memory keeps no copy. `Duration::MAX`: as long
     /// as the value lives. Refused without a shared tier.
     pub fn memory_ttl(mut self, ttl: Duration) -> Self {
         self.memory_ttl = Some(ttl);
@@ -471,7 +535,9 @@ where
         if self.batch.size == 0 || self.batch.concurrency == 0 {
             return refuse("a batch of no keys or of no calls loads nothing");
         }
-        let usual = if self.bus.is_some() { Duration::MAX } else { seconds(10) };
+        let bare = self.backend.as_ref().and_then(|below| below.backend.info().bare);
+        // Whoever writes bare values need not tell anybody.
+        let usual = if self.bus.is_some() && bare.is_none() { Duration::MAX } else { seconds(10) };
         let memory_ttl = self.memory_ttl.unwrap_or(usual);
         let names = self.names.map(|names| names(namespace.clone()));
         let fleet = self.bus.map(|bus| {
@@ -486,16 +552,31 @@ where
                 if codec.needs_schema() && self.schema.is_none() {
                     return refuse("this codec decodes moved fields to garbage: declare a `schema`");
                 }
+                if bare.is_some_and(|id| id != codec.id()) {
+                    return refuse("the shared tier keeps bare values of another `codec`");
+                }
+                if bare.is_some() && self.schema.is_some() {
+                    return refuse("the shared tier keeps bare values, which cannot say their `schema`");
+                }
+                if bare.is_some() && self.tag_of.is_some() {
+                    return refuse("the shared tier keeps bare values, which cannot say what they depend on");
+                }
+                if bare.is_some() && self.is_clearable {
+                    return refuse("`clearable` needs a shared tier whose values say which tags they have");
+                }
                 let (schema, early) = (self.schema.unwrap_or(0), refresh.early);
                 trusted.store(below.backend.incarnation(), Ordering::SeqCst);
                 let backend = Arc::new(Bounded::new(below.backend, backend_timeout, trusted.clone()));
                 let names = (below.names)(namespace.clone());
-                Some(Shared { backend, codec, names, schema, memory_ttl, early })
+                Some(Shared { backend, codec, names, schema, memory_ttl, early, is_bare: bare.is_some() })
             }
         };
         let has_tags = shared.as_ref().is_some_and(|shared| shared.backend.tags().is_some());
         if self.is_clearable && shared.is_some() && !has_tags {
             return refuse("`clearable` needs a shared tier with tags");
+        }
+        if self.tag_of.is_some() && shared.is_some() && !has_tags {
+            return refuse("`dependencies` needs a shared tier with tags");
         }
         let is_clearable = self.is_clearable && has_tags;
         if self.deferred_limit == 0 {
@@ -504,6 +585,14 @@ where
         let all = Pattern::any().within(&namespace);
         let deferred =
             Deferred::bounded(self.deferred_limit, sweep::name_of_pattern(&namespace, &all), Missed::All);
+        let bound = shared.as_ref().map(|shared| shared.backend.clone());
+        let own = fleet.as_ref().map(|fleet| fleet.0.own());
+        let membership = self.membership.grant(bound, own, &namespace)?;
+        let keeps_none = |shared: &Shared<K, V>| shared.backend.versions().is_none();
+        if self.is_versioned && shared.as_ref().is_some_and(keeps_none) {
+            return refuse("`versioned` needs a shared tier that keeps versions");
+        }
+        let versions = self.is_versioned.then(|| Versions::new(&times, &self.options));
         Ok(Cache::over(Engine {
             name: self.name.into(),
             store: S::open(memory, self.clock.clone())?,
@@ -518,12 +607,15 @@ where
             namespace,
             unswept: Pending::of_all_patterns(),
             fleet,
+            membership,
             leases_ended: Default::default(),
             memo: Memo::new(trusted, self.replay_window),
             me: Weak::new(),
             seen: Seen::new(),
             epoch: Default::default(),
+            dependencies: self.tag_of.map(Dependencies::new),
             is_clearable,
+            versions,
             everything: Default::default(),
             options: self.options,
             times,

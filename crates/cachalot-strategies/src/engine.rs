@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cachalot_core::{
-    Clock, Commit, Entropy, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Key, LoadError, Meta,
-    Namespace, Observer, Result, Spawn, Store, Subject, Tier, Timestamp, mutant,
+    Clock, Commit, Depth, Entropy, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Key, LoadError,
+    Meta, Namespace, Observer, Result, Spawn, Store, Subject, Tier, Timestamp, mutant,
 };
 use cachalot_invalidation::{Deferred, Seen};
 use cachalot_stampede::{Failures, Flights, Joined, guard};
@@ -17,14 +17,17 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::batch::Bounds;
 use crate::cached::Found;
+use crate::dependencies::Dependencies;
 use crate::early::Refresh;
 use crate::failover::Memo;
 use crate::fleet::{Membership, Pending, Wakes};
 use crate::flight::Outcome;
+use crate::membership;
 use crate::names::Names;
 use crate::shared::Shared;
 use crate::stats::{Counters, Stats};
 use crate::tags::{Epoch, Everything};
+use crate::versions::Versions;
 use crate::write::Missed;
 
 pub(crate) struct Engine<K, V, S> {
@@ -46,14 +49,20 @@ pub(crate) struct Engine<K, V, S> {
     /// What patterns are about that the shared tier has not been swept for.
     pub(crate) unswept: Pending,
     pub(crate) fleet: Option<Membership>,
+    /// `None`: nobody waits for this cache, and it cannot wait for others.
+    pub(crate) membership: Option<membership::Membership>,
     pub(crate) leases_ended: Wakes,
     pub(crate) memo: Memo<K>,
     /// Itself, for tasks that it starts.
     pub(crate) me: Weak<Self>,
     pub(crate) seen: Seen,
     pub(crate) epoch: Epoch,
+    /// `None`: no key depends on another.
+    pub(crate) dependencies: Option<Dependencies<K>>,
     /// Whether all entries end by one tag, and what that stands at.
     pub(crate) is_clearable: bool,
+    /// `None`: entries have no versions.
+    pub(crate) versions: Option<Versions>,
     pub(crate) everything: Everything,
     pub(crate) options: EntryOptions,
     pub(crate) times: Times,
@@ -109,14 +118,12 @@ where
     /// Ends what this process holds and has in flight for `key`: the local step of every invalidation.
     /// The store first: a flight that is opened after it finds nothing old there, and one that was opened
     /// before is detached after it.
-    pub(crate) fn forget<Q>(&self, key: &Q)
-    where
-        Q: Hash + Equivalent<K> + ?Sized,
-    {
+    pub(crate) fn forget(&self, key: &K) {
         let old = self.store.invalidate(key);
         if !mutant!(LeavesFlightsOpen) {
             self.flights.void(key);
         }
+        self.forget_dependants(key, Depth::Remove);
         // After the flights: one that fails from now on sees that it is void.
         if !mutant!(RemembersFailuresOfTheRemoved) {
             self.forget_failure(key);
@@ -139,12 +146,14 @@ where
         }
     }
 
-    /// Stores what was found below or loaded, if nothing was invalidated meanwhile.
-    pub(crate) fn fill_memory(&self, fence: Fence, key: K, found: &Found<V>) {
+    /// Stores what was found below or loaded, if nothing was invalidated meanwhile. Whether it did.
+    pub(crate) fn fill_memory(&self, fence: Fence, key: K, found: &Found<V>) -> bool {
         let fence = if mutant!(FillsMemoryUnfenced) { self.store.begin(&key) } else { fence };
-        if self.store.commit(fence, key, found.entry.clone()) == Commit::Revoked {
+        let commit = self.store.commit(fence, key, found.entry.clone());
+        if commit == Commit::Revoked {
             self.emit(&Event::Fenced { tier: Tier::Memory });
         }
+        commit == Commit::Stored
     }
 
     /// Whether the shared tier may still hold what an invalidation of this name was about, here or elsewhere.
@@ -171,7 +180,7 @@ where
         let Some(names) = &self.names else { return };
         let name = names.key(key);
         if !pending {
-            self.remember_done(name.clone(), Missed::Key(key.clone()));
+            self.remember_done(name.clone(), Missed::Key(key.clone(), self.floor_here(key)));
         }
         self.tell(Subject::Key { key: name, pending });
     }
@@ -212,6 +221,7 @@ where
         Stats {
             pending_invalidations: self.deferred.len() as u64,
             pending_messages: self.fleet.as_ref().map_or(0, |fleet| fleet.0.waiting() as u64),
+            dropped_messages: self.fleet.as_ref().map_or(0, |fleet| fleet.0.dropped()),
             flights: self.flights.len() as u64,
             memory: self.store.stats(),
             ..self.counters.stats()

@@ -114,7 +114,7 @@ where
             // What they have read of the new server may be old.
             self.flights.void_all();
             self.store.void_all();
-            self.epoch.forget();
+            self.forget_epochs();
             self.everything.forget();
         }
         self.memo.trusted.store(met, Ordering::SeqCst);

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cachalot_core::{Error, Result, Tag, Tags, Ttl};
 
+use crate::dependencies::{not_built_for_it, tags_of};
+
 /// The load in progress, handed to the loader, which owns it.
 ///
 /// What depends on the value is set here: a TTL that the source knows, the tags that it belongs to.
@@ -11,11 +13,20 @@ use cachalot_core::{Error, Result, Tag, Tags, Ttl};
 pub struct Load<K> {
     key: K,
     wishes: Wishes,
+    /// `None`: the cache has no dependencies.
+    tag_of: Option<TagOf<K>>,
 }
 
+/// How the tag of what depends on a key is called.
+pub(crate) type TagOf<K> = fn(&K) -> Tag;
+
 impl<K> Load<K> {
-    pub(crate) fn new(key: K) -> Self {
-        Self { key, wishes: Wishes::default() }
+    pub(crate) fn new(key: K, tag_of: Option<TagOf<K>>) -> Self {
+        Self { key, wishes: Wishes::default(), tag_of }
+    }
+
+    pub(crate) fn tag_of(&self) -> Option<TagOf<K>> {
+        self.tag_of
     }
 
     pub(crate) fn wishes(&self) -> Wishes {
@@ -30,6 +41,13 @@ impl<K> Load<K> {
     /// Sets the TTL of what this load gives, instead of the options'. Zero: do not store.
     pub fn ttl(&self, ttl: impl Into<Ttl>) {
         self.wishes.lock().ttl = Some(ttl.into());
+    }
+
+    /// Says which version of its key this load gives, by the source's own count: what is known to be older than
+    /// another one is not kept. In a cache that is [`versioned`](crate::CacheBuilder::versioned); in any other the
+    /// value is not kept either, and [`Event::Unstorable`](cachalot_core::Event::Unstorable) says why.
+    pub fn version(&self, version: u64) {
+        self.wishes.lock().version = Some(version);
     }
 
     /// Adds a tag to what this load gives, beside those of the options.
@@ -53,6 +71,7 @@ pub(crate) struct Wishes(Arc<Mutex<Wished>>);
 #[derive(Debug, Default)]
 pub(crate) struct Wished {
     pub(crate) ttl: Option<Ttl>,
+    pub(crate) version: Option<u64>,
     tags: Vec<Tag>,
     bad_tag: Option<Error>,
 }
@@ -60,6 +79,10 @@ pub(crate) struct Wished {
 impl Wishes {
     pub(crate) fn taken(&self) -> Wished {
         std::mem::take(&mut *self.lock())
+    }
+
+    pub(crate) fn depend<K>(&self, tag_of: Option<TagOf<K>>, key: &K, parent: &K) {
+        self.lock().depend(tag_of, key, parent);
     }
 
     fn lock(&self) -> MutexGuard<'_, Wished> {
@@ -72,6 +95,15 @@ impl Wished {
         match Tag::new(name) {
             Ok(tag) => self.tags.push(tag),
             Err(error) => self.bad_tag = Some(error),
+        }
+    }
+
+    /// `key` depends on `parent`; on itself it does anyway.
+    pub(crate) fn depend<K>(&mut self, tag_of: Option<TagOf<K>>, key: &K, parent: &K) {
+        match tag_of {
+            None => self.bad_tag = Some(not_built_for_it("depends_on")),
+            Some(tag_of) if tag_of(parent) == tag_of(key) => {}
+            Some(tag_of) => self.tags.extend(tags_of(tag_of(parent))),
         }
     }
 

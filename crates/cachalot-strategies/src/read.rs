@@ -178,7 +178,7 @@ where
         purpose: Purpose,
         load: impl FnOnce(Load<K>) -> LoadFuture<V>,
     ) {
-        let handle = Load::new(lead.key().clone());
+        let handle = Load::new(lead.key().clone(), self.tag_of());
         let wishes = handle.wishes();
         let flight = Flight::new(self.clone(), lead, options.clone(), wanted, purpose);
         match catch_unwind(AssertUnwindSafe(|| load(handle))) {
@@ -384,6 +384,13 @@ impl Role {
             (Tier::Loader, Some(_)) => Event::Coalesced,
             (tier, _) => Event::Hit { tier },
         }
+    }
+}
+
+/// What is stored gets the tags of all who wait for it, not only of who leads.
+pub(crate) fn ask_tags<V>(follow: &Follow<Outcome<V>>, options: &EntryOptions) {
+    if !options.tags.is_empty() {
+        follow.ask_tags(&options.tags);
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use cachalot_core::{
     CacheKey, Depth, ErrorKind, Event, Key, KeyPattern, Namespace, Pattern, Result, Store, Subject,
-    SweepCursor, Tag, Tags,
+    SweepCursor, Tag,
 };
 
 use crate::cache::Cache;
+use crate::confirmed::Invalidation;
 use crate::engine::Engine;
 use crate::shared::Shared;
 use crate::write::{Missed, Removal};
@@ -55,10 +56,10 @@ where
     ///
     /// # Dropping the future
     /// The removal goes on.
-    pub async fn remove_pattern(&self, pattern: &Pattern) -> Result<Removal> {
+    pub fn remove_pattern(&self, pattern: &Pattern) -> Invalidation<'_> {
         let names = |namespace: &Namespace, key: &K| namespace.key(key);
         let work = self.engine.clone().remove_pattern(pattern.clone(), names);
-        self.engine.detached("remove_pattern", work).await
+        self.invalidation("remove_pattern", Ok(work))
     }
 
     /// Forgets every key of this cache, in every tier and process; `users` never touches `usersAbc`. Walks a
@@ -67,9 +68,8 @@ where
     ///
     /// # Errors
     /// As [`remove_pattern`](Cache::remove_pattern).
-    pub async fn clear(&self) -> Result<Removal> {
-        let work = self.engine.clone().clear();
-        self.engine.detached("clear", work).await
+    pub fn clear(&self) -> Invalidation<'_> {
+        self.invalidation("clear", Ok(self.engine.clone().clear()))
     }
 }
 
@@ -82,10 +82,14 @@ where
     async fn remove_pattern(
         self: Arc<Self>,
         pattern: Pattern,
-        key_of: impl Fn(&Namespace, &K) -> Key + Send,
+        key_of: impl Fn(&Namespace, &K) -> Key + Send + Sync,
     ) -> Removal {
         let meant = pattern.within(&self.namespace);
-        let swept = self.sweep(&meant).await;
+        let mut swept = self.sweep(&meant).await;
+        if swept.is_ok() {
+            let name = |key: &K| key_of(&self.namespace, key);
+            swept = self.end_dependants_of_pattern(&meant, name).await;
+        }
         if swept.is_err() && self.unswept.is_crowded() {
             // To walk once for all of them is cheaper than once for each.
             return self.cleared(swept);
@@ -155,9 +159,19 @@ where
     pub(crate) async fn end_all(&self) -> Result<()> {
         match &self.shared {
             Some(shared) if self.is_clearable => {
-                self.rotate(shared, &Tags::one(Tag::everything()), Depth::Remove).await
+                self.rotate(shared, &[Tag::everything()], Depth::Remove).await
             }
             _ => self.sweep(&Pattern::any().within(&self.namespace)).await,
+        }
+    }
+
+    /// The replay of a pattern.
+    pub(crate) async fn sweep_again(&self, pattern: &Pattern) -> Result<()> {
+        let meant = pattern.within(&self.namespace);
+        self.sweep(&meant).await?;
+        match &self.names {
+            Some(names) => self.end_dependants_of_pattern(&meant, |key| names.key(key)).await,
+            None => Ok(()),
         }
     }
 

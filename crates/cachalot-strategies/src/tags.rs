@@ -28,6 +28,10 @@ pub(crate) use known::{Epoch, Everything};
 /// How long a token lives at least after it was used last. Losing one costs the loads of its tag.
 const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// The same of a key's tag, which is changed whether or not anything depends on the key: whoever is to depend on it
+/// prolongs it, and one that is gone is another.
+const UNUSED_TOKEN_LIFE: Duration = Duration::from_secs(60);
+
 /// A record, and whether a tag of it was removed. One that was expired makes the record an invalidated one.
 pub(crate) struct Vetted {
     pub(crate) record: Record,
@@ -39,9 +43,16 @@ pub(crate) struct Vetted {
 pub(crate) struct Captured {
     /// Those that the options name.
     declared: Vec<Tagged>,
-    epoch: Option<TagToken>,
+    epochs: Epochs,
     /// What everything stands at, in a cache that is cleared by it.
     everything: Option<TagToken>,
+}
+
+/// The epochs of callers' tags, and of those of dependants in a cache with dependencies.
+#[derive(Clone, Copy, Debug, Default)]
+struct Epochs {
+    tags: Option<TagToken>,
+    dependants: Option<TagToken>,
 }
 
 /// Where a value with tags may be stored.
@@ -65,6 +76,9 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
+        if !self.may_look() {
+            return None;
+        }
         let hit = self.store.get(key)?;
         match self.seen.standing(&hit.entry.stamp) {
             Standing::Good => Some(hit),
@@ -208,25 +222,54 @@ where
     /// round trip if `declared` has any, or the epoch is to be read.
     pub(crate) async fn capture(&self, shared: &Shared<K, V>, declared: &Tags) -> Captured {
         let Some(tags) = shared.backend.tags() else { return Captured::default() };
-        let (known, everything) = (self.epoch.known(), self.everything.known());
+        let (known, everything) = (self.known_epochs(), self.everything.known());
         let now = self.clock.coarse();
         let wants_everything = self.is_clearable && self.everything.is_wanted(now);
-        if declared.is_empty() && !wants_everything && !self.epoch.is_wanted() {
-            return Captured { declared: Vec::new(), epoch: known, everything };
+        if declared.is_empty() && !wants_everything && !self.wants_epochs() {
+            return Captured { declared: Vec::new(), epochs: known, everything };
         }
         let all = if wants_everything { declared.and_everything() } else { declared.clone() };
         match self.pin(tags, &all, self.token_life()).await {
-            Ok((mut declared, epoch)) => {
-                self.epoch.learn(epoch);
+            Ok((mut declared, epochs)) => {
+                self.learn(epochs);
                 let pinned = declared.iter().position(|it| it.tag.as_bytes().is_empty());
                 let pinned = pinned.map(|at| declared.remove(at).token);
                 pinned.into_iter().for_each(|token| self.everything.pinned(token, now));
-                Captured { declared, epoch: Some(epoch), everything: pinned.or(everything) }
+                Captured { declared, epochs, everything: pinned.or(everything) }
             }
             Err(error) => {
                 self.backend_failed(&error);
-                Captured { declared: Vec::new(), epoch: known, everything }
+                Captured { declared: Vec::new(), epochs: known, everything }
             }
+        }
+    }
+
+    fn known_epochs(&self) -> Epochs {
+        let dependants = self.dependencies.as_ref().and_then(|it| it.epoch.known());
+        Epochs { tags: self.epoch.known(), dependants }
+    }
+
+    fn wants_epochs(&self) -> bool {
+        self.epoch.is_wanted() || self.dependencies.as_ref().is_some_and(|it| it.epoch.is_wanted())
+    }
+
+    fn learn(&self, epochs: Epochs) {
+        epochs.tags.into_iter().for_each(|token| self.epoch.learn(token));
+        if let (Some(dependencies), Some(token)) = (&self.dependencies, epochs.dependants) {
+            dependencies.epoch.learn(token);
+        }
+    }
+
+    pub(crate) fn forget_epochs(&self) {
+        self.epoch.forget();
+        self.dependencies.iter().for_each(|it| it.epoch.forget());
+    }
+
+    /// The epoch that `tag` belongs to.
+    fn epoch_of(&self, tag: &Tag) -> &Epoch {
+        match &self.dependencies {
+            Some(dependencies) if tag.is_of_dependants() => &dependencies.epoch,
+            _ => &self.epoch,
         }
     }
 
@@ -253,11 +296,12 @@ where
         let (Some(tags), Ok(decided)) = (shared.backend.tags(), Tags::of(decided)) else {
             return Storable::InMemory;
         };
-        self.epoch.wake();
+        decided.iter().for_each(|tag| self.epoch_of(tag).wake());
         match self.pin(tags, &decided, self.token_life().max(kept_for)).await {
-            Ok((decided, epoch)) => {
-                self.epoch.learn(epoch);
-                if captured.epoch != Some(epoch) && !mutant!(IgnoresTheEpoch) {
+            Ok((decided, epochs)) => {
+                self.learn(epochs);
+                let was_changed = decided.iter().any(|it| !captured.epochs.still_stands(&epochs, &it.tag));
+                if was_changed && !mutant!(IgnoresTheEpoch) {
                     self.emit(&Event::Fenced { tier: Tier::Backend });
                     return Storable::Nowhere;
                 }
@@ -287,15 +331,16 @@ where
         Ok(self.pin(backend, tags, self.token_life().max(kept_for)).await?.0)
     }
 
-    /// What `tags` stand at, and after them the epoch.
+    /// What `tags` stand at, and after them the epochs.
     async fn pin(
         &self,
         backend: &dyn TagBackend,
         tags: &Tags,
         ttl: Duration,
-    ) -> Result<(Vec<Tagged>, TagToken)> {
+    ) -> Result<(Vec<Tagged>, Epochs)> {
         let mut names: Vec<Key> = tags.iter().map(|tag| self.namespace.tag(tag)).collect();
         names.push(self.namespace.epoch());
+        names.extend(self.dependencies.iter().map(|_| self.namespace.epoch_of_dependants()));
         let fresh = self.fresh_tokens(names.len());
         let mut tokens = if mutant!(ReadsTheEpochFirst) {
             let last = tags.len();
@@ -305,15 +350,16 @@ where
         } else {
             backend.pin_tags(&names, &fresh, ttl).await?
         };
-        let epoch = tokens.pop().unwrap_or_else(|| TagToken::draw(&self.entropy));
+        let mut epochs = tokens.split_off(tags.len().min(tokens.len())).into_iter();
+        let epochs = Epochs { tags: epochs.next(), dependants: epochs.next() };
         let tagged = tags.iter().zip(tokens).map(|(tag, token)| Tagged { tag: tag.clone(), token });
-        Ok((tagged.collect(), epoch))
+        Ok((tagged.collect(), epochs))
     }
 
     /// Invalidates all that has one of `tags`, everywhere, however many keys that are.
     pub(crate) async fn remove_tags(self: Arc<Self>, tags: Tags, depth: Depth) -> Removal {
         let rotated = match &self.shared {
-            Some(shared) => self.rotate(shared, &tags, depth).await,
+            Some(shared) => self.rotate(shared, tags.iter().as_slice(), depth).await,
             None => Ok(()),
         };
         let Err(error) = rotated else {
@@ -332,17 +378,23 @@ where
     }
 
     /// Replaces the tokens: the epoch's first, so that no load that began before takes the new ones.
-    pub(crate) async fn rotate(&self, shared: &Shared<K, V>, tags: &Tags, depth: Depth) -> Result<()> {
+    /// `tags`: of callers, or of dependants.
+    pub(crate) async fn rotate(&self, shared: &Shared<K, V>, tags: &[Tag], depth: Depth) -> Result<()> {
         let Some(backend) = shared.backend.tags() else { return Ok(()) };
-        let mut names = vec![self.namespace.epoch()];
+        let (epoch, life) = match tags.first() {
+            None => return Ok(()),
+            Some(tag) if tag.is_of_dependants() => (self.namespace.epoch_of_dependants(), UNUSED_TOKEN_LIFE),
+            Some(_) => (self.namespace.epoch(), TOKEN_LIFE),
+        };
+        let mut names = vec![epoch];
         names.extend(tags.iter().map(|tag| self.namespace.tag(tag)));
         let mut fresh = self.fresh_tokens(names.len());
         if mutant!(RotatesTheEpochLast) {
-            backend.rotate_tags(&names[1..], &fresh[1..], depth, TOKEN_LIFE).await?;
+            backend.rotate_tags(&names[1..], &fresh[1..], depth, life).await?;
             names.truncate(1);
             fresh.truncate(1);
         }
-        backend.rotate_tags(&names, &fresh, depth, TOKEN_LIFE).await
+        backend.rotate_tags(&names, &fresh, depth, life).await
     }
 
     /// The local step of a tag's removal.
@@ -352,8 +404,12 @@ where
         }
         for tag in tags.iter() {
             self.seen.touch_tag(tag.fingerprint(), depth);
+            self.epoch_of(tag).forget();
         }
-        self.epoch.forget();
+        // What was read there may have any of them.
+        if self.shared.as_ref().is_some_and(|shared| shared.is_bare) && !mutant!(KeepsTheUntagged) {
+            self.end_trust();
+        }
     }
 
     pub(crate) fn tell_tags(&self, tags: &Tags, pending: bool) {
@@ -375,8 +431,19 @@ where
     }
 }
 
+impl Epochs {
+    /// Whether the epoch of `tag` is the same at `now`, and was known.
+    fn still_stands(&self, now: &Self, tag: &Tag) -> bool {
+        let of = |epochs: &Self| match tag.is_of_dependants() {
+            true => epochs.dependants,
+            false => epochs.tags,
+        };
+        of(self).is_some() && of(self) == of(now)
+    }
+}
+
 /// The stamp of an entry that began to come into being `at` this count.
-pub(crate) fn stamp(at: u64, tags: &Tags) -> Stamp {
+pub(crate) fn stamp(at: u64, tags: &Tags, version: u64) -> Stamp {
     let prints = (!tags.is_empty()).then(|| tags.iter().map(Tag::fingerprint).collect());
-    Stamp { at, tags: prints }
+    Stamp { at, tags: prints, version }
 }

@@ -5,6 +5,7 @@
 //!
 //! - [`shop`]: the database, its generator and its queries; no cache in sight.
 //! - [`catalog`]: users, products and listings, cached.
+//! - [`outbox`]: invalidations that no crash loses, in the transaction that makes them necessary.
 //! - [`pages`], [`service`]: the catalog, or the bare database for comparison, over HTTP.
 //! - [`zipf`], [`client`], [`load`], [`repricing`]: the callers.
 //! - [`nodes`], [`redis`]: the processes of a run, started and stopped.
@@ -13,6 +14,7 @@
 pub mod shop;
 
 pub mod catalog;
+pub mod outbox;
 pub mod pages;
 pub mod service;
 

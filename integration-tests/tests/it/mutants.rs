@@ -55,7 +55,7 @@ mod every {
     use integration_tests::Mistake;
 
     use super::found_out;
-    use crate::{matrix, scenes, writers};
+    use crate::{cluster, confirmed, era, matrix, scenes, writers};
 
     /// The mistakes that the protocol's counterexamples begin with.
     const SIX: [Mistake; 6] = [
@@ -65,6 +65,14 @@ mod every {
         Mistake::Engine(Mutant::LeavesFlightsOpen),
         Mistake::Engine(Mutant::FencesACopyLate),
         Mistake::Engine(Mutant::DropsInsteadOfDetaching),
+    ];
+
+    /// Those that need a real server.
+    const OF_SERVERS: [Mistake; 4] = [
+        Mistake::Engine(Mutant::TrustsValuesOfAnotherEra),
+        Mistake::Engine(Mutant::KeepsLeasesAcrossEras),
+        Mistake::Engine(Mutant::KeepsTagsAcrossEras),
+        Mistake::Engine(Mutant::SweepsAClusterOnce),
     ];
 
     /// Of so many worlds a hundredth is enough.
@@ -112,6 +120,9 @@ mod every {
 
     /// All of them, however many worlds would do.
     fn every(mistake: Mistake) -> Witness {
+        if OF_SERVERS.contains(&mistake) {
+            return quickest(mistake);
+        }
         in_worlds(mistake, WORLDS, usize::MAX).or(scene(mistake)).or(writers(mistake)).or(cell(mistake))
     }
 
@@ -127,7 +138,10 @@ mod every {
     }
 
     fn scene(mistake: Mistake) -> Option<Witness> {
-        scenes::spoiled_by(mistake).map(Witness::one)
+        if OF_SERVERS.contains(&mistake) {
+            return era::spoiled_by(mistake).or_else(|| cluster::spoiled_by(mistake)).map(Witness::one);
+        }
+        scenes::spoiled_by(mistake).or_else(|| confirmed::spoiled_by(mistake)).map(Witness::one)
     }
 
     fn writers(mistake: Mistake) -> Option<Witness> {

@@ -13,6 +13,8 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
 
+mod foreign;
+
 type Engine = Memory<u64, Arc<Entry<String>>>;
 type Builder = CacheBuilder<u64, String, Engine>;
 type Node = Cache<u64, String, Engine>;
@@ -37,6 +39,8 @@ macro_rules! scenes {
     };
 }
 
+pub(crate) use scenes;
+
 scenes! {
     a_batch_that_fails_gives_its_leases_back: a_failed_batch;
     a_cancelled_batch_gives_its_leases_back: a_deserted_batch;
@@ -52,8 +56,12 @@ scenes! {
     a_publisher_that_dies_before_it_speaks_is_noticed: a_silence;
     what_was_said_before_the_first_contact_is_missed: a_late_contact;
     a_removal_whose_caller_leaves_is_done: a_removal_that_was_left;
+    what_depends_on_a_removed_key_ends_below: a_removed_parent;
+    a_load_during_the_removal_of_its_parent_is_not_kept: a_parent_that_takes_its_time;
     beyond_its_limit_an_outage_drops_no_removal: an_overflow;
     an_insert_that_a_removal_followed_is_not_kept_in_memory: an_insert_and_a_removal;
+    memory_gives_up_what_a_foreigner_tells_of: foreign::a_foreign_message;
+    the_removal_of_a_tag_ends_what_does_not_tell_its_tags: foreign::a_value_that_tells_no_tags;
 }
 
 fn a_failed_batch() -> Scene {
@@ -194,6 +202,39 @@ fn a_pending_removal() -> Scene {
         let removed = one.remove(&1).await.unwrap();
         sleep(SOON).await;
         removed == Removal::Deferred && two.get(&1).await.is_none()
+    })
+}
+
+fn a_removed_parent() -> Scene {
+    Box::pin(async {
+        let [one, two] = fleet(Builder::dependencies);
+        one.with(|options| options).depends_on(&2).unwrap().insert(1, "of two".into()).await.unwrap();
+        let was_there = two.get(&1).await.is_some();
+        one.remove(&2).await.unwrap();
+        was_there && one.get(&1).await.is_none()
+    })
+}
+
+/// What is made of the parent's old value, which is still there, must not be kept under its new token.
+fn a_parent_that_takes_its_time() -> Scene {
+    Box::pin(async {
+        let clock = tokio_clock();
+        let shared = ModelBackend::new(clock.clone());
+        let tier = Faulty::new(shared.clone());
+        let slow = builder(clock.clone(), 1).backend(tier.clone()).dependencies().build().unwrap();
+        let node =
+            |seed| builder(clock.clone(), seed).backend(shared.clone()).dependencies().build().unwrap();
+        let other = node(2);
+        other.insert(2, "old".into()).await.unwrap();
+        tier.next_of(Operation::Remove, Fault::Delay(SOON));
+        let removal = tokio::spawn(async move { slow.remove(&2).await.is_ok() });
+        settle().await;
+        let parent = other.clone();
+        let made = async move { Ok(parent.get(&2).await.map(|it| it.to_string()).unwrap_or_default()) };
+        let of_parent = other.with(|options| options).depends_on(&2).unwrap();
+        let made = of_parent.get_or_load(&1, |_| made).await.unwrap();
+        sleep(MINUTE).await;
+        removal.await.unwrap() && *made == "old" && node(3).get(&1).await.is_none()
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::{Body, BusEvent, BusGap, Message};
+use super::{Body, BusEvent, BusGap, Message, Subject};
 
 /// The queue between a bus and one subscriber, for those who write a [`Bus`](super::Bus): bounded in events
 /// and in bytes. What does not fit makes room by dropping all messages, and says so by a
@@ -115,14 +115,20 @@ fn is_about_the_connection(event: &BusEvent) -> bool {
 fn size(event: &BusEvent) -> usize {
     match event {
         BusEvent::Message(message) => message_size(message),
+        BusEvent::Foreign(subjects) => size_of(subjects),
         _ => 0,
     }
 }
 
+const EACH: usize = 64;
+
+fn size_of(subjects: &[Subject]) -> usize {
+    subjects.iter().map(|one| EACH + one.name().len()).sum()
+}
+
 fn message_size(message: &Message) -> usize {
-    const EACH: usize = 64;
     match &message.body {
-        Body::Invalidations { subjects, .. } => subjects.iter().map(|one| EACH + one.name().len()).sum(),
+        Body::Invalidations { subjects, .. } => size_of(subjects),
         Body::LeasesEnded { keys } => keys.iter().map(|key| EACH + key.as_bytes().len()).sum(),
         _ => EACH,
     }
@@ -133,7 +139,7 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-    use crate::{Key, Namespace, PublisherId, Subject};
+    use crate::{Key, Namespace, PublisherId};
 
     fn message(sequence: u64, name: usize) -> BusEvent {
         let subjects = vec![Subject::Key { key: Key::new(vec![b'k'; name]), pending: false }];
@@ -185,6 +191,17 @@ mod tests {
         assert_eq!(read(&queue), [BusEvent::Gap(BusGap::Overflow)], "one that never fits");
         queue.push(message(4, 300));
         assert_eq!(read(&queue), [message(4, 300)], "the count starts anew");
+    }
+
+    #[test]
+    fn what_foreigners_say_is_bounded_too() {
+        let queue = EventQueue::new(1_000, 500);
+        let said = |name: usize| {
+            BusEvent::Foreign(vec![Subject::Key { key: Key::new(vec![b'k'; name]), pending: false }])
+        };
+        queue.push(said(300));
+        queue.push(said(300));
+        assert_eq!(read(&queue), [BusEvent::Gap(BusGap::Overflow)]);
     }
 
     #[test]

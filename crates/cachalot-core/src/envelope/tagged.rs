@@ -35,7 +35,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<(Vec<Tagged>, &[u8])> {
         let (length, after) = rest.split_first_chunk::<2>()?;
         let (name, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
         let (token, after) = after.split_at_checked(TagToken::LEN)?;
-        let tag = if name.is_empty() { Tag::everything() } else { Tag::new(name).ok()? };
+        let tag = if name.is_empty() { Tag::everything() } else { Tag::from_wire(name)? };
         tags.push(Tagged { tag, token: TagToken::from_bytes(token)? });
         rest = after;
     }

@@ -221,6 +221,37 @@ impl Glob {
         Some(kept.chain([Token::Any]).collect())
     }
 
+    /// The tokens for what follows `start`; `*` if there are several ways to get there.
+    pub(super) fn after(&self, start: &[u8]) -> Option<Vec<Token>> {
+        if self.matches_nothing {
+            return None;
+        }
+        let tokens = &self.tokens;
+        // From where on the rest may be taken: a `*` that has begun may go on.
+        let mut ways = vec![0];
+        for byte in start {
+            let mut next = Vec::with_capacity(ways.len() + 1);
+            for at in ways {
+                let is_star = matches!(tokens.get(at), Some(Token::Any));
+                if is_star {
+                    next.push(at);
+                }
+                let one = at + usize::from(is_star);
+                if tokens.get(one).is_some_and(|token| token.takes(*byte)) {
+                    next.push(one + 1);
+                }
+            }
+            next.sort_unstable();
+            next.dedup();
+            ways = next;
+        }
+        match *ways {
+            [] => None,
+            [at] => Some(tokens[at..].to_vec()),
+            _ => Some(vec![Token::Any]),
+        }
+    }
+
     /// What comes before the first `*`: one byte each.
     fn head(&self) -> &[Token] {
         let end = self.tokens.iter().position(|token| matches!(token, Token::Any));

@@ -231,6 +231,18 @@ proptest! {
     }
 
     #[test]
+    fn what_follows_a_start_matches_behind_it(glob in nasty(8), start in nasty(4), end in nasty(5)) {
+        let pattern = Pattern::new(&glob);
+        let is_matched = naive(&glob, &[&start[..], &end[..]].concat());
+        let after = pattern.after(&start);
+        prop_assert!(!is_matched || after.as_ref().is_some_and(|after| after.matches(&end)));
+        // With no star there is one way, and it is exact.
+        if pattern.stars() == 0 {
+            prop_assert_eq!(after.is_some_and(|after| after.matches(&end)), is_matched);
+        }
+    }
+
+    #[test]
     fn a_start_that_may_match_does_with_some_end(glob in nasty(6), start in nasty(5)) {
         let pattern = Pattern::new(&glob);
         // Whatever follows the first star can be written out.

@@ -356,13 +356,31 @@ fn goodbye_comes_after_all_that_waits_and_ends_it() {
 }
 
 #[test]
-fn a_closed_bus_ends_it() {
+fn what_a_closed_bus_does_not_take_is_kept_and_tried_again() {
+    let mut it = Case::new();
+    it.key(1);
+    let first = it.due();
+    for _ in 0..20 {
+        it.fail(ErrorKind::Closed);
+        it.key(2);
+        it.clock.advance(LONGEST_PAUSE);
+        assert!(it.due().is_some(), "others may hear of it yet");
+    }
+    let sent = it.send_all();
+    assert_eq!((sent.first(), sent.len()), (first.as_ref(), 2));
+    assert_eq!(it.announcer.dropped(), 0);
+}
+
+#[test]
+fn a_closed_bus_keeps_nobody_who_leaves_and_what_it_did_not_take_is_counted() {
     let mut it = Case::new();
     it.key(1);
     assert!(it.due().is_some());
+    it.key(2);
+    it.announcer.leave();
     it.fail(ErrorKind::Closed);
     it.clock.advance(LONGEST_PAUSE);
-    assert_eq!(it.look(), Next::Done);
+    assert_eq!((it.look(), it.announcer.dropped(), it.announcer.waiting()), (Next::Done, 2, 0));
 }
 
 #[test]
@@ -372,4 +390,18 @@ fn a_message_is_handed_out_until_it_is_reported_on() {
     assert_eq!(it.due(), it.due(), "the task that sent it may have been cancelled");
     assert!(it.send().is_some());
     assert!(it.due().is_none());
+}
+
+#[test]
+fn what_is_promised_covers_all_that_was_announced() {
+    let mut case = Case::new();
+    assert_eq!(case.announcer.promised(), 0);
+    let first = case.announcer.announce(Subject::Clear { pending: false }, true);
+    assert_eq!((first, case.announcer.promised()), (1, 1));
+    case.clock.advance(PAUSE);
+    assert!(matches!(case.due(), Some(Body::Invalidations { sequence: 1, confirm: true, .. })));
+    let second = case.announcer.announce(Subject::Tag { tag: "a".into(), pending: false }, false);
+    assert_eq!((second, case.announcer.promised()), (2, 2), "one under way, one that waits");
+    case.send_all();
+    assert_eq!(case.announcer.promised(), 2);
 }

@@ -15,7 +15,7 @@ use redis::{AsyncConnectionConfig, PushInfo, RedisResult, Value};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::pushes::Ear;
+use super::pushes::{self, Decode, Ear};
 use super::{Listening, Parts, Publisher};
 use crate::fault::Fault;
 use crate::link::{Setup, pause};
@@ -78,17 +78,22 @@ impl Bus for RedisBus {
     }
 
     async fn subscribe(&self) -> Result<Box<dyn Subscription>> {
-        let queue = Arc::new(EventQueue::new(self.parts.queue, MAX_BYTES));
-        let work = Box::pin(listen(self.parts.clone(), queue.clone()));
-        Ok(Box::new(Listening { queue, work }))
+        Ok(subscription(&self.parts, Arc::new(pushes::message)))
     }
 }
 
+/// A subscription to the channel of `parts`, whose payloads mean what `decode` says.
+pub(crate) fn subscription(parts: &Parts, decode: Decode) -> Box<dyn Subscription> {
+    let queue = Arc::new(EventQueue::new(parts.queue, MAX_BYTES));
+    let work = Box::pin(listen(parts.clone(), queue.clone(), decode));
+    Box::new(Listening { queue, work })
+}
+
 /// Holds a subscription, again and again.
-async fn listen(parts: Parts, queue: Arc<EventQueue>) -> Infallible {
+async fn listen(parts: Parts, queue: Arc<EventQueue>, decode: Decode) -> Infallible {
     let mut failures = 0;
     loop {
-        let ear = Arc::new(Ear::new(queue.clone()));
+        let ear = Arc::new(Ear::new(queue.clone(), decode.clone()));
         // How it ended is told by what the queue says.
         let _ = hold(&parts, &ear).await;
         failures = if ear.retire() { 1 } else { failures + 1 };

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 /// retired nothing more comes of that connection, however late it is.
 pub(super) struct Ear {
     queue: Arc<EventQueue>,
+    decode: Decode,
     state: Mutex<State>,
     /// The connection is gone.
     pub(super) broken: Notify,
@@ -22,9 +23,20 @@ struct State {
     retired: bool,
 }
 
+/// What a payload of the channel says.
+pub(crate) type Decode = Arc<dyn Fn(Bytes) -> BusEvent + Send + Sync>;
+
+/// As our own buses have it.
+pub(super) fn message(bytes: Bytes) -> BusEvent {
+    match Message::decode(bytes) {
+        Ok(message) => BusEvent::Message(message),
+        Err(_) => BusEvent::Gap(BusGap::Undecodable),
+    }
+}
+
 impl Ear {
-    pub(super) fn new(queue: Arc<EventQueue>) -> Self {
-        Self { queue, state: Mutex::default(), broken: Notify::new() }
+    pub(super) fn new(queue: Arc<EventQueue>, decode: Decode) -> Self {
+        Self { queue, decode, state: Mutex::default(), broken: Notify::new() }
     }
 
     /// A push of a connection that speaks RESP3.
@@ -50,10 +62,7 @@ impl Ear {
     }
 
     pub(super) fn message(&self, bytes: Bytes) {
-        let event = match Message::decode(bytes) {
-            Ok(message) => BusEvent::Message(message),
-            Err(_) => BusEvent::Gap(BusGap::Undecodable),
-        };
+        let event = (self.decode)(bytes);
         let state = self.lock();
         if !state.retired {
             self.queue.push(event);
@@ -109,7 +118,7 @@ mod tests {
     #[test]
     fn a_retired_connection_says_nothing_more() {
         let queue = Arc::new(EventQueue::new(100, 10_000));
-        let ear = Ear::new(queue.clone());
+        let ear = Ear::new(queue.clone(), Arc::new(super::message));
         ear.on_push(push(PushKind::Subscribe, Vec::new()));
         ear.on_push(message());
         assert!(ear.retire());
@@ -122,14 +131,14 @@ mod tests {
     #[test]
     fn a_connection_that_never_stood_is_not_said_to_be_interrupted() {
         let queue = Arc::new(EventQueue::new(100, 10_000));
-        assert!(!Ear::new(queue.clone()).retire());
+        assert!(!Ear::new(queue.clone(), Arc::new(super::message)).retire());
         assert!(queue.is_empty());
     }
 
     #[test]
     fn a_push_that_makes_no_sense_is_a_gap() {
         let queue = Arc::new(EventQueue::new(100, 10_000));
-        let ear = Ear::new(queue.clone());
+        let ear = Ear::new(queue.clone(), Arc::new(super::message));
         ear.on_push(push(PushKind::Message, Vec::new()));
         ear.on_push(push(PushKind::Message, vec![Value::Nil, Value::Int(1)]));
         ear.on_push(push(PushKind::Invalidate, Vec::new()));

@@ -1,10 +1,11 @@
 //! What a server does with keys when its memory is full.
 
 use super::*;
+use crate::link::Link;
 
 /// What may be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Policy {
+pub(crate) enum Policy {
     /// Nothing.
     KeepsAll,
     /// What has a time to live.
@@ -14,24 +15,32 @@ pub(super) enum Policy {
 impl Policy {
     /// Asks the server of `backend`.
     pub(super) async fn read(backend: &RedisBackend) -> Result<Self> {
-        let link = backend.link_aside();
+        let node = backend.node();
+        let text = Self::told_by(backend.link_aside()).await;
+        let text = text.map_err(|fault| fault.into_error(OPENING, node))?;
+        Self::told(&text)
+            .map_err(|detail| Error::new(ErrorKind::Config, OPENING).detail(detail).node(node.to_owned()))
+    }
+
+    /// Whether the server behind `link` says that it may evict any key.
+    pub(crate) async fn evicts_any(link: &Link) -> std::result::Result<bool, Fault> {
+        let text = Self::told_by(link).await?;
+        Ok(text.lines().any(|line| line.starts_with("maxmemory_policy:allkeys-")))
+    }
+
+    async fn told_by(link: &Link) -> std::result::Result<String, Fault> {
         let mut info = Cmd::new();
         // What managed servers answer too, unlike CONFIG.
         info.arg("INFO").arg("memory");
-        let text = match link.send(Request::One(&info), Again::Once).await {
-            Ok(answer) => match answer.value.extract_error() {
+        match link.send(Request::One(&info), Again::Once).await {
+            Ok(answer) => Ok(match answer.value.extract_error() {
                 Ok(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
                 Ok(Value::VerbatimString { text, .. }) => text,
                 Ok(_) | Err(_) => String::new(),
-            },
-            Err(fault @ (Fault::Timeout(_) | Fault::Down { .. } | Fault::Broken(_))) => {
-                return Err(fault.into_error(OPENING, backend.node()));
-            }
-            Err(_) => String::new(),
-        };
-        Self::told(&text).map_err(|detail| {
-            Error::new(ErrorKind::Config, OPENING).detail(detail).node(backend.node().to_owned())
-        })
+            }),
+            Err(fault @ (Fault::Timeout(_) | Fault::Down { .. } | Fault::Broken(_))) => Err(fault),
+            Err(_) => Ok(String::new()),
+        }
     }
 
     fn told(info: &str) -> Result<Self, String> {

@@ -1,6 +1,9 @@
 //! What is not ours: other bytes, other types, other prefixes.
 
-use cachalot_core::{Backend, ErrorKind, Expired, Key, LeaseBackend, LeaseReply, PutReply, Removed};
+use cachalot_core::{
+    Backend, Entropy, ErrorKind, Expired, Key, LeaseBackend, LeaseReply, PutReply, Removed, TagBackend,
+    TagToken,
+};
 
 use crate::support::{Fixture, TERM, TTL, is_lease, patient, put, token};
 
@@ -106,4 +109,25 @@ async fn prefixes_keep_caches_apart_and_stand_before_every_key() {
     assert_eq!(keys, ["shop:users:1", "users:1"]);
     assert_eq!(shop.remove(&f.key).await.unwrap(), Removed::Existing);
     assert_eq!(&f.read().await.unwrap().payload[..], b"ours");
+}
+
+#[tokio::test]
+async fn what_lies_where_a_tags_token_should_be_fits_nothing_and_is_gone_the_next_time() {
+    let f = Fixture::start().await;
+    let entropy = Entropy::seeded(1);
+    let (other, ttl) = (Key::new("users#other"), TTL);
+    let names = [f.key.clone(), other];
+    let pin = || {
+        let fresh = [TagToken::draw(&entropy), TagToken::draw(&entropy)];
+        let (backend, names) = (f.backend.clone(), &names);
+        async move { backend.pin_tags(names, &fresh, ttl).await }
+    };
+    for stray in [|f: &Fixture| set(f, b"no token"), push] {
+        f.backend.remove(&f.key).await.unwrap();
+        stray(&f);
+        assert_eq!(f.backend.tag_tokens(&names[..1]).await.unwrap(), [None]);
+        pin().await.unwrap_err();
+        let pinned = pin().await.unwrap();
+        assert_eq!(f.backend.tag_tokens(&names).await.unwrap(), [Some(pinned[0]), Some(pinned[1])]);
+    }
 }

@@ -6,6 +6,7 @@ use std::task::Waker;
 use cachalot_core::Timestamp;
 
 use super::Landing;
+use super::tags::Asked;
 use crate::sync::{Arc, AtomicUsize, Mutex, OnceLock, Ordering, lock};
 use crate::waits::FlightId;
 
@@ -29,6 +30,7 @@ pub(super) struct State<O> {
     /// The flights of this key that hang. In one list, not a chain: dropping it does not recurse.
     pub(super) overtaken: Vec<Arc<Cell<O>>>,
     pub(super) end: End,
+    pub(super) asked: Asked,
 }
 
 /// Whether the leader has ended its flight.
@@ -51,6 +53,7 @@ impl<O> Cell<O> {
             deserted: None,
             overtaken: Vec::new(),
             end: End::NotYet,
+            asked: Asked::default(),
         };
         Self {
             id: FlightId::next(),

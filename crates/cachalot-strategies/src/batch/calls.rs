@@ -35,7 +35,8 @@ where
         permit: OwnedSemaphorePermit,
     ) {
         let engine = &self.engine;
-        let handle = LoadMany::new(ready.iter().map(|ready| ready.flight.lead.key().clone()).collect());
+        let keys = ready.iter().map(|ready| ready.flight.lead.key().clone()).collect();
+        let handle = LoadMany::new(keys, engine.tag_of());
         let wishes = handle.wishes();
         let load = self.load.clone();
         let stores_below = ready.iter().any(|ready| matches!(ready.right, Right::Lease(_)));

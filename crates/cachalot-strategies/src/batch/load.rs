@@ -7,18 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cachalot_core::{BoxFuture, LoaderError, Result, Ttl};
 
-use crate::load::Wished;
+use crate::load::{TagOf, Wished};
 
 /// The load of many keys in progress, handed to the loader, which owns it.
 #[derive(Debug)]
 pub struct LoadMany<K> {
     keys: Vec<K>,
     wishes: Wishes<K>,
+    tag_of: Option<TagOf<K>>,
 }
 
 impl<K> LoadMany<K> {
-    pub(super) fn new(keys: Vec<K>) -> Self {
-        Self { keys, wishes: Wishes { by_key: Arc::default() } }
+    pub(super) fn new(keys: Vec<K>, tag_of: Option<TagOf<K>>) -> Self {
+        Self { keys, wishes: Wishes { by_key: Arc::default() }, tag_of }
     }
 
     pub(super) fn wishes(&self) -> Wishes<K> {
@@ -37,9 +38,20 @@ impl<K: Hash + Eq + Clone> LoadMany<K> {
         self.wishes.lock().entry(key.clone()).or_default().ttl = Some(ttl.into());
     }
 
+    /// Says which version of `key` this load gives; see [`Load::version`](crate::Load::version).
+    pub fn version(&self, key: &K, version: u64) {
+        self.wishes.lock().entry(key.clone()).or_default().version = Some(version);
+    }
+
     /// Adds a tag to what this load gives for `key`; see [`Load::tag`](crate::Load::tag).
     pub fn tag(&self, key: &K, name: impl AsRef<[u8]>) {
         self.wishes.lock().entry(key.clone()).or_default().tag(name.as_ref());
+    }
+
+    /// What this load gives for `key` depends on the key `parent`; see
+    /// [`Load::depends_on`](crate::Load::depends_on).
+    pub fn depends_on(&self, key: &K, parent: &K) {
+        self.wishes.lock().entry(key.clone()).or_default().depend(self.tag_of, key, parent);
     }
 
     /// An answer for every key: what was `found`, and "absent" for the others. For a loader of

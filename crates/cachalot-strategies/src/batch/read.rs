@@ -18,7 +18,7 @@ use crate::cached::{Cached, Found};
 use crate::early::Turn;
 use crate::engine::{Engine, Task};
 use crate::flight::{Considered, Failed, Flight, Purpose, Wanted};
-use crate::read::{Answer, Role, Seat, gave_nothing};
+use crate::read::{Answer, Role, Seat, ask_tags, gave_nothing};
 use crate::shared::Shared;
 use crate::tags::Vetted;
 
@@ -125,6 +125,7 @@ where
         if answers.iter().all(Option::is_some) {
             return answers.into_iter().flatten().collect();
         }
+        self.arrive();
         let began = self.clock.monotonic();
         let batch = Batch::new(self.clone(), options.clone(), wanted, load());
         loop {
@@ -225,7 +226,10 @@ where
                 flights.push(Flight::new(self.clone(), lead, options, batch.wanted, purpose));
                 (Role::LEADER, follow)
             }
-            Joined::Follow(follow) => (Role::follower(self.seen.count()), follow),
+            Joined::Follow(follow) => {
+                ask_tags(&follow, &batch.options);
+                (Role::follower(self.seen.count()), follow)
+            }
         };
         Taken::Seat(Seat { role, at_hand: in_memory, follow, may_load: true })
     }

@@ -68,13 +68,16 @@ where
         if mutant!(ForgetsManyFirst) {
             keys.iter().for_each(|key| self.forget(key));
         }
-        let mut removed = match &self.shared {
-            Some(shared) => shared.backend.remove_many(&shared_keys).await.into_iter(),
-            None => Vec::new().into_iter(),
+        let (mut removed, mut panic) = match &self.shared {
+            Some(shared) => {
+                let mut removed = shared.backend.remove_many(&shared_keys).await;
+                let panic = self.end_dependants_of_many(shared, &keys, &mut removed).await;
+                (removed.into_iter(), panic)
+            }
+            None => (Vec::new().into_iter(), None),
         };
         let mut shared_keys = shared_keys.into_iter();
         let mut removals = Vec::with_capacity(keys.len());
-        let mut panic = None;
         for key in keys {
             let below = shared_keys.next().map(|shared_key| (shared_key, removed.next()));
             // A value's `Drop` that panics must not leave the other keys as they are.

@@ -9,6 +9,7 @@ use cachalot_invalidation::{Deed, Heard, Hearing};
 
 use super::Fleet;
 use crate::engine::Engine;
+use crate::membership::Membership;
 
 impl<K, V, S> Engine<K, V, S>
 where
@@ -18,15 +19,14 @@ where
 {
     /// Does what `heard` asks for; only then acknowledges it.
     pub(super) async fn apply(&self, fleet: &Fleet, hearing: &Hearing, heard: Heard) {
+        if let Some((of, up_to)) = heard.ack.filter(|_| mutant!(AcksBeforeItVoids)) {
+            fleet.acknowledge(of, up_to);
+        }
         if heard.gap.is_some() && !mutant!(IgnoresGaps) {
             self.distrust_all();
         }
-        if !hearing.is_listening() && !mutant!(TrustsBeforeSubscribed) {
-            // What is invalidated from now on is not heard.
-            self.seen.trust_nothing();
-        } else if self.seen.trusts_nothing() {
-            self.seen.trust_again();
-        }
+        // While nothing is heard, what is invalidated is not heard either.
+        self.trust_while(hearing);
         match heard.deed {
             Deed::Apply(subjects) => {
                 for subject in subjects {
@@ -35,6 +35,11 @@ where
                 }
             }
             Deed::Wake(keys) => keys.iter().for_each(|key| self.leases_ended.wake(key)),
+            Deed::Acked { by, up_to } => {
+                if let Some(Membership(enrolment)) = &self.membership {
+                    enrolment.note_ack(by, up_to);
+                }
+            }
             _ => {}
         }
         if let Some((of, up_to)) = heard.ack {
@@ -46,12 +51,21 @@ where
     /// is asked for again is asked of the shared tier, one key at a time, when it is asked for.
     fn distrust_all(&self) {
         self.emit(&Event::Gap);
+        self.end_trust();
+    }
+
+    /// Trusts nothing that memory holds, and nothing on its way there.
+    pub(crate) fn end_trust(&self) {
         self.seen.distrust();
         self.store.void_all();
         if !mutant!(KeepsFlightsInAGap) {
             self.flights.void_all();
         }
-        self.epoch.forget();
+        // A removal may have been missed that asks for a new try.
+        if let Some(failures) = &self.failures {
+            failures.forget_all();
+        }
+        self.forget_epochs();
         self.everything.forget();
     }
 
@@ -60,18 +74,21 @@ where
         match subject {
             Subject::Key { key, pending } => {
                 self.note_pending(&key, pending, late);
+                if let Some(tag) = self.dependants_of_name(&key) {
+                    self.note_pending(&self.namespace.tag(&tag), pending, late);
+                }
                 match self.names.as_ref().and_then(|names| names.read(&key)) {
                     Some(key) if mutant!(HearsWithoutVoiding) => drop(self.store.invalidate(&key)),
                     Some(key) => self.forget(&key),
                     None => self.distrust_all(),
                 }
             }
-            Subject::Tag { tag, pending } => match Tag::new(&tag) {
-                Ok(tag) => {
+            Subject::Tag { tag, pending } => match Tag::from_wire(&tag) {
+                Some(tag) => {
                     self.note_pending(&self.namespace.tag(&tag), pending, late);
                     self.forget_tags(&Tags::one(tag), Depth::Remove);
                 }
-                Err(_) => self.distrust_all(),
+                None => self.distrust_all(),
             },
             Subject::Pattern { pattern, pending } => {
                 self.apply_pattern(Pattern::new(&pattern), pending, late).await;
@@ -91,6 +108,9 @@ where
     async fn apply_pattern(&self, pattern: Pattern, pending: bool, late: bool) {
         let Some(names) = &self.names else { return self.distrust_all() };
         self.note_pending_pattern(pattern.clone(), pending, late);
+        if self.dependencies.is_some() {
+            self.note_pending(&self.namespace.tag(&Tag::of_all_dependants()), pending, late);
+        }
         let meant = pattern.within(&self.namespace);
         self.forget_matching(&meant, |key| names.key(key)).await;
     }
@@ -105,6 +125,7 @@ where
             tokio::task::yield_now().await;
         }
         self.flights.void_if(is_meant);
+        self.forget_all_dependants();
         if let Some(failures) = &self.failures {
             failures.forget_if(is_meant);
         }
@@ -119,7 +140,7 @@ where
         if let Some(failures) = &self.failures {
             failures.forget_if(|_| true);
         }
-        self.epoch.forget();
+        self.forget_epochs();
         self.everything.forget();
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use cachalot_core::{EntryOptions, Freshness, Hit, LoadError, Store};
 use cachalot_stampede::{Follow, Joined};
 
-use super::{Answer, Role, Seat, Waited, Weighed, gave_nothing, landed, may_revalidate};
+use super::{Answer, Role, Seat, Waited, Weighed, ask_tags, gave_nothing, landed, may_revalidate};
 use crate::cached::{Cached, Found, StaleReason};
 use crate::early::RefreshMode;
 use crate::engine::Engine;
@@ -124,6 +124,7 @@ where
     #[cold]
     #[inline(never)]
     fn poll_first(&mut self, hit: Option<Hit<V>>, cx: &mut Context<'_>) -> Poll<Result<A, LoadError>> {
+        self.engine.arrive();
         let in_memory = hit.map(Found::in_memory);
         let due = in_memory.as_ref().filter(|found| self.is_due(found));
         let answer = match due {
@@ -254,7 +255,10 @@ where
                 }
                 Ok((follow, Role::LEADER))
             }
-            Joined::Follow(follow) => Ok((follow, Role::follower(engine.seen.count()))),
+            Joined::Follow(follow) => {
+                ask_tags(&follow, self.options);
+                Ok((follow, Role::follower(engine.seen.count())))
+            }
         }
     }
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, Body, Bus, BusEvent, BusInfo, Entry, Error, ErrorKind, Event, Expired, Key,
-    KeyPattern, LeaseBackend, Message, Namespace, Nonce, Observer, Pattern, PublisherId, Record, Removed,
-    Result, Subscription, SweepCursor, Swept, TagBackend, Tier,
+    KeyPattern, LeaseBackend, LoaderError, MemberBackend, Message, Namespace, Nonce, Observer, Pattern,
+    PublisherId, Record, Removed, Result, Subscription, SweepCursor, Swept, TagBackend, Tier,
 };
 use cachalot_invalidation::LocalBus;
 use cachalot_memory_backend::{Memory, MemoryBackend};
 use cachalot_strategies::{Cache, Removal};
-use cachalot_testkit::Faulty;
+use cachalot_testkit::{Faulty, ModelBus};
 
 use crate::fleet::Fleet;
 use crate::world::{World, pass, secs, settle};
@@ -370,6 +370,10 @@ impl Backend for Turns {
         self.inner.tags()
     }
 
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        self.inner.members()
+    }
+
     fn incarnation(&self) -> u64 {
         self.inner.incarnation()
     }
@@ -395,4 +399,20 @@ async fn a_pattern_that_is_deferred_again_during_its_replay_stays_bypassed() {
     pass(secs(10)).await;
     assert_eq!(cache.stats().pending_invalidations, 0);
     assert!(cache.get(&1).await.is_some(), "this tier only says that it has swept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_ends_the_pauses_after_failures() {
+    let bus = ModelBus::new();
+    let world = World::new();
+    let builder = world.builder().bus(bus.clone()).error_backoff(secs(600), secs(600));
+    let cache = builder.build().unwrap();
+    settle().await;
+    let fails = |_| async { Err::<String, _>(LoaderError::new("down")) };
+    cache.get_or_load(&1, fails).await.unwrap_err();
+    assert!(world.load(&cache, 1).await.is_err(), "it is remembered");
+    bus.break_connections();
+    bus.mend();
+    pass(secs(2)).await;
+    assert_eq!(*world.load(&cache, 1).await.unwrap(), "Ada", "a removal may have been missed");
 }

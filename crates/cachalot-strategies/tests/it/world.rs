@@ -22,7 +22,7 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) shared: Arc<MemoryBackend>,
     /// Each process draws its own tokens.
-    nodes: AtomicU64,
+    pub(crate) nodes: AtomicU64,
 }
 
 impl World {

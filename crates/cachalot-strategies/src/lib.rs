@@ -57,7 +57,8 @@
 //! serve the copy in its memory. Without a bus it may do so for [`CacheBuilder::memory_ttl`].
 //!
 //! What is invalidated is a [key](Cache::remove), all that has a [tag](Cache::remove_tag), all that
-//! [matches](Cache::remove_pattern), or [everything](Cache::clear); the promise is the same.
+//! [matches](Cache::remove_pattern), or [everything](Cache::clear); the promise is the same. With a key ends what
+//! [depends](CacheBuilder::dependencies) on it.
 //!
 //! Not covered: a server that forgets an acknowledged write (a fail-over to a lagging replica, a restart from
 //! an old snapshot), and a source that reads from a lagging replica.
@@ -87,6 +88,8 @@ mod dependencies;
 mod failover;
 mod fleet;
 mod flight;
+mod index;
+pub use index::KeysOfTag;
 mod names;
 mod read;
 mod shared;

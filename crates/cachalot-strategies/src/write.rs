@@ -173,7 +173,8 @@ where
 
         self.forget(&key);
         let fence = self.store.begin(&key);
-        let stored = self.put_over(leases, &shared_key, put).await;
+        let tags = tagged.iter().map(|it| &it.tag);
+        let stored = self.put_over(leases, &shared_key, put, tags).await;
         if !matches!(stored, Err(PutOver::Unreached(_)))
             && let Err(error) = self.end_dependants_of_insert(shared, &key).await
         {
@@ -263,6 +264,7 @@ where
         leases: &dyn LeaseBackend,
         key: &Key,
         put: Put,
+        tags: impl Iterator<Item = &Tag> + Send,
     ) -> std::result::Result<bool, PutOver> {
         let token = Token::draw(&self.entropy);
         match leases.hold(key, token, self.times.hold_term).await {
@@ -271,7 +273,11 @@ where
             Ok(Held::Overlap) => return Ok(false),
             Err(error) => return Err(PutOver::Unreached(error)),
         }
-        match leases.put_held(key, token, put).await {
+        let put_held = match self.note_in_index(tags, key, put.ttl).await {
+            Ok(()) => leases.put_held(key, token, put).await,
+            Err(error) => Err(error),
+        };
+        match put_held {
             Ok(reply) => Ok(reply == PutReply::Stored),
             Err(error) if error.kind() == ErrorKind::Config => {
                 // Too large, say. A put of no life gives the hold back, or its term ends it.

@@ -72,7 +72,8 @@ mod cache {
 pub use cachalot_core::{
     Backend, BackendInfo, Body, Bus, BusEvent, BusGap, BusInfo, Codec, Depth, Expired, Held, Holder, Key,
     KeyPattern, LeaseBackend, LeaseReply, Message, Namespace, Nonce, Pattern, PublisherId, Put, PutReply,
-    Record, Removed, Source, Subject, Subscription, SweepCursor, Swept, TagBackend, TagToken, Token, codec,
+    Record, Removed, Source, Subject, Subscription, SweepCursor, Swept, TagBackend, TagIndexBackend,
+    TagToken, TagWalk, Token, codec,
 };
 #[cfg(feature = "cache")]
 #[doc(inline)]
@@ -83,8 +84,8 @@ pub use cachalot_memory_backend::MemoryBackend;
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_strategies::{
-    Cached, Inserted, IntoLoaded, Load, LoadMany, OnDeserted, RefreshMode, Removal, StaleReason, Stats,
-    TokioSpawn, Unanswered, Unfinished, View,
+    Cached, Inserted, IntoLoaded, KeysOfTag, Load, LoadMany, OnDeserted, RefreshMode, Removal, StaleReason,
+    Stats, TokioSpawn, Unanswered, Unfinished, View,
 };
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheBuilder};

@@ -178,7 +178,10 @@ where
     ) -> (bool, Option<Token>) {
         let reply = match self.put(shared, key, made.found.entry.value.as_ref(), meta, tags) {
             Ok(put) => match shared.backend.leases() {
-                Some(leases) => leases.put_leased(key, token, put).await,
+                Some(leases) => match self.note_in_index(tags.iter().map(|it| &it.tag), key, put.ttl).await {
+                    Ok(()) => leases.put_leased(key, token, put).await,
+                    Err(error) => Err(error),
+                },
                 None => return (true, None),
             },
             Err(error) => Err(error),

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use cachalot::Store;
 use cachalot_core::{
     Backend, BackendInfo, Clock, Commit, Entry, Expired, Fence, Held, Hit, Key, KeyPattern, LeaseBackend,
-    LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, StoreCursor, StoreStats, SweepCursor, Swept,
-    TagBackend, Token,
+    LeaseReply, MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, StoreCursor, StoreStats,
+    SweepCursor, Swept, TagBackend, Token,
 };
 use equivalent::Equivalent;
 
@@ -123,6 +123,10 @@ impl<B: Backend> Backend for Lapsed<B> {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         self.inner.tags()
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        self.inner.members()
     }
 
     fn incarnation(&self) -> u64 {

@@ -16,6 +16,8 @@ mod matrix;
 pub use matrix::{Column, Row, cells, is_live};
 mod patience;
 pub use patience::{connect, patient};
+mod relay;
+pub use relay::Relay;
 mod waiting;
 pub use waiting::counted;
 mod world;

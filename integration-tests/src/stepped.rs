@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Depth, Expired, Held, Key, KeyPattern, LeaseBackend, LeaseReply, Nonce, Put,
-    PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Token,
+    Backend, BackendInfo, Depth, Expired, Held, Key, KeyPattern, LeaseBackend, LeaseReply, MemberBackend,
+    Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Token,
 };
 
 /// What happens between the steps of a [`Stepped`].
@@ -92,6 +92,11 @@ impl<B: Backend, P: Steps> Backend for Stepped<B, P> {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        // No cache whose steps are gone through waits for others.
+        None
     }
 
     fn incarnation(&self) -> u64 {

@@ -11,20 +11,24 @@ use anyhow::{Context, Result, bail};
 use crate::run::run;
 use crate::workspace;
 
-/// A server program that the tests need.
+/// A program that the tests need.
 #[derive(Debug)]
 struct Server {
     program: &'static str,
     /// Names another program than the first on PATH.
     variable: &'static str,
+    /// What it must be able to do, if being there is not enough.
+    trial: &'static [&'static str],
 }
 
-const SERVERS: [Server; 2] = [
-    Server { program: "redis-server", variable: "CACHALOT_REDIS_SERVER" },
-    Server { program: "memcached", variable: "CACHALOT_MEMCACHED" },
+const SERVERS: [Server; 3] = [
+    Server { program: "redis-server", variable: "CACHALOT_REDIS_SERVER", trial: &[] },
+    Server { program: "memcached", variable: "CACHALOT_MEMCACHED", trial: &[] },
+    // Distributions split off what makes a virtual environment, which the tests of the layout `plain` need.
+    Server { program: "python3", variable: "CACHALOT_PYTHON", trial: &["-c", "import ensurepip, venv"] },
 ];
 
-/// A package manager and the command lines that install both servers with it.
+/// A package manager and the command lines that install them with it.
 struct Manager {
     program: &'static str,
     needs_root: bool,
@@ -47,21 +51,40 @@ const MANAGERS: [Manager; 5] = [
                 "--no-install-recommends",
                 "redis-server",
                 "memcached",
+                "python3",
+                "python3-venv",
             ],
         ],
     },
     Manager {
         program: "dnf",
         needs_root: true,
-        commands: &[&["dnf", "install", "--assumeyes", "redis", "memcached"]],
+        commands: &[&["dnf", "install", "--assumeyes", "redis", "memcached", "python3"]],
     },
-    Manager { program: "apk", needs_root: true, commands: &[&["apk", "add", "redis", "memcached"]] },
+    Manager {
+        program: "apk",
+        needs_root: true,
+        commands: &[&["apk", "add", "redis", "memcached", "python3"]],
+    },
     Manager {
         program: "pacman",
         needs_root: true,
-        commands: &[&["pacman", "--sync", "--refresh", "--needed", "--noconfirm", "redis", "memcached"]],
+        commands: &[&[
+            "pacman",
+            "--sync",
+            "--refresh",
+            "--needed",
+            "--noconfirm",
+            "redis",
+            "memcached",
+            "python",
+        ]],
     },
-    Manager { program: "brew", needs_root: false, commands: &[&["brew", "install", "redis", "memcached"]] },
+    Manager {
+        program: "brew",
+        needs_root: false,
+        commands: &[&["brew", "install", "redis", "memcached", "python3"]],
+    },
 ];
 
 /// Debian's packages ask this program before they start a service; 101 forbids it.
@@ -92,6 +115,15 @@ fn announce(server: &Server) -> Result<()> {
 }
 
 fn find(server: &Server) -> Option<PathBuf> {
+    named(server).filter(|path| server.trial.is_empty() || does(path, server.trial))
+}
+
+/// Whether the program does that without an error.
+fn does(program: &Path, trial: &[&str]) -> bool {
+    Command::new(program).args(trial).output().is_ok_and(|output| output.status.success())
+}
+
+fn named(server: &Server) -> Option<PathBuf> {
     match env::var_os(server.variable) {
         Some(named) => Some(PathBuf::from(&named)).filter(|path| path.is_file()).or_else(|| on_path(&named)),
         None => on_path(server.program),
@@ -145,11 +177,19 @@ fn is_root() -> Result<bool> {
 mod tests {
     use super::*;
 
-    const NOWHERE: Server = Server { program: "no-such-server-anywhere", variable: "XTASK_TEST_UNSET" };
+    const NOWHERE: Server =
+        Server { program: "no-such-server-anywhere", variable: "XTASK_TEST_UNSET", trial: &[] };
 
     #[test]
     fn a_program_on_the_path_is_found() {
         assert!(on_path("cargo").is_some_and(|path| path.is_file()));
+    }
+
+    #[test]
+    fn a_program_that_fails_its_trial_is_not_there() {
+        let cargo = |trial| Server { program: "cargo", variable: "XTASK_TEST_UNSET", trial };
+        assert!(find(&cargo(&["--version"])).is_some());
+        assert_eq!(find(&cargo(&["no-such-command-here"])), None);
     }
 
     #[test]
@@ -164,11 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn every_package_manager_installs_both_servers() {
+    fn every_package_manager_installs_all_of_them() {
         for manager in &MANAGERS {
             let last = manager.commands.last().unwrap();
             assert!(last.contains(&"memcached"), "{}", manager.program);
-            assert!(last.iter().any(|word| word.starts_with("redis")), "{}", manager.program);
+            for name in ["redis", "python"] {
+                assert!(last.iter().any(|word| word.starts_with(name)), "{name} by {}", manager.program);
+            }
         }
     }
 

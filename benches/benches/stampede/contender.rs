@@ -26,6 +26,18 @@ pub(crate) trait Contender: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Given, Failed>> + Send;
 }
 
+/// One that can be written to beside its loads.
+pub(crate) trait Writable: Contender {
+    /// Forgets `key`.
+    fn remove(&self, key: u64) -> impl Future<Output = ()> + Send;
+
+    /// Stores `bytes` under `key`.
+    fn insert(&self, key: u64, bytes: [u8; 64]) -> impl Future<Output = ()> + Send;
+
+    /// What a caller got.
+    fn bytes(given: &Self::Given) -> [u8; 64];
+}
+
 /// The way to the source of the values. Counts how often it is taken.
 #[derive(Clone)]
 pub(crate) struct Loader(Arc<Source>);
@@ -33,7 +45,14 @@ pub(crate) struct Loader(Arc<Source>);
 struct Source {
     calls: AtomicUsize,
     pace: Pace,
-    fails: bool,
+    end: End,
+}
+
+/// What a load comes to.
+enum End {
+    Value,
+    Failure,
+    Panic,
 }
 
 /// How long a load takes.
@@ -47,27 +66,32 @@ enum Pace {
 impl Loader {
     /// One that takes no time.
     pub(crate) fn instant() -> Self {
-        Self::new(Pace::AtOnce, false)
+        Self::new(Pace::AtOnce, End::Value)
     }
 
     /// One that takes this long.
     pub(crate) fn lasting(time: Duration) -> Self {
-        Self::new(Pace::Lasting(time), false)
+        Self::new(Pace::Lasting(time), End::Value)
     }
 
     /// One that fails after this long.
     pub(crate) fn failing(time: Duration) -> Self {
-        Self::new(Pace::Lasting(time), true)
+        Self::new(Pace::Lasting(time), End::Failure)
+    }
+
+    /// One that panics.
+    pub(crate) fn panicking() -> Self {
+        Self::new(Pace::AtOnce, End::Panic)
     }
 
     /// One that waits until `true` is sent.
     pub(crate) fn gated() -> (watch::Sender<bool>, Self) {
         let (gate, opened) = watch::channel(false);
-        (gate, Self::new(Pace::Gated(opened), false))
+        (gate, Self::new(Pace::Gated(opened), End::Value))
     }
 
-    fn new(pace: Pace, fails: bool) -> Self {
-        Self(Arc::new(Source { calls: AtomicUsize::new(0), pace, fails }))
+    fn new(pace: Pace, end: End) -> Self {
+        Self(Arc::new(Source { calls: AtomicUsize::new(0), pace, end }))
     }
 
     /// How often it was called.
@@ -89,7 +113,11 @@ impl Loader {
                 opened.clone().wait_for(|open| *open).await.map_err(|_| Failed)?;
             }
         }
-        if self.0.fails { Err(Failed) } else { Ok(()) }
+        match self.0.end {
+            End::Value => Ok(()),
+            End::Failure => Err(Failed),
+            End::Panic => panic!("as it was told"),
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! Many callers of one missing key, of a failing source, of a slow one; and what a hit costs where all this
-//! is prevented.
+//! Many callers of one missing key, of a failing source, of a slow one; writes while a load runs; and what a hit
+//! costs where all this is prevented.
 //!
 //! Prints a table; with `--report FILE` writes the same as JSON lines, a row each. `--rounds N`: how often the
 //! contenders measure themselves in turn. `--only NAME`: one contender alone, to be profiled. Without `--bench`
@@ -20,7 +20,7 @@ use std::{env, fs, io};
 use allocation_counter::AllocationInfo;
 use benches::HOT_KEYS;
 
-use contender::Contender;
+use contender::{Contender, Writable};
 use report::{Figure, Report};
 use scenes::{CROWD, Failure, HURRIED, Hits, Hurry, Storm, UNLUCKY};
 
@@ -37,6 +37,15 @@ struct Entrant {
     allocations: fn() -> AllocationInfo,
     failing: fn() -> Failure,
     hurried: fn() -> Hurry,
+    panicking: fn() -> bool,
+    /// `None`: it cannot be written to, or keeps nothing.
+    writes: Option<Writes>,
+}
+
+/// What becomes of writes during a load.
+struct Writes {
+    comes_back: fn() -> bool,
+    is_overwritten: fn() -> bool,
 }
 
 impl Entrant {
@@ -48,19 +57,27 @@ impl Entrant {
             allocations: scenes::allocations::<C>,
             failing: scenes::failing::<C>,
             hurried: scenes::hurried::<C>,
+            panicking: scenes::panicking::<C>,
+            writes: None,
         }
+    }
+
+    const fn written<C: Writable>(name: &'static str) -> Self {
+        let writes =
+            Writes { comes_back: scenes::comes_back::<C>, is_overwritten: scenes::is_overwritten::<C> };
+        Self { writes: Some(writes), ..Self::new::<C>(name) }
     }
 }
 
 const ENTRANTS: &[Entrant] = &[
-    Entrant::new::<ours::Cachalot>("cachalot"),
+    Entrant::written::<ours::Cachalot>("cachalot"),
     Entrant { hits: None, ..Entrant::new::<ours::Alone>("SingleFlight") },
     #[cfg(feature = "peers")]
-    Entrant::new::<peers::Moka>("moka"),
+    Entrant::written::<peers::Moka>("moka"),
     #[cfg(feature = "peers")]
-    Entrant::new::<peers::QuickCache>("quick_cache"),
+    Entrant::written::<peers::QuickCache>("quick_cache"),
     #[cfg(feature = "peers")]
-    Entrant::new::<peers::Foyer>("foyer"),
+    Entrant::written::<peers::Foyer>("foyer"),
     #[cfg(feature = "peers")]
     Entrant::new::<peers::Cached>("cached"),
     #[cfg(feature = "peers")]
@@ -91,6 +108,7 @@ fn main() -> io::Result<()> {
     let counting = options.rounds.min(COUNTING_ROUNDS);
     rounds(counting, &entrants, "a failing source", |one| add_failure(&mut report, one));
     rounds(counting, &entrants, "callers in a hurry", |one| add_hurry(&mut report, one));
+    rounds(1, &entrants, "writes during a load, and a panic in one", |one| add_writes(&mut report, one));
     for hit in [HIT, HIT_CPU, HIT_ON_ONE, HIT_ON_ONE_CPU] {
         report.compare(hit, "quick_cache");
     }
@@ -190,4 +208,16 @@ fn add_hurry(report: &mut Report, one: &Entrant) {
     report.add(lower(case, "loads", "calls"), one.name, hurry.loads as f64);
     report.add(higher("served", "callers"), one.name, hurry.served as f64);
     report.add(higher("filled afterwards", "of 1"), one.name, f64::from(hurry.filled));
+}
+
+fn add_writes(report: &mut Report, one: &Entrant) {
+    let of_1 = |case, metric, better| Figure { case, metric, unit: "of 1", better };
+    if let Some(writes) = &one.writes {
+        let returned = of_1("a removal during a load", "old value comes back", "lower");
+        report.add(returned, one.name, f64::from((writes.comes_back)()));
+        let overwritten = of_1("an insert during a load", "old value overwrites it", "lower");
+        report.add(overwritten, one.name, f64::from((writes.is_overwritten)()));
+    }
+    let served = of_1("a loader that panics", "next caller served", "higher");
+    report.add(served, one.name, f64::from((one.panicking)()));
 }

@@ -8,7 +8,7 @@ use cachalot_memory_backend::Memory;
 use cachalot_stampede::SingleFlight;
 use cachalot_strategies::{Cache, Cached};
 
-use crate::contender::{Contender, Failed, Loader};
+use crate::contender::{Contender, Failed, Loader, Writable};
 
 /// As it comes, but for the TTL.
 #[derive(Clone)]
@@ -31,6 +31,20 @@ impl Contender for Cachalot {
             async move { Ok(loader.bytes(key).await?) }
         };
         self.0.get_or_load(&key, load).await.map_err(|_| Failed)
+    }
+}
+
+impl Writable for Cachalot {
+    async fn remove(&self, key: u64) {
+        assert!(self.0.remove(&key).await.is_ok(), "memory takes every removal");
+    }
+
+    async fn insert(&self, key: u64, bytes: [u8; 64]) {
+        assert!(self.0.insert(key, bytes).await.is_ok(), "memory takes every value");
+    }
+
+    fn bytes(given: &Self::Given) -> [u8; 64] {
+        **given
     }
 }
 

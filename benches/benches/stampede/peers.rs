@@ -15,7 +15,7 @@ use hitbox_moka::MokaBackend;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
-use crate::contender::{Contender, Failed, Loader};
+use crate::contender::{Contender, Failed, Loader, Writable};
 
 /// What the source has, to be handed to many.
 async fn shared(loader: &Loader, key: u64) -> Result<Value, Failed> {
@@ -60,6 +60,20 @@ impl Contender for Moka {
     }
 }
 
+impl Writable for Moka {
+    async fn remove(&self, key: u64) {
+        self.0.invalidate(&key).await;
+    }
+
+    async fn insert(&self, key: u64, bytes: [u8; 64]) {
+        self.0.insert(key, Arc::new(bytes)).await;
+    }
+
+    fn bytes(given: &Value) -> [u8; 64] {
+        **given
+    }
+}
+
 type Unweighted = quick_cache::UnitWeighter;
 
 #[derive(Clone)]
@@ -84,6 +98,20 @@ impl Contender for QuickCache {
     }
 }
 
+impl Writable for QuickCache {
+    async fn remove(&self, key: u64) {
+        self.0.remove(&key);
+    }
+
+    async fn insert(&self, key: u64, bytes: [u8; 64]) {
+        self.0.insert(key, Arc::new(bytes));
+    }
+
+    fn bytes(given: &Value) -> [u8; 64] {
+        **given
+    }
+}
+
 /// S3-FIFO: the policy with which a hit takes no write lock.
 #[derive(Clone)]
 pub(crate) struct Foyer(foyer_memory::Cache<u64, Value, RandomState>);
@@ -102,6 +130,20 @@ impl Contender for Foyer {
             async move { shared(&loader, key).await }
         };
         self.0.get_or_fetch(&key, fetch).await.map_err(|_| Failed)
+    }
+}
+
+impl Writable for Foyer {
+    async fn remove(&self, key: u64) {
+        drop(self.0.remove(&key));
+    }
+
+    async fn insert(&self, key: u64, bytes: [u8; 64]) {
+        drop(self.0.insert(key, Arc::new(bytes)));
+    }
+
+    fn bytes(given: &Self::Given) -> [u8; 64] {
+        **given.value()
     }
 }
 

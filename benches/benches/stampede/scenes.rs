@@ -12,9 +12,10 @@ use allocation_counter::AllocationInfo;
 use benches::{Keys, runtime};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::task::yield_now;
+use tokio::time::{sleep, timeout};
 
-use crate::contender::{Contender, Loader};
+use crate::contender::{Contender, Loader, Writable};
 
 /// The one key that everybody wants.
 const KEY: u64 = u64::MAX;
@@ -28,6 +29,8 @@ const FAILURE: Duration = Duration::from_millis(50);
 pub(crate) const HURRIED: usize = 10;
 const BUDGET: Duration = Duration::from_millis(50);
 const SLOW: Duration = Duration::from_millis(120);
+/// How long a write or a caller is waited for that may wait for ever.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// How long one measurement of hits takes at least, and after how many the clock is read.
 const MEASUREMENT: Duration = Duration::from_millis(50);
 const BATCH: u32 = 1000;
@@ -168,6 +171,82 @@ pub(crate) fn hurried<C: Contender>() -> Hurry {
         let probe = Loader::instant();
         let found = timeout(BUDGET, cache.get_or_load(KEY, &probe)).await.is_ok_and(|given| given.is_ok());
         Hurry { loads: loader.calls(), served, filled: found && probe.calls() == 0 }
+    })
+}
+
+/// Whether the next caller is served after a load that panicked.
+pub(crate) fn panicking<C: Contender>() -> bool {
+    // Its words would be lost among the figures.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let served = runtime().block_on(async {
+        let cache = C::open();
+        let unlucky = cache.clone();
+        // An error, or the panic itself.
+        drop(tokio::spawn(async move { unlucky.get_or_load(KEY, &Loader::panicking()).await.is_ok() }).await);
+        let next = timeout(PATIENCE, cache.get_or_load(KEY, &Loader::instant())).await;
+        next.is_ok_and(|given| given.is_ok())
+    });
+    std::panic::set_hook(hook);
+    served
+}
+
+/// What is written during a load.
+#[derive(Clone, Copy, PartialEq)]
+enum Write {
+    Removal,
+    Insert,
+}
+
+/// What the cache has when that load has ended.
+#[derive(PartialEq)]
+enum Left {
+    Nothing,
+    Old,
+    New,
+}
+
+/// Whether the value from before a removal comes back by a load that had begun before.
+pub(crate) fn comes_back<C: Writable>() -> bool {
+    after::<C>(Write::Removal) == Left::Old
+}
+
+/// Whether an inserted value is replaced by a load that had begun before.
+pub(crate) fn is_overwritten<C: Writable>() -> bool {
+    after::<C>(Write::Insert) == Left::Old
+}
+
+fn after<C: Writable>(write: Write) -> Left {
+    const NEW: [u8; 64] = [1; 64];
+    runtime().block_on(async {
+        let (cache, (gate, loader)) = (C::open(), Loader::gated());
+        let reader = tokio::spawn({
+            let (cache, loader) = (cache.clone(), loader.clone());
+            async move { cache.get_or_load(KEY, &loader).await.is_ok() }
+        });
+        while loader.calls() == 0 {
+            yield_now().await;
+        }
+        // Some wait with their write for the load.
+        let written = async {
+            match write {
+                Write::Removal => cache.remove(KEY).await,
+                Write::Insert => cache.insert(KEY, NEW).await,
+            }
+        };
+        let opened = async {
+            sleep(PATIENCE).await;
+            gate.send_replace(true);
+        };
+        tokio::join!(written, opened);
+        assert!(reader.await.is_ok_and(|served| served), "the reader was not served");
+        let probe = Loader::instant();
+        let Ok(found) = cache.get_or_load(KEY, &probe).await else { panic!("this source never fails") };
+        match C::bytes(&found) {
+            _ if probe.calls() > 0 => Left::Nothing,
+            NEW => Left::New,
+            _ => Left::Old,
+        }
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Key, KeyPattern, LeaseBackend, Nonce, Result, TagBackend};
+use crate::{Key, KeyPattern, LeaseBackend, MemberBackend, Nonce, Result, TagBackend, VersionBackend};
 
 /// A shared tier as the cache sees it. Its writes are in [`LeaseBackend`]: nothing is ever stored without a
 /// right that was granted before and can be revoked.
@@ -14,7 +14,8 @@ use crate::{Key, KeyPattern, LeaseBackend, Nonce, Result, TagBackend};
 /// A miss is `Ok(None)`, not an error. Every call ends within a deadline of the backend's own. Dropping a
 /// future gives up the answer, not the operation: it may still happen.
 ///
-/// There are no default methods, so a wrapper cannot forget one and silently drop what is inside.
+/// There are no default methods, so a wrapper cannot forget one and silently drop what is inside; but for
+/// [`versions`](Backend::versions), whose absence no cache that needs them overlooks.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Its name for errors and metrics, and what it can do.
@@ -72,6 +73,15 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// The tags of this tier. `None`: an entry with tags is kept in memory only.
     fn tags(&self) -> Option<&dyn TagBackend>;
+
+    /// The lists of members of this tier. `None`: nobody can know of all processes that they have done something.
+    fn members(&self) -> Option<&dyn MemberBackend>;
+
+    /// The versions of this tier. Default: none, and then no cache over it can be
+    /// built whose entries have versions.
+    fn versions(&self) -> Option<&dyn VersionBackend> {
+        None
+    }
 
     /// A count that changes when what was acknowledged before may be forgotten: another server answers, after a
     /// fail-over, or the same one has started anew, perhaps from an old snapshot. It changes before the new one
@@ -214,6 +224,14 @@ impl<B: Backend + ?Sized> Backend for std::sync::Arc<B> {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         (**self).tags()
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        (**self).members()
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
+        (**self).versions()
     }
 
     fn incarnation(&self) -> u64 {

@@ -24,13 +24,15 @@ impl<V> Entry<V> {
 }
 
 /// When an entry began to come into being, by the count of invalidations that this process has seen, and
-/// under which tags: an invalidation that was counted later may be about it.
+/// under which tags: an invalidation that was counted later may be about it. And which version of its key it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// The count when its load, copy or insert began.
     pub at: u64,
     /// The fingerprints of its tags.
     pub tags: Option<Arc<[u64]>>,
+    /// Which version of its key it is; 0 if it has none.
+    pub version: u64,
 }
 
 /// The times of an entry: `created_at <= soft_expiry <= hard_expiry`, always.

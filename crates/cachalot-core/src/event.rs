@@ -58,6 +58,8 @@ pub enum Event<'a> {
         /// The tier that refused.
         tier: Tier,
     },
+    /// A value was not stored because a newer version of its key is known.
+    Outdated,
     /// Bytes in the shared tier could not be used and count as a miss: foreign, damaged, or of another
     /// format or codec.
     Undecodable {
@@ -92,6 +94,9 @@ pub enum Event<'a> {
     Heard,
     /// Something may have been missed on the bus: nothing that memory holds is trusted any more.
     Gap,
+    /// The registration of this cache among the members of its fleet has ended before it was renewed: memory serves
+    /// nothing until there is another.
+    Lapsed,
     /// A background task of the cache panicked, or an [`Observer`]. A bug of ours, or of a `Drop` or codec of yours.
     TaskPanicked,
 }

@@ -4,6 +4,8 @@
 mod bytes_key;
 #[cfg(feature = "bytes")]
 pub use bytes_key::{Key, Namespace};
+mod versioned;
+pub use versioned::Versioned;
 
 /// A stable, injective byte form of a key: equal keys give equal bytes, different ones different bytes, in
 /// every process and every release. The text stays readable: `42`, `user:7`.

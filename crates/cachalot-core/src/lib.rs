@@ -30,7 +30,7 @@
 #![cfg_attr(not(feature = "bytes"), allow(rustdoc::broken_intra_doc_links, reason = "half is not there"))]
 
 mod key;
-pub use key::CacheKey;
+pub use key::{CacheKey, Versioned};
 mod entry;
 pub use entry::{Entry, Freshness, Meta, Stamp};
 mod ttl;
@@ -68,6 +68,10 @@ pub use key::{Key, Namespace};
 #[cfg(feature = "bytes")]
 pub use lease::{Held, Holder, LeaseBackend, LeaseReply, Nonce, Put, PutReply, Token};
 #[cfg(feature = "bytes")]
+mod version;
+#[cfg(feature = "bytes")]
+pub use version::VersionBackend;
+#[cfg(feature = "bytes")]
 mod pattern;
 #[cfg(feature = "bytes")]
 pub use pattern::{KeyPattern, Pattern};
@@ -77,6 +81,10 @@ mod bus;
 pub use bus::{
     Body, Bus, BusEvent, BusGap, BusInfo, EventQueue, Message, PublisherId, Subject, Subscription,
 };
+#[cfg(feature = "bytes")]
+mod members;
+#[cfg(feature = "bytes")]
+pub use members::{Enrolled, Member, MemberBackend, Roll};
 #[cfg(feature = "bytes")]
 mod source;
 #[cfg(feature = "bytes")]

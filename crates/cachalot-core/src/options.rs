@@ -27,6 +27,9 @@ pub struct EntryOptions {
     /// The tags of what is stored. Default: none. A loader adds those that the value decides, and callers that join
     /// its load add theirs. What is found stored keeps the tags that it has.
     pub tags: Tags,
+    /// Which version of its key an insert brings, by the source's own count; for a load, what its loader does not set.
+    /// Default: 0, none. In caches built for it only.
+    pub version: u64,
 }
 
 impl EntryOptions {
@@ -76,6 +79,13 @@ impl EntryOptions {
     #[must_use]
     pub fn tags(mut self, tags: Tags) -> Self {
         self.tags = tags;
+        self
+    }
+
+    /// Sets [`EntryOptions::version`].
+    #[must_use]
+    pub fn version(mut self, version: u64) -> Self {
+        self.version = version;
         self
     }
 
@@ -132,6 +142,7 @@ impl Default for EntryOptions {
             max_stale: Duration::MAX,
             soft_timeout: Duration::MAX,
             tags: Tags::NONE,
+            version: 0,
         }
     }
 }

@@ -297,6 +297,11 @@ impl Announcer {
         self.last
     }
 
+    /// The number under which all that was announced will have been sent.
+    pub fn promised(&self) -> u64 {
+        self.last.saturating_add(self.waiting.batches())
+    }
+
     /// How many subjects wait to be sent, those of a message under way included.
     pub fn waiting(&self) -> usize {
         let under_way = match self.front.as_ref().map(|message| &message.body) {

@@ -48,6 +48,8 @@ pub struct Item<K> {
     /// What it is about in this process.
     pub missed: K,
     number: u64,
+    /// The first invalidation of this key that was not taken.
+    since: u64,
 }
 
 impl<K: Clone> Deferred<K> {
@@ -69,17 +71,32 @@ impl<K: Clone> Deferred<K> {
     /// caller must start a replay, which goes on until [`finish`](Deferred::finish) lets it end.
     #[must_use = "a replay must be started"]
     pub fn defer(&self, key: Key, missed: K) -> bool {
+        self.defer_merged(key, missed, |_, missed| missed)
+    }
+
+    /// As [`defer`](Deferred::defer); if one of `key` is kept already, `merge` makes one of that and this, in this
+    /// order. It runs under a lock.
+    #[must_use = "a replay must be started"]
+    pub fn defer_merged(&self, key: Key, missed: K, merge: impl FnOnce(&K, K) -> K) -> bool {
         let mut state = self.lock();
         match &self.bound {
             Some(bound) if state.items.len() >= bound.most && !state.items.contains_key(&key) => {
                 state.overflows += 1;
                 if !mutant!(DropsBeyondTheBound) {
-                    state.items.clear();
                     // Numbered anew: a replay of everything that runs may have passed what came since it began.
-                    state.insert(bound.name.clone(), bound.all.clone());
+                    let oldest = state.items.drain().map(|(_, item)| item.since).min();
+                    state.insert(bound.name.clone(), bound.all.clone(), oldest);
                 }
             }
-            _ => state.insert(key, missed),
+            _ => {
+                let held = state.items.get(&key);
+                let since = held.map(|held| held.since);
+                let missed = match held {
+                    Some(held) => merge(&held.missed, missed),
+                    None => missed,
+                };
+                state.insert(key, missed, since);
+            }
         }
         self.count.store(state.items.len(), Ordering::SeqCst);
         !std::mem::replace(&mut state.replaying, true)
@@ -114,6 +131,16 @@ impl<K: Clone> Deferred<K> {
         self.count.load(Ordering::SeqCst)
     }
 
+    /// Marks this moment, for [`holds_from_before`](Deferred::holds_from_before).
+    pub fn mark(&self) -> u64 {
+        self.lock().last
+    }
+
+    /// Whether something is deferred that was deferred before the moment of `mark`, or again since.
+    pub fn holds_from_before(&self, mark: u64) -> bool {
+        !self.is_empty() && self.lock().items.values().any(|item| item.since <= mark)
+    }
+
     /// What to replay now, oldest first.
     pub fn items(&self) -> Vec<Item<K>> {
         let mut items: Vec<_> = self.lock().items.values().cloned().collect();
@@ -144,10 +171,10 @@ impl<K: Clone> Deferred<K> {
 }
 
 impl<K> State<K> {
-    fn insert(&mut self, key: Key, missed: K) {
+    fn insert(&mut self, key: Key, missed: K, since: Option<u64>) {
         self.last += 1;
-        let number = self.last;
-        self.items.insert(key.clone(), Item { key, missed, number });
+        let (number, since) = (self.last, since.unwrap_or(self.last));
+        self.items.insert(key.clone(), Item { key, missed, number, since });
     }
 
     fn holds_all(&self, bound: Option<&Bound<K>>) -> bool {
@@ -184,6 +211,16 @@ mod tests {
     }
 
     #[test]
+    fn what_two_invalidations_of_a_key_know_is_merged() {
+        let deferred = Deferred::new();
+        let _ = deferred.defer(key("a"), 7);
+        let _ = deferred.defer_merged(key("a"), 3, |held, missed| missed.max(*held));
+        let _ = deferred.defer_merged(key("b"), 3, |_, _| 0);
+        let kept: Vec<_> = deferred.items().into_iter().map(|item| item.missed).collect();
+        assert_eq!(kept, [7, 3]);
+    }
+
+    #[test]
     fn a_key_deferred_again_during_its_replay_stays() {
         let deferred = Deferred::new();
         let _ = deferred.defer(key("a"), 'a');
@@ -195,6 +232,19 @@ mod tests {
         deferred.settle(&deferred.items()[0]);
         assert!(deferred.is_empty());
         assert!(deferred.finish());
+    }
+
+    #[test]
+    fn what_is_deferred_again_is_still_held_from_before() {
+        let deferred = Deferred::new();
+        let _ = deferred.defer(key("a"), 'a');
+        let mark = deferred.mark();
+        let _ = deferred.defer(key("a"), 'a');
+        let _ = deferred.defer(key("b"), 'b');
+        assert!(deferred.holds_from_before(mark));
+        deferred.settle(&deferred.items()[0]);
+        assert!(!deferred.holds_from_before(mark) && deferred.contains(&key("b")));
+        assert!(deferred.holds_from_before(deferred.mark()));
     }
 
     #[test]

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     fn stamp(seen: &Seen, tags: &[u64]) -> Stamp {
-        Stamp { at: seen.count(), tags: (!tags.is_empty()).then(|| tags.into()) }
+        Stamp { at: seen.count(), tags: (!tags.is_empty()).then(|| tags.into()), version: 0 }
     }
 
     #[test]

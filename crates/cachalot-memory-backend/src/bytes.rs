@@ -8,18 +8,23 @@ use async_trait::async_trait;
 use cachalot_core::units::MIB;
 use cachalot_core::{
     Backend, BackendInfo, Clock, Depth, Error, ErrorKind, Expired, Held, Key, KeyPattern, LeaseBackend,
-    LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken,
-    Timestamp, Token,
+    LeaseReply, MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend,
+    TagToken, Timestamp, Token, VersionBackend,
 };
 
 use crate::write::Change;
 use crate::{Cursor, Memory, Stats};
 
+mod members;
+use members::Registries;
 mod record;
 use record::{Right, Stored};
 
 /// A bounded in-process [`Backend`] with leases: for tests, and as the shared tier of several caches in one
 /// process.
+///
+/// The floors of versions come on top of its limit, at about a hundred bytes each, and no more of them than there may
+/// be records.
 ///
 /// The record is that of a server (value, nonce, right, times), and each operation is one step under the
 /// lock of a shard. An evicted record takes its right to store with it: a late put finds it absent and is
@@ -50,6 +55,9 @@ pub struct MemoryBackend {
     memory: Arc<Memory<Key, Stored>>,
     /// The tags' tokens. One that is evicted ends the entries of its tag.
     tokens: Arc<Memory<Key, (TagToken, Timestamp)>>,
+    registries: Arc<Registries>,
+    /// The floors of versions. As many as there may be records, so that they seldom go before those do.
+    floors: Arc<Memory<Key, (u64, Timestamp)>>,
     clock: Clock,
 }
 
@@ -70,9 +78,12 @@ impl MemoryBackend {
             .weigher(|key, stored: &Stored| weight(key, stored.payload()))
             .clock(clock.clone());
         let tokens = Memory::entries((limit / BYTES_PER_TAG).max(LEAST_TAGS)).clock(clock.clone());
+        let floors = Memory::entries((limit / RECORD_OVERHEAD as u64).max(LEAST_TAGS)).clock(clock.clone());
         Self {
             memory: Arc::new(Memory::open_with(builder)),
             tokens: Arc::new(Memory::open_with(tokens)),
+            registries: Arc::default(),
+            floors: Arc::new(Memory::open_with(floors)),
             clock,
         }
     }
@@ -86,6 +97,7 @@ impl MemoryBackend {
     pub fn clear(&self) {
         self.memory.clear();
         self.tokens.clear();
+        self.floors.clear();
     }
 
     /// One operation: `decide` gets the record and the time, and says what becomes of the record.
@@ -253,6 +265,14 @@ impl Backend for MemoryBackend {
         Some(self)
     }
 
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
+        Some(self)
+    }
+
     fn incarnation(&self) -> u64 {
         0
     }
@@ -284,6 +304,22 @@ impl TagBackend for MemoryBackend {
             });
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl VersionBackend for MemoryBackend {
+    async fn raise(&self, name: &Key, version: u64, ttl: Duration) -> Result<u64> {
+        Ok(self.floors.update(name, |held| {
+            let (before, ends) = held.copied().unzip();
+            let before = before.unwrap_or(0);
+            if version == 0 {
+                return (Change::Keep, before);
+            }
+            let wanted = self.clock.now() + ttl;
+            let ends = ends.map_or(wanted, |ends| wanted.max(ends));
+            (Change::Put((before.max(version), ends), ends), before)
+        }))
     }
 }
 

@@ -31,6 +31,7 @@ impl Life {
 }
 
 /// Whether `deadline` has come. An entry without one does not ask the clock.
+#[inline]
 pub(crate) fn has_come(clock: &Clock, coarse: Timestamp, deadline: Timestamp) -> bool {
     deadline != Timestamp::NEVER && clock.coarse_has_reached(coarse, deadline)
 }
@@ -83,6 +84,11 @@ impl Coded {
 
 pub(crate) fn is_odd(mark: u8) -> bool {
     mark & LIFE == ODD
+}
+
+/// Whether an entry with an end is fresh as long as that has not come.
+pub(crate) fn is_readable_by_end(mark: u8) -> bool {
+    mark & (TIMED | INVALIDATED) == TIMED
 }
 
 pub(crate) fn is_graded(mark: u8) -> bool {

@@ -7,7 +7,7 @@ use cachalot_core::{Freshness, Timestamp};
 use equivalent::Equivalent;
 
 use crate::curve::CurveSampler;
-use crate::life::{self, LIFE, Life, TIMED, has_come};
+use crate::life::{self, LIFE, Life, TIMED, has_come, is_readable_by_end};
 use crate::listener::Cause;
 use crate::memory::Memory;
 use crate::policy::Slot;
@@ -91,11 +91,11 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         let ways = set.hot(tag(hash));
         if ways != 0 {
             let result = match set.read_hot(&visit, ways, |held| key.equivalent(held)) {
-                Some(hot) if TIMED => match self.plain_or_endless(hot.base, hot.end) {
+                Some(hot) if !hot.is_timed() => Ok(read(hot.value, ENDLESS)),
+                Some(hot) if TIMED => match self.plain(hot.soonest(), || hot.end()) {
                     Some(standing) => Ok(read(hot.value, standing)),
                     None => Err(read),
                 },
-                Some(hot) if hot.end == 0 => Ok(read(hot.value, ENDLESS)),
                 _ => Err(read),
             };
             return match result {
@@ -283,7 +283,16 @@ impl<K: Hash + Eq, T> Memory<K, T> {
             }
             None => Seen::Over,
         };
-        match table.seek(visit, hash, |held| key.equivalent(held)) {
+        let mut found = table.seek(visit, hash, |held| key.equivalent(held));
+        // Past the first of its ends; whether it has another one, the lock tells.
+        if let Seek::Hot(hot) = &found
+            && hot.is_timed()
+            && self.plain(hot.soonest(), || hot.end()).is_none()
+        {
+            drop(found);
+            found = table.seek(None, hash, |held| key.equivalent(held));
+        }
+        match found {
             Seek::Locked(mut guard, slot) => {
                 let standing = self.standing(table, &guard, slot);
                 let Some(value) = guard.value(slot.way) else {
@@ -298,7 +307,8 @@ impl<K: Hash + Eq, T> Memory<K, T> {
                 }
                 seen
             }
-            Seek::Hot(hot) => judge(hot.value, self.plain_or_endless(hot.base, hot.end)),
+            Seek::Hot(hot) if !hot.is_timed() => judge(hot.value, Some(ENDLESS)),
+            Seek::Hot(hot) => judge(hot.value, self.plain(hot.soonest(), || hot.end())),
             Seek::Absent => Seen::Miss,
             Seek::Retired => Seen::Retired,
         }
@@ -309,21 +319,26 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     fn standing(&self, table: &Table<K, T>, guard: &SetGuard<'_, K, T>, slot: Slot) -> Option<Standing> {
         match guard.ways().mark(slot.way) & LIFE {
             0 => Some(ENDLESS),
-            TIMED => self.plain_or_endless(guard.base(), guard.end(slot.way)),
+            TIMED => self.plain(guard.soonest(), || life::time(guard.base(), guard.end(slot.way))),
+            life if is_readable_by_end(life) => {
+                let now = self.clock.coarse();
+                match has_come(&self.clock, now, guard.soonest()) {
+                    false => Some(Standing { at: Some(now), ..ENDLESS }),
+                    true => self.graded(table.life(guard, slot)),
+                }
+            }
             _ => self.graded(table.life(guard, slot)),
         }
     }
 
-    /// Of an entry that is fresh until it ends, if it does.
+    /// Of an entry that is fresh until it ends, which is not before `soonest`.
     #[inline(always)]
-    fn plain_or_endless(&self, base: u64, end: u32) -> Option<Standing> {
-        if end == 0 {
-            return Some(ENDLESS);
-        }
-        let end = life::time(base, end);
+    fn plain(&self, soonest: Timestamp, end: impl FnOnce() -> Timestamp) -> Option<Standing> {
         let now = self.clock.coarse();
         let standing = Standing { at: Some(now), ..ENDLESS };
-        (!has_come(&self.clock, now, end)).then_some(standing)
+        // The end itself lies in another line.
+        let lives = !has_come(&self.clock, now, soonest) || !has_come(&self.clock, now, end());
+        lives.then_some(standing)
     }
 
     #[inline(never)]

@@ -12,7 +12,9 @@
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 
-use crate::life::{LIFE, TIMED};
+use cachalot_core::Timestamp;
+
+use crate::life::{self, LIFE, is_readable_by_end};
 use crate::policy::{WAYS, Ways};
 use crate::readers::{Readers, Reading, Visit};
 use crate::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -55,11 +57,13 @@ pub(crate) struct Set<K, T> {
     base: AtomicU64,
     /// How many entries passed this set on their way from their home to where they lie.
     past: AtomicU32,
-    /// The entries that passed another set on their way here.
-    displaced: AtomicU32,
+    /// The first of the ends; zero if no entry has one. Before it has come, nothing else is asked.
+    soonest: AtomicU32,
     ways: UnsafeCell<Ways>,
     /// When entries end: see [`crate::life`].
     ends: [AtomicU32; WAYS],
+    /// The entries that passed another set on their way here.
+    displaced: AtomicU32,
     cells: [UnsafeCell<MaybeUninit<(K, T)>>; WAYS],
 }
 
@@ -101,9 +105,10 @@ impl<K, T> Set<K, T> {
             timed: AtomicU32::new(0),
             base: AtomicU64::new(0),
             past: AtomicU32::new(0),
-            displaced: AtomicU32::new(0),
+            soonest: AtomicU32::new(0),
             ways: UnsafeCell::default(),
             ends: std::array::from_fn(|_| AtomicU32::new(0)),
+            displaced: AtomicU32::new(0),
             cells: [const { UnsafeCell::new(MaybeUninit::uninit()) }; WAYS],
         }
     }
@@ -191,10 +196,7 @@ impl<K, T> Set<K, T> {
                 if self.touched.load(Ordering::Relaxed) & bit(way) == 0 {
                     self.touched.fetch_or(bit(way), Ordering::Relaxed);
                 }
-                // The ends lie elsewhere, and are looked at only if need be.
-                let timed = self.timed.load(Ordering::Relaxed) & bit(way) != 0;
-                let end = if timed { self.ends[way].load(Ordering::Relaxed) } else { 0 };
-                return Some(Hot { value, end, base: self.base(), _key: key, _reading: reading });
+                return Some(Hot { value, set: self, way, _key: key, _reading: reading });
             }
             ways &= ways - 1;
         }
@@ -203,6 +205,14 @@ impl<K, T> Set<K, T> {
 
     pub(crate) fn base(&self) -> u64 {
         self.base.load(Ordering::Relaxed)
+    }
+
+    /// A time before which no entry ends, if any has an end. For one who reads an entry of it, or has the hold.
+    #[inline(always)]
+    pub(crate) fn soonest(&self) -> Timestamp {
+        // Neither may change in a way that matters to whom it is said: the base while there are hot ways, and
+        // each value of the other is at most the end of the entry that is read.
+        life::time(self.base(), self.soonest.load(Ordering::Relaxed))
     }
 
     /// Asks for what a read under the lock will look at, besides what the lock is in.
@@ -243,11 +253,42 @@ impl<K, T> Set<K, T> {
     /// The ways whose tag is `tag`.
     #[inline]
     fn tagged(&self, tag: u8) -> u32 {
-        let [a, b, c, d] = &self.tags;
-        let pairs = [(a, b), (c, d)]
-            .map(|(low, high)| equal(low.load(Ordering::Relaxed), high.load(Ordering::Relaxed), tag));
-        pairs[0] | pairs[1] << 16
+        tagged(&self.tags, tag)
     }
+}
+
+/// A bit for each of `tags` that is `tag`, each looked at in one piece.
+#[cfg(all(target_arch = "x86_64", not(any(cachalot_portable, cachalot_loom, miri))))]
+#[inline(always)]
+fn tagged(tags: &[AtomicU64; WAYS / 8], tag: u8) -> u32 {
+    use std::arch::asm;
+    use std::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set1_epi8};
+    let (low, high): (__m128i, __m128i);
+    // SAFETY: the address is that of four atomics, and a set begins at a multiple of 64, so the loads are aligned.
+    // For the processor an aligned load of sixteen bytes is at least one of each byte, as relaxed as any other;
+    // the language does not see it, so it is no race with those who store tags. Every x86-64 has SSE2.
+    unsafe {
+        asm!(
+            "movdqa {low}, xmmword ptr [{tags}]",
+            "movdqa {high}, xmmword ptr [{tags} + 16]",
+            low = out(xmm_reg) low,
+            high = out(xmm_reg) high,
+            tags = in(reg) tags,
+            options(nostack, preserves_flags, readonly),
+        );
+        let tag = _mm_set1_epi8(tag as i8);
+        let bits = |tags| _mm_movemask_epi8(_mm_cmpeq_epi8(tags, tag)) as u32;
+        bits(low) | bits(high) << 16
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(any(cachalot_portable, cachalot_loom, miri)))))]
+#[inline]
+fn tagged(tags: &[AtomicU64; WAYS / 8], tag: u8) -> u32 {
+    let [a, b, c, d] = tags;
+    let pairs = [(a, b), (c, d)]
+        .map(|(low, high)| equal(low.load(Ordering::Relaxed), high.load(Ordering::Relaxed), tag));
+    pairs[0] | pairs[1] << 16
 }
 
 /// A bit for each of `bytes` that equals `byte`.
@@ -284,12 +325,29 @@ fn equal_anywhere(low: u64, high: u64, byte: u8) -> u32 {
 /// An entry that is read without a lock.
 pub(crate) struct Hot<'a, K, T> {
     pub(crate) value: &'a T,
-    /// When it ends, and what that counts from.
-    pub(crate) end: u32,
-    pub(crate) base: u64,
+    set: &'a Set<K, T>,
+    way: usize,
     _key: &'a K,
     /// Last, so that it ends last.
     _reading: Reading<'a>,
+}
+
+impl<K, T> Hot<'_, K, T> {
+    #[inline(always)]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.set.timed.load(Ordering::Relaxed) & bit(self.way) != 0
+    }
+
+    /// When it ends, if it does.
+    pub(crate) fn end(&self) -> Timestamp {
+        life::time(self.set.base(), self.set.ends[self.way % WAYS].load(Ordering::Relaxed))
+    }
+
+    /// See [`Set::soonest`].
+    #[inline(always)]
+    pub(crate) fn soonest(&self) -> Timestamp {
+        self.set.soonest()
+    }
 }
 
 /// A locked set.
@@ -318,7 +376,9 @@ impl<'a, K, T> SetGuard<'a, K, T> {
     pub(crate) fn find_value(&self, tag: u8, same: impl FnMut(&K) -> bool) -> Option<(usize, &T)> {
         let way = self.find(tag, same)?;
         // SAFETY: the way was just found, so its cell is initialised; entries change under the lock only.
-        Some((way, unsafe { &(*self.set.cells[way].get()).assume_init_ref().1 }))
+        let value = unsafe { &(*self.set.cells[way].get()).assume_init_ref().1 };
+        prefetch_behind(value);
+        Some((way, value))
     }
 
     /// The value in a way that [`SetGuard::find`] gave.
@@ -350,6 +410,12 @@ impl<'a, K, T> SetGuard<'a, K, T> {
     #[inline]
     pub(crate) fn base(&self) -> u64 {
         self.set.base()
+    }
+
+    /// See [`Set::soonest`].
+    #[inline(always)]
+    pub(crate) fn soonest(&self) -> Timestamp {
+        self.set.soonest()
     }
 
     /// What is known of reads without the lock is told to the policy.
@@ -386,9 +452,12 @@ impl<'a, K, T> SetGuard<'a, K, T> {
     /// Opens the set to reads without its lock.
     pub(crate) fn open(&self) {
         self.set.heat.store(0, Ordering::Relaxed);
-        // Only lives that their end alone describes can be told without the lock.
-        let plain = |way: &usize| self.ways().mark(*way) & LIFE & !TIMED == 0;
-        let ways = (0..WAYS).filter(plain).fold(0, |ways, way| ways | bit(way)) & self.set.taken();
+        // Only of lives that begin fresh the end alone tells until when, without the lock.
+        let readable = |way: &usize| {
+            let mark = self.ways().mark(*way);
+            mark & LIFE == 0 || is_readable_by_end(mark)
+        };
+        let ways = (0..WAYS).filter(readable).fold(0, |ways, way| ways | bit(way)) & self.set.taken();
         self.set.hot.store(ways, Ordering::Release);
     }
 
@@ -416,14 +485,47 @@ impl<'a, K, T> SetGuard<'a, K, T> {
     /// Gives an entry another end. What ends count from stays.
     pub(crate) fn set_end(&mut self, _hold: &mut Hold, readers: &Readers, way: usize, end: u32) {
         self.cool(readers, bit(way));
-        self.set.ends[way % WAYS].store(end, Ordering::Relaxed);
-        self.set_timed(way, end != 0);
+        self.forget_end(way);
+        if end != 0 {
+            self.set.ends[way % WAYS].store(end, Ordering::Relaxed);
+            set_bit(&self.set.timed, way, true);
+            let soonest = self.set.soonest.load(Ordering::Relaxed);
+            if soonest == 0 || end < soonest {
+                self.set.soonest.store(end, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn forget_end(&self, way: usize) {
+        if self.set.timed.load(Ordering::Relaxed) & bit(way) == 0 {
+            return;
+        }
+        set_bit(&self.set.timed, way, false);
+        let soonest = self.set.soonest.load(Ordering::Relaxed);
+        if self.set.ends[way % WAYS].load(Ordering::Relaxed) == soonest {
+            self.set.soonest.store(self.first_end(soonest), Ordering::Relaxed);
+        }
+    }
+
+    /// The first of all ends, none of which comes before `least`.
+    #[cold]
+    #[inline(never)]
+    fn first_end(&self, least: u32) -> u32 {
+        let (mut timed, mut first) = (self.set.timed.load(Ordering::Relaxed), 0);
+        while timed != 0 && first != least {
+            let end = self.set.ends[timed.trailing_zeros() as usize].load(Ordering::Relaxed);
+            first = if first == 0 { end } else { first.min(end) };
+            timed &= timed - 1;
+        }
+        first
     }
 
     /// Changes what all ends count from; the caller then sets them all.
     pub(crate) fn rebase(&mut self, _hold: &mut Hold, readers: &Readers, base: u64) {
         self.cool(readers, FULL);
         self.set.base.store(base, Ordering::Relaxed);
+        self.set.timed.store(0, Ordering::Relaxed);
+        self.set.soonest.store(0, Ordering::Relaxed);
     }
 
     /// Puts an entry into a free way. It has no end. It comes back if there is none.
@@ -442,8 +544,6 @@ impl<'a, K, T> SetGuard<'a, K, T> {
         // SAFETY: a way without a tag is read by nobody: not under hold or lock, which are here, and not
         // without, since only ways with an entry become hot.
         unsafe { (*self.set.cells[way].get()).write(entry) };
-        self.set.ends[way].store(0, Ordering::Relaxed);
-        self.set_timed(way, false);
         self.set_displaced(way, displaced);
         if self.set.touched.load(Ordering::Relaxed) & bit(way) != 0 {
             // Of the one before.
@@ -463,6 +563,7 @@ impl<'a, K, T> SetGuard<'a, K, T> {
         self.cool(readers, bit(way));
         self.set_tag(way, 0);
         self.set_displaced(way, false);
+        self.forget_end(way);
         self.ways_mut().clear(way);
         // SAFETY: the tag said that the cell is initialised, and says now that it no longer is. Hold and lock
         // are here, and readers without the lock have been waited for.
@@ -500,11 +601,9 @@ impl<'a, K, T> SetGuard<'a, K, T> {
     }
 
     fn set_displaced(&self, way: usize, displaced: bool) {
-        set_bit(&self.set.displaced, way, displaced);
-    }
-
-    fn set_timed(&self, way: usize, timed: bool) {
-        set_bit(&self.set.timed, way, timed);
+        if self.set.is_displaced(way) != displaced {
+            set_bit(&self.set.displaced, way, displaced);
+        }
     }
 }
 
@@ -553,6 +652,30 @@ fn top_bits(bytes: u64) -> u32 {
     ((bytes & 0x8080_8080_8080_8080) >> 7).wrapping_mul(0x0102_0408_1020_4080_u64).wrapping_shr(56) as u32
 }
 
+/// As [`prefetch`], of what a value points to that has the looks of a pointer: an `Arc`, a `Box`.
+#[inline(always)]
+pub(crate) fn prefetch_behind<T>(value: &T) {
+    #[cfg(all(target_arch = "x86_64", not(any(cachalot_portable, miri))))]
+    if size_of::<T>() == size_of::<usize>()
+        && align_of::<T>() == align_of::<usize>()
+        && std::mem::needs_drop::<T>()
+    {
+        // SAFETY: eight bytes are read where a value of eight bytes lies, whatever they are; the language does
+        // not see it. A prefetch of any address neither reads nor faults.
+        unsafe {
+            std::arch::asm!(
+                "mov {behind}, qword ptr [{value}]",
+                "prefetcht0 byte ptr [{behind}]",
+                behind = out(reg) _,
+                value = in(reg) std::ptr::from_ref(value),
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(any(cachalot_portable, miri)))))]
+    let _ = value;
+}
+
 /// Changes nothing but the time of the next access.
 #[inline]
 pub(crate) fn prefetch<P>(place: &P) {
@@ -581,6 +704,41 @@ mod tests {
                 assert_ne!(equal(low, high, byte), 0);
             }
         }
+    }
+
+    #[test]
+    fn tags_are_compared_alike_in_one_piece_and_byte_by_byte() {
+        let sets = Set::<u64, u64>::some(1);
+        let mut state = 7u64;
+        for _ in 0..1000 {
+            for tags in &sets[0].tags {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                tags.store(state >> (state & 63), Ordering::Relaxed);
+            }
+            let words = sets[0].tags.each_ref().map(|tags| tags.load(Ordering::Relaxed));
+            for tag in [0, 1, 0x80, u8::MAX].into_iter().chain(words[2].to_le_bytes()) {
+                let one_by_one = equal_anywhere(words[0], words[1], tag)
+                    | equal_anywhere(words[2], words[3], tag) << 16;
+                assert_eq!(sets[0].tagged(tag), one_by_one);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_value_may_point_to_is_asked_for_whatever_the_value_is() {
+        /// As large as a pointer, and mostly nothing.
+        #[repr(align(8))]
+        struct Sparse(u8);
+        impl Drop for Sparse {
+            fn drop(&mut self) {}
+        }
+        let (sparse, text) = (Sparse(7), String::from("text"));
+        prefetch_behind(&sparse);
+        prefetch_behind(&None::<Box<u8>>);
+        prefetch_behind(&Some(Box::new(8)));
+        prefetch_behind(&text);
+        prefetch_behind(&u64::MAX);
+        assert_eq!((sparse.0, &*text), (7, "text"));
     }
 
     #[test]

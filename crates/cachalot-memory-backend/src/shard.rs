@@ -15,7 +15,7 @@ use crate::listener::{Cause, Garbage, Gone};
 use crate::policy::{Config, Policy, Slot, Victim, WAYS, mix};
 use crate::published::Published;
 use crate::readers::{Readers, Visit};
-use crate::set::{Owner, prefetch};
+use crate::set::{Owner, prefetch, prefetch_behind};
 use crate::sync::atomic::{AtomicU16, Ordering};
 use crate::sync::{Guard, Lock};
 use crate::table::{Begin, Known, New, Ruled, Table};
@@ -329,6 +329,8 @@ impl<K: Hash, T> Writing<'_, K, T> {
         let mut sets = Ruled::new(table, kept.policy.now());
         let victim = kept.policy.victim(&mut sets, table.home(hash), spared, config)?;
         drop(sets);
+        // It is dropped after the locks are released.
+        prefetch_behind(&self.entry(victim.slot)?.1);
         let hash = self.hash_at(victim.slot)?;
         let over = self.is_over(victim.slot, now);
         self.evict_victim(&victim, hash, over)
@@ -369,8 +371,11 @@ impl<K: Hash, T> Writing<'_, K, T> {
 
     fn is_over(&self, slot: Slot, now: impl FnOnce() -> Timestamp) -> bool {
         // Most memories either have no times at all or times everywhere.
-        let life = if self.kept.timed == 0 { Life::ENDLESS } else { self.life(slot) };
-        !life.is_endless() && life.is_over(now())
+        if self.kept.timed == 0 {
+            return false;
+        }
+        let now = now();
+        self.table().has_any_over(slot.set, now) && self.life(slot).is_over(now)
     }
 
     fn evict_victim(&mut self, victim: &Victim, hash: u64, over: bool) -> Option<Gone<K, T>> {

@@ -13,7 +13,7 @@ use crate::life::{Coded, LIFE, Life, base_at, is_graded, is_odd, is_old};
 use crate::policy::{Sets, Slot, State, WAYS, Ways};
 use crate::readers::{Readers, Visit};
 use crate::set::{Hold, Hot, Set, SetGuard};
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Room for entries `(K, T)`, with a weight, a life and what the policy knows of each.
 pub(crate) struct Table<K, T> {
@@ -22,6 +22,8 @@ pub(crate) struct Table<K, T> {
     /// Hard expiries where soft ones differ. There from the first such entry on.
     seconds: OnceLock<Box<[AtomicU32]>>,
     odd: Mutex<HashMap<usize, Life>>,
+    /// Whether there ever were any.
+    any_odd: AtomicBool,
 }
 
 /// What entries weigh.
@@ -90,6 +92,7 @@ impl<K, T> Table<K, T> {
             weights: each.map_or_else(own, Weights::Each),
             seconds: OnceLock::new(),
             odd: Mutex::default(),
+            any_odd: AtomicBool::new(false),
         }
     }
 
@@ -336,8 +339,16 @@ impl<K, T> Table<K, T> {
         guard.retire(hold, readers);
     }
 
+    /// Whether an entry of a set may be past its hard expiry. For the one who has the hold.
+    pub(crate) fn has_any_over(&self, set: usize, now: Timestamp) -> bool {
+        self.set(set).soonest() <= now || self.any_odd.load(Ordering::Relaxed)
+    }
+
     /// The ways of a set whose entries are past their hard expiry.
     pub(crate) fn over_in(&self, set: usize, now: Timestamp) -> u32 {
+        if !self.has_any_over(set, now) {
+            return 0;
+        }
         let Some(guard) = self.sets[set].lock() else { return 0 };
         let taken = self.sets[set].taken();
         let is_over = |way: &usize| {
@@ -427,6 +438,7 @@ impl<K, T> Table<K, T> {
             self.odd().remove(&cell(slot));
         }
         if is_odd(coded.bits) {
+            self.any_odd.store(true, Ordering::Relaxed);
             self.odd().insert(cell(slot), life);
         }
         if let Some(second) = coded.second {
@@ -460,7 +472,8 @@ fn cell(slot: Slot) -> usize {
 /// Eight bits that choose neither shard nor set; never zero.
 #[inline]
 pub(crate) fn tag(hash: u64) -> u8 {
-    ((hash >> 56) as u8).max(1)
+    let tag = (hash >> 56) as u8;
+    tag + u8::from(tag == 0)
 }
 
 impl<K, T> Drop for Table<K, T> {

@@ -284,6 +284,34 @@ fn a_stale_value_is_found_but_not_got() {
     assert_eq!(memory.remove(&1), Some(1));
 }
 
+/// After many reads its set is read without a lock, and knows the first of the ends only.
+#[test]
+fn what_is_read_often_is_judged_by_its_own_times() {
+    let (memory, clock) = timed(10);
+    let now = clock.now();
+    memory.insert_until(1, 1, now + SECOND, now + 10 * SECOND);
+    memory.insert_until(2, 2, now + 5 * SECOND, now + 5 * SECOND);
+    memory.insert(3, 3);
+    let read_often = || {
+        let read = |key| memory.find(&key).map(|found| (found.value, found.freshness, found.stale_for));
+        let reads = [read(1), read(2), read(3)];
+        (0..20_000).for_each(|_| assert_eq!([read(1), read(2), read(3)], reads));
+        reads
+    };
+    let fresh = |value| Some((value, Freshness::Fresh, Duration::ZERO));
+    assert_eq!(read_often(), [fresh(1), fresh(2), fresh(3)]);
+    clock.advance(2 * SECOND);
+    assert_eq!(read_often(), [Some((1, Freshness::Stale, SECOND)), fresh(2), fresh(3)]);
+    assert_eq!(memory.get(&1), None);
+    assert!(memory.expire(&1, 60 * SECOND));
+    assert_eq!(memory.find(&1).unwrap().freshness, Freshness::Invalidated);
+    clock.advance(3 * SECOND);
+    assert_eq!(read_often(), [Some((1, Freshness::Invalidated, 4 * SECOND)), None, fresh(3)]);
+    clock.advance(5 * SECOND);
+    assert_eq!(read_often(), [None, None, fresh(3)]);
+    assert_eq!(memory.len(), 1, "who finds an entry past its end takes it out");
+}
+
 #[test]
 fn an_expire_keeps_the_value_for_so_long_as_invalidated() {
     let (memory, clock) = timed(10);

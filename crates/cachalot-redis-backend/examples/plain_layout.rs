@@ -62,11 +62,11 @@ fn put(key: &Key, name: &str) -> Result<Put> {
     let header = Header {
         codec: Codec::<String>::id(&Json),
         schema: 0,
-        version: 0,
         negative: false,
         fresh_for: Duration::from_secs(60),
         kept_for: Duration::from_secs(3600),
         compute_time: Duration::ZERO,
+        version: 0,
     };
     let payload: Bytes = envelope::encode(key, header, &[], Some(&name.to_owned()), &Json)?;
     Ok(Put { payload, nonce: Nonce::draw(&Entropy::thread()), ttl: header.kept_for })

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed,
-    Result, SweepCursor, Swept, TagBackend,
+    Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce,
+    Record, Removed, Result, SweepCursor, Swept, TagBackend, VersionBackend,
 };
 use redis::{Pipeline, Value};
 use tokio::time::timeout;
@@ -41,7 +41,7 @@ pub struct RedisBackend {
 /// How many keys one MGET asks for.
 const KEYS_PER_MGET: usize = 256;
 /// How many scripts are sent in one go.
-const SCRIPTS_PER_PIPELINE: usize = 512;
+pub(crate) const SCRIPTS_PER_PIPELINE: usize = 512;
 
 /// The longest life or term that is counted, ms: some 35,000 years, exact in Lua's numbers.
 const LONGEST_MS: u64 = 1 << 50;
@@ -127,6 +127,28 @@ impl RedisBackend {
         self.aside.run(script, &self.name(key), arguments, again).await
     }
 
+    pub(crate) async fn try_remove(&self, key: &Key) -> Result<Removed, Fault> {
+        self.run(&script::REMOVE, key, &[], Again::Once).await.and_then(|reply| removed(&reply))
+    }
+
+    pub(crate) async fn try_expire(&self, key: &Key, keep: Duration) -> Result<Expired, Fault> {
+        let keep = millis(keep).to_string();
+        let reply = self.run(&script::EXPIRE, key, &[Argument::Bytes(keep.as_bytes())], Again::Once).await?;
+        match &*reply.status {
+            b"MARKED" => Ok(Expired::Marked),
+            b"NONE" => Ok(Expired::Nothing),
+            b"HELD" => Ok(Expired::Held),
+            _ => reply.unknown(),
+        }
+    }
+
+    pub(crate) async fn try_touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool, Fault> {
+        let ttl = millis(ttl).to_string();
+        let arguments = [nonce.as_bytes(), ttl.as_bytes()].map(Argument::Bytes);
+        let reply = self.run(&script::TOUCH, key, &arguments, Again::Once).await?;
+        Ok(reply.status == b"TOUCHED")
+    }
+
     async fn read(&self, key: &Key) -> Result<Option<Record>, Fault> {
         let reads = self.reads();
         let found = reads.link().within_deadline(reads.read(key)).await?;
@@ -166,7 +188,7 @@ impl RedisBackend {
     }
 
     /// Removes `keys` in one go. The outer fault is all keys' fault.
-    async fn remove_chunk(&self, keys: &[Key]) -> Result<Vec<Result<Removed, Fault>>, Fault> {
+    pub(crate) async fn remove_chunk(&self, keys: &[Key]) -> Result<Vec<Result<Removed, Fault>>, Fault> {
         let mut outcomes = self.pipeline_remove(keys, By::Hash).await?;
         let unknown = |outcome: &Result<Removed, Fault>| matches!(outcome, Err(Fault::NoScript));
         // One by text makes the server know the script; a script cannot be repeated within its pipeline.
@@ -226,10 +248,7 @@ impl Backend for RedisBackend {
     }
 
     async fn remove(&self, key: &Key) -> Result<Removed> {
-        self.run(&script::REMOVE, key, &[], Again::Once)
-            .await
-            .and_then(|reply| removed(&reply))
-            .map_err(|fault| self.error(fault, "redis remove", key))
+        self.try_remove(key).await.map_err(|fault| self.error(fault, "redis remove", key))
     }
 
     async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
@@ -259,26 +278,11 @@ impl Backend for RedisBackend {
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
-        let keep = millis(keep).to_string();
-        let expired = |reply: Reply| match &*reply.status {
-            b"MARKED" => Ok(Expired::Marked),
-            b"NONE" => Ok(Expired::Nothing),
-            b"HELD" => Ok(Expired::Held),
-            _ => reply.unknown(),
-        };
-        self.run(&script::EXPIRE, key, &[Argument::Bytes(keep.as_bytes())], Again::Once)
-            .await
-            .and_then(expired)
-            .map_err(|fault| self.error(fault, "redis expire", key))
+        self.try_expire(key, keep).await.map_err(|fault| self.error(fault, "redis expire", key))
     }
 
     async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
-        let ttl = millis(ttl).to_string();
-        let arguments = [nonce.as_bytes(), ttl.as_bytes()].map(Argument::Bytes);
-        self.run(&script::TOUCH, key, &arguments, Again::Once)
-            .await
-            .map(|reply| reply.status == b"TOUCHED")
-            .map_err(|fault| self.error(fault, "redis touch", key))
+        self.try_touch(key, nonce, ttl).await.map_err(|fault| self.error(fault, "redis touch", key))
     }
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
@@ -286,6 +290,14 @@ impl Backend for RedisBackend {
     }
 
     fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
         Some(self)
     }
 

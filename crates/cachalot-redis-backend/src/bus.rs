@@ -164,8 +164,10 @@ impl Publisher {
     pub(crate) async fn send_all(&self, pipeline: &Pipeline, operation: &'static str) -> Result<()> {
         let answer = self.link.send(Request::Many(pipeline), Again::Once).await;
         let done = answer.and_then(|answer| {
-            let replies = answer.into_list()?;
-            replies.into_iter().try_for_each(|reply| reply.extract_error().map(drop).map_err(Fault::from))
+            answer
+                .into_list()?
+                .into_iter()
+                .try_for_each(|reply| reply.extract_error().map(drop).map_err(Fault::from))
         });
         done.map_err(|fault| fault.into_error(operation, &self.node))
     }

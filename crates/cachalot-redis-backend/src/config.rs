@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use cachalot_core::{Clock, Entropy, Error, ErrorKind, Result};
@@ -10,7 +11,7 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Protocol
 
 use crate::incarnation::{Incarnation, Recovery};
 use crate::link::Setup;
-use crate::{PlainBuilder, RedisBackend, RedisBusBuilder};
+use crate::{PlainBuilder, RedisBackend, RedisBusBuilder, RedisCluster};
 
 /// Redis as a shared tier: the door to a [`RedisBackend`].
 #[derive(Debug)]
@@ -47,6 +48,9 @@ impl Redis {
             key_prefix: String::new(),
             max_payload: 16 << 20,
             recovery: Recovery::default(),
+            node: None,
+            asks: false,
+            count: None,
             clock: Clock::system(),
             entropy: Entropy::thread(),
         }
@@ -63,6 +67,11 @@ pub struct RedisBuilder {
     key_prefix: String,
     max_payload: usize,
     recovery: Recovery,
+    /// One of a cluster, in place of that of the URL.
+    node: Option<Address>,
+    asks: bool,
+    /// Of incarnations, if it is shared.
+    count: Option<Arc<AtomicU64>>,
     clock: Clock,
     entropy: Entropy,
 }
@@ -142,6 +151,32 @@ impl RedisBuilder {
         Ok(RedisBackend::new(setup, self.connections, limits, node))
     }
 
+    /// The cluster of which the URL names a node, as [`connect`](RedisBuilder::connect) does one server. See
+    /// [`RedisCluster`].
+    ///
+    /// # Errors
+    /// As [`connect`](RedisBuilder::connect), if none of the nodes named can be reached.
+    pub async fn connect_cluster<U: Into<String>>(
+        self,
+        others: impl IntoIterator<Item = U>,
+    ) -> Result<RedisCluster> {
+        let cluster = self.connect_cluster_lazy(others)?;
+        cluster.reach().await?;
+        Ok(cluster)
+    }
+
+    /// The cluster of which the URL names a node, and `others` more, in case that one is away; no connection is made
+    /// yet. What is set counts for each node; credentials are those of the URL.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if a setting is not acceptable, or a node is not named by host and port.
+    pub fn connect_cluster_lazy<U: Into<String>>(
+        self,
+        others: impl IntoIterator<Item = U>,
+    ) -> Result<RedisCluster> {
+        RedisCluster::new(self, others.into_iter().map(Into::into).collect())
+    }
+
     /// Settings of a bus on this server, with connections of its own. URL, deadline, key prefix, clock and
     /// entropy are these; the rest counts for nothing.
     pub fn bus(self) -> RedisBusBuilder {
@@ -154,8 +189,44 @@ impl RedisBuilder {
         PlainBuilder::new(self)
     }
 
+    /// Settings for another node with the same credentials.
+    pub(crate) fn at(&self, node: Address) -> Self {
+        Self { node: Some(node), ..self.clone() }
+    }
+
+    pub(crate) fn with_url(self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self }
+    }
+
+    pub(crate) fn counting(self, count: Arc<AtomicU64>) -> Self {
+        Self { count: Some(count), ..self }
+    }
+
+    /// Where the URL leads to.
+    pub(crate) fn address(&self) -> Result<Address> {
+        match connection_info(&self.url)?.addr() {
+            ConnectionAddr::Tcp(host, port) => Ok(Address { host: host.clone(), port: *port }),
+            _ => Err(config("the nodes of a cluster are reached by host and port")),
+        }
+    }
+
+    /// Settings for what is on its way to a node.
+    pub(crate) fn asking(mut self) -> Self {
+        self.asks = true;
+        self.connections = 1;
+        self
+    }
+
+    pub(crate) fn for_cluster(&self) -> (Duration, Vec<u8>, usize, Clock) {
+        (self.deadline, self.key_prefix.clone().into_bytes(), self.max_payload, self.clock.clone())
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         Limits { key_prefix: self.key_prefix.clone().into_bytes(), max_payload: self.max_payload }
+    }
+
+    pub(crate) fn recovery_wanted(&self) -> Recovery {
+        self.recovery
     }
 
     pub(crate) fn connection_count(&self) -> usize {
@@ -169,7 +240,10 @@ impl RedisBuilder {
     /// What connections are made by, and where to.
     pub(crate) fn setup(&self, recovery: Recovery) -> Result<(Setup, String)> {
         self.check()?;
-        let info = connection_info(&self.url)?;
+        let mut info = connection_info(&self.url)?;
+        if let Some(Address { host, port }) = self.node.clone() {
+            info = info.set_addr(ConnectionAddr::Tcp(host, port));
+        }
         let node = node(info.addr());
         let resp3 = info.redis_settings().protocol() != ProtocolVersion::RESP2;
         let client = Client::open(info).map_err(|error| config(error.category().to_owned()))?;
@@ -177,10 +251,11 @@ impl RedisBuilder {
             client,
             resp3,
             deadline: self.deadline,
+            asks: self.asks,
             clock: self.clock.clone(),
             entropy: self.entropy.clone(),
             made: Arc::default(),
-            incarnation: Arc::new(Incarnation::new(recovery)),
+            incarnation: Arc::new(Incarnation::new(recovery, self.count.clone().unwrap_or_default())),
         };
         Ok((setup, node))
     }
@@ -213,6 +288,27 @@ impl fmt::Debug for RedisBuilder {
             .field("max_payload", &self.max_payload)
             .field("recovery", &self.recovery)
             .finish_non_exhaustive()
+    }
+}
+
+/// Host and port of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Address {
+    /// As `Display` writes it.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        Some(Self { host: host.to_owned(), port: port.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
     }
 }
 

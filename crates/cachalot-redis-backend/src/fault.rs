@@ -20,6 +20,10 @@ pub(crate) enum Fault {
     OtherType,
     /// The server refused.
     Refused { text: String, retry: Retry },
+    /// The key's slot is another node's.
+    Moved,
+    /// The key's slot is on its way to another node, and this key is there already, if it is anywhere.
+    Ask { to: String },
     /// The answer makes no sense.
     Garbled(&'static str),
 }
@@ -42,6 +46,9 @@ impl Fault {
             Self::NoScript => error.detail("the server does not keep scripts"),
             Self::OtherType => error.detail("the key holds another type of value"),
             Self::Refused { text, retry } => error.detail(text).with_retry(retry),
+            Self::Moved | Self::Ask { .. } => {
+                error.detail("the key is on another node of the cluster").with_retry(Retry::Now)
+            }
             Self::Garbled(what) => error.detail(what),
         }
     }
@@ -57,6 +64,11 @@ impl From<RedisError> for Fault {
         match error.code() {
             Some("NOSCRIPT") => Self::NoScript,
             Some("WRONGTYPE") => Self::OtherType,
+            Some("MOVED") => Self::Moved,
+            Some("ASK") => match error.redirect_node() {
+                Some((to, _)) => Self::Ask { to: to.to_owned() },
+                None => Self::Moved,
+            },
             Some(code) => {
                 Self::Refused { text: refusal(code, error.detail().unwrap_or_default()), retry: advice(code) }
             }

@@ -1,7 +1,7 @@
 //! Which run of which server answers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
@@ -41,13 +41,14 @@ pub enum Recovery {
 #[derive(Debug, Default)]
 pub(crate) struct Incarnation {
     recovery: Recovery,
-    count: AtomicU64,
+    /// One for all nodes of a cluster.
+    count: Arc<AtomicU64>,
     met: Mutex<Option<String>>,
 }
 
 impl Incarnation {
-    pub(crate) fn new(recovery: Recovery) -> Self {
-        Self { recovery, ..Self::default() }
+    pub(crate) fn new(recovery: Recovery, count: Arc<AtomicU64>) -> Self {
+        Self { recovery, count, ..Self::default() }
     }
 
     pub(crate) fn is_strict(&self) -> bool {

@@ -24,56 +24,73 @@ impl LeaseBackend for RedisBackend {
         term: Duration,
         refuse: Option<Nonce>,
     ) -> Result<LeaseReply> {
-        let term = term_millis(term);
-        let refuse = refuse.as_ref().map_or(&[][..], |nonce| nonce.as_bytes());
-        let arguments = [Argument::Token(&token), Argument::Bytes(term.as_bytes()), Argument::Bytes(refuse)];
-        self.run(&script::GET_OR_LEASE, key, &arguments, Again::Never)
-            .await
-            .and_then(lease_reply)
-            .map_err(|fault| self.error(fault, "redis get_or_lease", key))
+        let reply = self.try_get_or_lease(key, token, term, refuse).await;
+        reply.map_err(|fault| self.error(fault, "redis get_or_lease", key))
     }
 
     async fn put_leased(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
         const OPERATION: &str = "redis put_leased";
         self.check_payload(OPERATION, key, put.payload.len())?;
-        if millis(put.ttl) == 0 {
-            self.release(key, token).await?;
-            return Ok(PutReply::Lost);
-        }
-        self.put(&script::PUT_LEASED, key, token, put)
-            .await
-            .map_err(|fault| self.error(fault, OPERATION, key))
+        self.try_put_leased(key, token, put).await.map_err(|fault| self.error(fault, OPERATION, key))
     }
 
     async fn release(&self, key: &Key, token: Token) -> Result<bool> {
-        self.run(&script::RELEASE, key, &[Argument::Token(&token)], Again::Once)
-            .await
-            .map(|reply| reply.status == b"RELEASED")
-            .map_err(|fault| self.error(fault, "redis release", key))
+        self.try_release(key, token).await.map_err(|fault| self.error(fault, "redis release", key))
     }
 
     async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
-        let term = term_millis(term);
-        let held = |reply: Reply| match &*reply.status {
-            b"HELD" => Ok(Held::Held),
-            b"OVERLAP" => Ok(Held::Overlap),
-            _ => reply.unknown(),
-        };
-        let arguments = [Argument::Token(&token), Argument::Bytes(term.as_bytes())];
-        self.run(&script::HOLD, key, &arguments, Again::Never)
-            .await
-            .and_then(held)
-            .map_err(|fault| self.error(fault, "redis hold", key))
+        self.try_hold(key, token, term).await.map_err(|fault| self.error(fault, "redis hold", key))
     }
 
     async fn put_held(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
         const OPERATION: &str = "redis put_held";
         self.check_payload(OPERATION, key, put.payload.len())?;
-        self.put(&script::PUT_HELD, key, token, put).await.map_err(|fault| self.error(fault, OPERATION, key))
+        self.try_put_held(key, token, put).await.map_err(|fault| self.error(fault, OPERATION, key))
     }
 }
 
 impl RedisBackend {
+    pub(crate) async fn try_get_or_lease(
+        &self,
+        key: &Key,
+        token: Token,
+        term: Duration,
+        refuse: Option<Nonce>,
+    ) -> Result<LeaseReply, Fault> {
+        let term = term_millis(term);
+        let refuse = refuse.as_ref().map_or(&[][..], |nonce| nonce.as_bytes());
+        let arguments = [Argument::Token(&token), Argument::Bytes(term.as_bytes()), Argument::Bytes(refuse)];
+        self.run(&script::GET_OR_LEASE, key, &arguments, Again::Never).await.and_then(lease_reply)
+    }
+
+    pub(crate) async fn try_put_leased(&self, key: &Key, token: Token, put: Put) -> Result<PutReply, Fault> {
+        if millis(put.ttl) == 0 {
+            self.try_release(key, token).await?;
+            return Ok(PutReply::Lost);
+        }
+        self.put(&script::PUT_LEASED, key, token, put).await
+    }
+
+    pub(crate) async fn try_release(&self, key: &Key, token: Token) -> Result<bool, Fault> {
+        let reply = self.run(&script::RELEASE, key, &[Argument::Token(&token)], Again::Once).await?;
+        Ok(reply.status == b"RELEASED")
+    }
+
+    pub(crate) async fn try_hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held, Fault> {
+        let term = term_millis(term);
+        let arguments = [Argument::Token(&token), Argument::Bytes(term.as_bytes())];
+        let reply = self.run(&script::HOLD, key, &arguments, Again::Never).await?;
+        match &*reply.status {
+            b"HELD" => Ok(Held::Held),
+            b"OVERLAP" => Ok(Held::Overlap),
+            _ => reply.unknown(),
+        }
+    }
+
+    pub(crate) async fn try_put_held(&self, key: &Key, token: Token, put: Put) -> Result<PutReply, Fault> {
+        self.put(&script::PUT_HELD, key, token, put).await
+    }
+
     async fn put(&self, script: &Script, key: &Key, token: Token, put: Put) -> Result<PutReply, Fault> {
         let ttl = millis(put.ttl).to_string();
         let arguments = [

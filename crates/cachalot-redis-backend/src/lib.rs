@@ -30,8 +30,18 @@
 //! too many. A pattern with a `*` before its end asks the server for all that begins alike, and picks out here
 //! what matches. If the connection is lost in between, the walk begins anew, since another server may answer.
 //!
-//! There is no Redis Cluster here yet; a sweep would have to go over every primary, and over the ones that got
-//! slots meanwhile.
+//! On a cluster a sweep goes over every primary, and once more over all of them if slots have moved meanwhile.
+//!
+//! # Redis Cluster
+//!
+//! [`RedisCluster`] is the same tier over many nodes: [`connect_cluster`](RedisBuilder::connect_cluster). Buses and
+//! [`TagIndex`] are for one server.
+//!
+//! # After a fail-over
+//!
+//! What a server acknowledged it may forget: a replica takes over before it has heard of it, or an old snapshot is
+//! loaded. [`Recovery`] says what becomes of the rest: it is read as before and caches invalidate anew what they
+//! invalidated of late, or it is never read again.
 //!
 //! # Time
 //!
@@ -39,10 +49,21 @@
 //! connection, bounded by a round trip, with every script's answer and else once a minute. No two nodes
 //! need agree on the time.
 //!
+//! # Members
+//!
+//! Who is there is one sorted set for each cache, `namespace@`, beside the records: an element for each process, and
+//! one that says in which run of the server the list began. A server that was restarted, replaced or flushed begins a
+//! new one.
+//!
 //! # Buses
 //!
 //! [`RedisBus`] (Pub/Sub) and [`RedisStreamBus`] tell other processes what was invalidated, each by connections of
 //! its own: `Redis::builder(url).bus().pub_sub()`. A stream keeps messages for who was away for a moment.
+//!
+//! # Beside services in other languages
+//!
+//! `Redis::builder(url).plain()` gives a [`PlainBackend`] and a [`PlainBus`]: JSON under bare keys, locks, sets of tags and
+//! messages as the common recipe of other languages has them. It promises less; `docs/interop.md` says what.
 //!
 //! # When the server is away
 //!
@@ -63,17 +84,21 @@ pub use incarnation::Recovery;
 mod backend;
 pub use backend::RedisBackend;
 mod bus;
+mod cluster;
+pub use cluster::RedisCluster;
 mod lease;
 pub use bus::{RedisBus, RedisBusBuilder, RedisStreamBus};
 mod plain;
-pub use plain::{PlainBackend, PlainBuilder, PlainBus, PlainForm, Versioned};
+pub use plain::{PlainBackend, PlainBuilder, PlainBus, PlainForm};
 mod tag_index;
 pub use tag_index::{TagIndex, TagKeys, TagRemoval};
 
+mod each;
 mod era;
 mod fault;
 mod gather;
 mod link;
+mod members;
 mod mget;
 mod name;
 mod record;
@@ -83,3 +108,4 @@ mod script;
 mod server_time;
 mod sweep;
 mod tags;
+mod versions;

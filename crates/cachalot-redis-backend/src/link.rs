@@ -36,6 +36,8 @@ pub(crate) struct Setup {
     /// The redis crate notices a lost connection at once only with RESP3.
     pub(crate) resp3: bool,
     pub(crate) deadline: Duration,
+    /// Whether each command is sent as one to a node that is about to get the slot.
+    pub(crate) asks: bool,
     pub(crate) clock: Clock,
     pub(crate) entropy: Entropy,
     /// How often any of the connections was made: when one can be had again, all can.
@@ -81,6 +83,7 @@ struct Wire {
     era: Era,
     /// When the era was last looked at, ms.
     era_read_at_ms: AtomicU64,
+    asks: bool,
     /// Of all connections of the backend, the how-manieth.
     number: u64,
     /// When the first of an unbroken row of timeouts was noticed, ms; 0 if the last command was answered.
@@ -415,6 +418,7 @@ impl Wire {
             alive,
             era,
             era_read_at_ms: AtomicU64::new(received.as_millis()),
+            asks: setup.asks,
             time: ServerTime::new(server_ms, sent, received),
             number: 0,
             silent_since: AtomicU64::new(0),
@@ -431,12 +435,28 @@ impl Wire {
     }
 
     async fn ask_one(&self, command: &Cmd) -> Result<Value, Fault> {
+        if self.asks {
+            let mut pipeline = Pipeline::with_capacity(1);
+            pipeline.add_command(command.clone());
+            let Value::Array(mut values) = self.ask_many(&pipeline).await? else {
+                return Err(Fault::Garbled("a pipeline answered no list"));
+            };
+            return values.pop().ok_or(Fault::Garbled("a pipeline answered nothing"));
+        }
         Ok(self.connection.clone().send_packed_command(command).await?)
     }
 
     async fn ask_many(&self, pipeline: &Pipeline) -> Result<Value, Fault> {
         let mut connection = self.connection.clone();
-        Ok(Value::Array(connection.send_packed_commands(pipeline, 0, pipeline.len()).await?))
+        if !self.asks {
+            return Ok(Value::Array(connection.send_packed_commands(pipeline, 0, pipeline.len()).await?));
+        }
+        let mut asking = Pipeline::with_capacity(pipeline.len() * 2);
+        for command in pipeline.cmd_iter() {
+            asking.cmd("ASKING").add_command(command.clone());
+        }
+        let replies = connection.send_packed_commands(&asking, 0, asking.len()).await?;
+        Ok(Value::Array(replies.into_iter().skip(1).step_by(2).collect()))
     }
 
     fn heard(&self) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cachalot_core::Result;
 
+use crate::Recovery;
 use crate::config::{RedisBuilder, config};
-use crate::incarnation::Recovery;
 
 mod backend;
 pub use backend::PlainBackend;
@@ -19,8 +19,6 @@ mod script;
 mod sweep;
 mod tags;
 mod value;
-mod versioned;
-pub use versioned::Versioned;
 
 /// How a [`PlainBackend`] writes values. It reads all of them, whatever it writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -78,8 +76,12 @@ impl PlainBuilder {
     /// The backend without a connection: the first command makes it.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](cachalot_core::ErrorKind::Config) if a setting is not acceptable.
+    /// [`ErrorKind::Config`](cachalot_core::ErrorKind::Config) if a setting is not acceptable, as is another
+    /// [`Recovery`] than [`Recovery::Replay`].
     pub fn connect_lazy(self) -> Result<PlainBackend> {
+        if self.redis.recovery_wanted() != Recovery::Replay {
+            return Err(config("values of the layout `plain` cannot say of which era they are"));
+        }
         let (setup, node) = self.redis.setup(Recovery::Replay)?;
         let limits = self.redis.limits();
         Ok(PlainBackend::new(setup, self.redis.connection_count(), limits, self.form, node))

@@ -82,15 +82,27 @@ pub(crate) async fn run_each<T>(
     items: &[T],
     command: impl Fn(By, &T) -> Cmd,
 ) -> Result<Vec<Reply>, Fault> {
+    try_each(link, items, command).await?.into_iter().collect()
+}
+
+/// As [`run_each`], and the outcome of each. The outer fault is that of all.
+pub(crate) async fn try_each<T>(
+    link: &Link,
+    items: &[T],
+    command: impl Fn(By, &T) -> Cmd,
+) -> Result<Vec<Result<Reply, Fault>>, Fault> {
     let mut replies = run(link, items.iter().map(|item| command(By::Hash, item))).await?;
-    let is_unknown = |reply: &Result<Reply, Fault>| matches!(reply, Err(Fault::NoScript));
+    if replies.len() != items.len() {
+        return Err(Fault::Garbled("a pipeline answered for other commands"));
+    }
+    let is_unknown = |at: &usize| matches!(replies[*at], Err(Fault::NoScript));
     // Not all of them, perhaps: somebody else may have made it known in between.
-    let unknown: Vec<usize> = (0..items.len()).filter(|at| is_unknown(&replies[*at])).collect();
+    let unknown: Vec<usize> = (0..items.len()).filter(is_unknown).collect();
     let again = run(link, unknown.iter().map(|at| command(By::Text, &items[*at]))).await?;
     for (at, reply) in unknown.into_iter().zip(again) {
         replies[at] = reply;
     }
-    replies.into_iter().collect()
+    Ok(replies)
 }
 
 async fn run(

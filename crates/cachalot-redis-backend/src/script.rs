@@ -37,7 +37,16 @@ macro_rules! scripts {
     )*};
 }
 
-scripts! { GET_OR_LEASE PUT_LEASED RELEASE REMOVE EXPIRE HOLD PUT_HELD SWEEP TOUCH INDEX_ADD INDEX_FORGET }
+/// With the list's own prelude.
+macro_rules! scripts_about_members {
+    ($($name:ident)*) => {$(
+        pub(crate) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(&format!("{}\n{}", text::REGISTRY, text::$name)));
+    )*};
+}
+
+scripts_about_members! { ENROLL LEAVE ROLL }
+scripts! { GET_OR_LEASE PUT_LEASED RELEASE REMOVE EXPIRE HOLD PUT_HELD SWEEP TOUCH RAISE INDEX_ADD INDEX_FORGET }
 
 mod text {
     pub(super) const PRELUDE: &str = include_str!("lua/prelude.lua");
@@ -52,6 +61,11 @@ mod text {
     pub(super) const INDEX_ADD: &str = include_str!("lua/index_add.lua");
     pub(super) const INDEX_FORGET: &str = include_str!("lua/index_forget.lua");
     pub(super) const TOUCH: &str = include_str!("lua/touch.lua");
+    pub(super) const REGISTRY: &str = include_str!("lua/registry.lua");
+    pub(super) const ENROLL: &str = include_str!("lua/enroll.lua");
+    pub(super) const LEAVE: &str = include_str!("lua/leave.lua");
+    pub(super) const ROLL: &str = include_str!("lua/roll.lua");
+    pub(super) const RAISE: &str = include_str!("lua/raise.lua");
 }
 
 impl Script {
@@ -130,8 +144,12 @@ mod tests {
             text::PUT_HELD,
             text::SWEEP,
             text::TOUCH,
+            text::RAISE,
             text::INDEX_ADD,
             text::INDEX_FORGET,
+            text::ENROLL,
+            text::LEAVE,
+            text::ROLL,
         ];
         for text in own {
             for heading in ["KEYS: key.", "ARGV: ", "Replies: "] {

@@ -12,7 +12,7 @@ use crate::script;
 /// How many keys the server looks at for one page, a millisecond or two: nobody waits for longer.
 const KEYS_PER_PAGE: usize = 1_000;
 /// How many keys one run of the script removes.
-const KEYS_PER_SCRIPT: usize = 250;
+pub(crate) const KEYS_PER_SCRIPT: usize = 250;
 /// Servers give up on patterns with very many `*`.
 const MOST_STARS: usize = 100;
 
@@ -23,21 +23,30 @@ pub(crate) async fn sweep(
     pattern: &KeyPattern,
     from: &SweepCursor,
 ) -> Result<Swept, Fault> {
-    let from = Place::read(from)?;
+    let (names, next) = found(link, key_prefix, pattern, Place::read(from)?).await?;
+    Ok(Swept { removed: remove(link, &names).await?, next: next.map(Place::write) })
+}
+
+/// The names of some keys that are meant, and where to go on.
+pub(crate) async fn found(
+    link: &Link,
+    key_prefix: &[u8],
+    pattern: &KeyPattern,
+    from: Place,
+) -> Result<(Vec<Vec<u8>>, Option<Place>), Fault> {
     let filter = Filter::new(key_prefix, pattern.as_pattern());
     let mut command = Cmd::new();
     command.arg("SCAN").arg(from.cursor()).arg("MATCH").arg(filter.wide.as_bytes());
     command.arg("COUNT").arg(KEYS_PER_PAGE);
     let (items, next) = match scan::page(link, &command, from).await? {
         Scanned::Page { items, next, .. } => (items, next),
-        Scanned::Anew => return Ok(Swept { removed: 0, next: Some(SweepCursor::START) }),
+        Scanned::Anew => return Ok((Vec::new(), Some(Place::START))),
     };
     let meant = |item| match item {
         Value::BulkString(name) => filter.is_meant(&name).then_some(Ok(name)),
         _ => Some(Err(Fault::Garbled("SCAN answered no name"))),
     };
-    let names = items.into_iter().filter_map(meant).collect::<Result<Vec<_>, _>>()?;
-    Ok(Swept { removed: remove(link, &names).await?, next: next.map(Place::write) })
+    Ok((items.into_iter().filter_map(meant).collect::<Result<_, _>>()?, next))
 }
 
 /// Removes what is called `names` in one go, and gives the number of those that were there.

@@ -38,8 +38,7 @@ pub(crate) use policy::Policy;
 /// last key.
 ///
 /// # Redis Cluster
-/// Each command is about one index or one page of keys. There is no cluster here yet; on one, the keys of a page
-/// would be removed slot by slot.
+/// There are no indexes on a [`RedisCluster`](crate::RedisCluster): tags work there by their tokens alone.
 #[derive(Clone)]
 pub struct TagIndex {
     backend: RedisBackend,

@@ -35,7 +35,7 @@ impl TagBackend for RedisBackend {
     }
 
     async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
-        let pinned = self.pin(names, fresh, ttl).await;
+        let pinned = self.try_pin_tags(names, fresh, ttl).await;
         pinned.map_err(|fault| self.tag_error(fault, "redis pin_tags", names))
     }
 
@@ -46,6 +46,44 @@ impl TagBackend for RedisBackend {
         depth: Depth,
         ttl: Duration,
     ) -> Result<()> {
+        let rotated = self.try_rotate_tags(names, fresh, depth, ttl).await;
+        rotated.map_err(|fault| self.tag_error(fault, "redis rotate_tags", names))
+    }
+}
+
+impl RedisBackend {
+    pub(crate) async fn try_pin_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        ttl: Duration,
+    ) -> Result<Vec<TagToken>, Fault> {
+        let pinned = self.pin_once(names, fresh, ttl).await?;
+        let strays = names.iter().zip(&pinned).filter(|(_, token)| token.is_none()).map(|(name, _)| name);
+        let strays: Vec<&Key> = strays.collect();
+        if strays.is_empty() {
+            return Ok(pinned.into_iter().flatten().collect());
+        }
+        // What is no token fits no entry. Gone, it is a token that is missing, and the next one to ask puts one. Not
+        // this one, who has sent its own already: a token is sent once.
+        let unlink = |_: Era| {
+            let mut pipeline = Pipeline::with_capacity(strays.len());
+            for name in &strays {
+                pipeline.cmd("UNLINK").arg(&*self.name(name));
+            }
+            pipeline
+        };
+        self.run_tags(strays.len(), &unlink).await?;
+        Err(NO_TOKEN)
+    }
+
+    pub(crate) async fn try_rotate_tags(
+        &self,
+        names: &[Key],
+        fresh: &[TagToken],
+        depth: Depth,
+        ttl: Duration,
+    ) -> Result<(), Fault> {
         let ttl = millis(ttl).max(1);
         let rotate = |era: Era| {
             let mut pipeline = Pipeline::with_capacity(names.len() * 2);
@@ -67,30 +105,7 @@ impl TagBackend for RedisBackend {
             Depth::Remove => names.len(),
             Depth::Expire => names.len() * 2,
         };
-        let rotated = self.run_tags(commands, &rotate).await;
-        rotated.map(drop).map_err(|fault| self.tag_error(fault, "redis rotate_tags", names))
-    }
-}
-
-impl RedisBackend {
-    async fn pin(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>, Fault> {
-        let pinned = self.pin_once(names, fresh, ttl).await?;
-        let strays = names.iter().zip(&pinned).filter(|(_, token)| token.is_none()).map(|(name, _)| name);
-        let strays: Vec<&Key> = strays.collect();
-        if strays.is_empty() {
-            return Ok(pinned.into_iter().flatten().collect());
-        }
-        // What is no token fits no entry. Gone, it is a token that is missing, and the next one to ask puts one. Not
-        // this one, who has sent its own already: a token is sent once.
-        let unlink = |_: Era| {
-            let mut pipeline = Pipeline::with_capacity(strays.len());
-            for name in &strays {
-                pipeline.cmd("UNLINK").arg(&*self.name(name));
-            }
-            pipeline
-        };
-        self.run_tags(strays.len(), &unlink).await?;
-        Err(NO_TOKEN)
+        self.run_tags(commands, &rotate).await.map(drop)
     }
 
     /// `None` for what is no token, where one should be.
@@ -147,7 +162,7 @@ impl RedisBackend {
 }
 
 /// The token in `value`, which a server of `era` gave, as callers know it.
-fn token_in(era: Era, value: Value) -> Option<TagToken> {
+pub(crate) fn token_in(era: Era, value: Value) -> Option<TagToken> {
     let bytes = <[u8; TagToken::LEN]>::try_from(mget::bytes(value)?).ok()?;
     TagToken::from_bytes(&era.tag_token(bytes))
 }

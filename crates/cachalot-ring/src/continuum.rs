@@ -1,4 +1,5 @@
 use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::RingError;
@@ -29,7 +30,7 @@ impl Point for u128 {
 #[derive(Clone, Debug)]
 pub(crate) struct Continuum<P> {
     points: Box<[(P, u16)]>,
-    /// For each value that the highest bits of a place can have: the first point that can be its answer.
+    /// For each value that the highest bits of a place can have: how many points lie before all such places.
     starts: Box<[u32]>,
     shift: u32,
     /// How many nodes have a point.
@@ -38,18 +39,15 @@ pub(crate) struct Continuum<P> {
 
 impl<P: Point> Continuum<P> {
     /// Of points in any order. Of several at one place the first one counts.
-    pub(crate) fn new(mut points: Vec<(P, u16)>) -> Result<Self, RingError> {
-        // Stable, so that points at the same place keep the order of their nodes.
-        points.sort_by_key(|(place, _)| *place);
-        points.dedup_by_key(|(place, _)| *place);
+    pub(crate) fn new(points: Vec<(P, u16)>) -> Result<Self, RingError> {
         if points.is_empty() {
             return Err(RingError::Empty);
         }
         // One point or two a slot; there are far fewer than 2^31.
-        let bits = points.len().ilog2().max(1);
-        let starts = starts(&points, bits);
+        let shift = 32 - points.len().ilog2().max(1);
         let owners = distinct(&points);
-        Ok(Self { points: points.into(), starts, shift: 32 - bits, owners })
+        let (points, starts) = sorted(points, shift);
+        Ok(Self { points, starts, shift, owners })
     }
 
     /// How many points there are.
@@ -94,16 +92,32 @@ pub(crate) fn distinct_of(walk: impl Iterator<Item = usize>, count: usize) -> Ve
     found
 }
 
-fn starts<P: Point>(points: &[(P, u16)], bits: u32) -> Box<[u32]> {
-    let mut starts = Vec::with_capacity(1 << bits);
-    for (at, (point, _)) in points.iter().enumerate() {
-        let slot = (point.high() >> (32 - bits)) as usize;
-        if starts.len() <= slot {
-            starts.resize(slot + 1, at as u32);
-        }
+type Sorted<P> = (Box<[(P, u16)]>, Box<[u32]>);
+
+/// The points by their places, and for each slot of the table how many points lie before it.
+fn sorted<P: Point>(mut points: Vec<(P, u16)>, shift: u32) -> Sorted<P> {
+    let slot = |point: &(P, u16)| (point.0.high() >> shift) as usize;
+    let mut ends = vec![0_u32; 1 << (32 - shift)];
+    points.iter().for_each(|point| ends[slot(point)] += 1);
+    let mut before = 0;
+    for end in &mut ends {
+        before += core::mem::replace(end, before);
     }
-    starts.resize(1 << bits, points.len() as u32);
-    starts.into()
+    // Into their slots first, since that leaves next to nothing to compare.
+    let mut in_slots = points.clone();
+    for point in points.drain(..) {
+        let end = &mut ends[slot(&point)];
+        in_slots[*end as usize] = point;
+        *end += 1;
+    }
+    // Stable, so that points at the same place keep the order of their nodes; and the latter of them are never found.
+    let mut start = 0;
+    for end in ends.iter_mut() {
+        let from = core::mem::replace(&mut start, *end);
+        in_slots[from as usize..*end as usize].sort_by_key(|(place, _)| *place);
+        *end = from;
+    }
+    (in_slots.into(), ends.into())
 }
 
 fn distinct<P>(points: &[(P, u16)]) -> usize {
@@ -115,8 +129,6 @@ fn distinct<P>(points: &[(P, u16)]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
-
     use super::*;
 
     #[test]
@@ -141,7 +153,7 @@ mod tests {
 
     #[test]
     fn of_two_points_at_one_place_the_first_counts() {
-        let ring = Continuum::new(vec![(7_u32, 3), (7, 1)]).unwrap();
-        assert_eq!((ring.owner(7), ring.len(), ring.owners(0, 2)), (3, 1, vec![3]));
+        let ring = Continuum::new(vec![(7_u32, 3), (9, 2), (7, 1)]).unwrap();
+        assert_eq!([0, 7, 8, 10].map(|place| ring.owner(place)), [3, 3, 2, 3]);
     }
 }

@@ -89,7 +89,6 @@ fn turn(early: u32, joined: u32, bits: u32, next: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use alloc::string::String;
-    use alloc::vec;
     use core::fmt::Write;
 
     use super::*;
@@ -117,11 +116,11 @@ mod tests {
     #[test]
     fn lengths_around_the_end_of_a_block_are_padded_right() {
         // From `md5sum` of so many letters a.
-        assert_eq!(hex(&vec![b'a'; 55]), "ef1772b6dff9a122358552954ad0df65");
-        assert_eq!(hex(&vec![b'a'; 56]), "3b0c8ac703f828b04c6c197006d17218");
-        assert_eq!(hex(&vec![b'a'; 63]), "b06521f39153d618550606be297466d5");
-        assert_eq!(hex(&vec![b'a'; 64]), "014842d480b571495a4a0363793f7367");
-        assert_eq!(hex(&vec![b'a'; 65]), "c743a45e0d2e6a95cb859adae0248435");
-        assert_eq!(hex(&vec![b'a'; 120]), "5f61c0ccad4cac44c75ff505e1f1e537");
+        assert_eq!(hex(&[b'a'; 55]), "ef1772b6dff9a122358552954ad0df65");
+        assert_eq!(hex(&[b'a'; 56]), "3b0c8ac703f828b04c6c197006d17218");
+        assert_eq!(hex(&[b'a'; 63]), "b06521f39153d618550606be297466d5");
+        assert_eq!(hex(&[b'a'; 64]), "014842d480b571495a4a0363793f7367");
+        assert_eq!(hex(&[b'a'; 65]), "c743a45e0d2e6a95cb859adae0248435");
+        assert_eq!(hex(&[b'a'; 120]), "5f61c0ccad4cac44c75ff505e1f1e537");
     }
 }

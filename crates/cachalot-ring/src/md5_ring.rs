@@ -96,8 +96,6 @@ fn place(bytes: &[u8]) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
-
     use super::*;
 
     /// Made by the two lines of Python above.
@@ -124,7 +122,7 @@ mod tests {
     #[test]
     fn copies_go_to_the_nodes_behind() {
         let ring = Md5Ring::with_points(["a", "b", "c"], 1).unwrap();
-        let mut around = vec![("a", 0), ("b", 1), ("c", 2)];
+        let mut around = [("a", 0), ("b", 1), ("c", 2)];
         around.sort_by_key(|(name, _)| place(alloc::format!("{name}:0").as_bytes()));
         let first = around.iter().position(|(_, index)| *index == ring.owner(b"key")).unwrap();
         let expected: Vec<usize> = (0..3).map(|step| around[(first + step) % 3].1).collect();

@@ -6,6 +6,7 @@ use cachalot_core::{EntryOptions, LoadError, LoaderError, Result, Store};
 
 use crate::cache::{Cache, View};
 use crate::cached::Cached;
+use crate::confirmed::Invalidation;
 use crate::write::{Inserted, Removal};
 
 mod load;
@@ -14,6 +15,7 @@ mod calls;
 mod distinct;
 mod flights;
 mod pipeline;
+pub(crate) use pipeline::pipelined;
 mod read;
 mod write;
 
@@ -27,7 +29,7 @@ pub(crate) struct Bounds {
 }
 
 /// How many operations of one call are under way at the shared tier at once.
-const AT_ONCE: usize = 64;
+pub(crate) const AT_ONCE: usize = 64;
 
 impl<K, V, S> Cache<K, V, S>
 where
@@ -156,9 +158,8 @@ where
     ///
     /// # Dropping the future
     /// The removals are done.
-    pub async fn remove_many(&self, keys: &[K]) -> Result<Vec<Removal>> {
-        let work = self.engine.clone().remove_many(keys.to_vec());
-        self.engine.detached("remove_many", work).await
+    pub fn remove_many(&self, keys: &[K]) -> Invalidation<'_, Vec<Removal>> {
+        self.invalidation("remove_many", Ok(self.engine.clone().remove_many(keys.to_vec())))
     }
 }
 

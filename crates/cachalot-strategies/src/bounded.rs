@@ -7,9 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, Depth, Error, ErrorKind, Expired, Held, Key, KeyPattern, LeaseBackend, LeaseReply,
-    Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Token, mutant,
+    MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken,
+    Token, VersionBackend, mutant,
 };
 use tokio::time::timeout;
+
+mod members;
 
 /// A backend whose operations end in time, whether or not it keeps the deadline of its own that a backend
 /// owes. Giving up an answer takes nothing back: what was asked may still happen, as after any timeout.
@@ -149,6 +152,14 @@ impl Backend for Bounded {
         self.inner.tags().map(|_| self as &dyn TagBackend)
     }
 
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        self.inner.members().map(|_| self as &dyn MemberBackend)
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
+        self.inner.versions().map(|_| self as &dyn VersionBackend)
+    }
+
     fn incarnation(&self) -> u64 {
         self.inner.incarnation()
     }
@@ -174,6 +185,15 @@ impl TagBackend for Bounded {
     ) -> Result<()> {
         let rotate = self.inner_tags()?.rotate_tags(names, fresh, depth, ttl);
         self.tags_within("rotate_tags", names, rotate).await
+    }
+}
+
+#[async_trait]
+impl VersionBackend for Bounded {
+    async fn raise(&self, name: &Key, version: u64, ttl: Duration) -> Result<u64> {
+        let none = || Error::new(ErrorKind::Unsupported, "raise").detail("the shared tier keeps no versions");
+        let raise = self.inner.versions().ok_or_else(none)?.raise(name, version, ttl);
+        self.believed("raise", self.within("raise", name, raise).await)
     }
 }
 

@@ -26,10 +26,12 @@ use crate::failover::Memo;
 use crate::fleet::{Fleet, Membership, Pending};
 use crate::index::Index;
 use crate::load::TagOf;
+use crate::membership::Wish;
 use crate::names::Names;
 use crate::shared::Shared;
 use crate::spawn::TokioSpawn;
 use crate::sweep;
+use crate::versions::Versions;
 use crate::write::Missed;
 
 /// See [`CacheBuilder::backend_timeout`].
@@ -44,6 +46,7 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     bus: Option<Arc<dyn Bus>>,
     heartbeat: Duration,
     is_clearable: bool,
+    is_versioned: bool,
     replay_window: Duration,
     deferred_limit: usize,
     tag_of: Option<TagOf<K>>,
@@ -68,6 +71,7 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     entropy: Entropy,
     spawn: Arc<dyn Spawn>,
     observer: Option<Arc<dyn Observer>>,
+    pub(crate) membership: Wish,
 }
 
 /// When early refreshes are asked for; not checked yet.
@@ -99,6 +103,7 @@ where
             bus: None,
             heartbeat: seconds(2),
             is_clearable: false,
+            is_versioned: false,
             replay_window: minutes(1),
             deferred_limit: 1 << 16,
             tag_of: None,
@@ -123,6 +128,7 @@ where
             entropy: Entropy::thread(),
             spawn: Arc::new(TokioSpawn),
             observer: None,
+            membership: Wish::default(),
         }
     }
 
@@ -171,6 +177,28 @@ where
     /// read of many keys asks afterwards, in one more. What was stored by a cache that is not built so is a miss. Default: `clear` walks the shared tier.
     pub fn clearable(mut self) -> Self {
         self.is_clearable = true;
+        self
+    }
+
+    /// Gives entries versions: the source's own count of the changes of each row, say. What is known to be older than
+    /// another version of its key is not stored, whoever brings it and however late: an
+    /// [insert](crate::Cache::insert) ([`EntryOptions::version`]) or a load ([`Load::version`](crate::Load::version)).
+    /// [`remove_older`](crate::Cache::remove_older) ends what is older than a version, also what is yet to come.
+    ///
+    /// t = 0 row 7 is at version 4, and cached · t = 1 s it is changed to 5, whose insert is delayed on its way · t = 2 s
+    /// it is changed to 6: insert of 6, stored · t = 3 s the insert of 5 arrives: outdated, 6 stays · t = 4 s the row is
+    /// changed to 7, and `remove_older(7)` ends 6 · t = 5 s a load from a lagging replica gives 6: its caller gets it,
+    /// no tier keeps it · t = 6 s a load gives 7, which is kept.
+    ///
+    /// How new a version is known for as long as entries of the default options are kept, never less than a load
+    /// may run, and as long as the entry that it came with. In a shared tier that is a small record beside each
+    /// key: one round trip more for each load, two for each insert. Reads cost nothing. While the shared tier
+    /// cannot be asked, what this process knows counts; so it does without one, of the last million keys.
+    ///
+    /// Versions never go down: give the cache another name if the source begins to count anew. What has no version
+    /// is older than all that have one. All processes should be built so: others do not ask. Default: none.
+    pub fn versioned(mut self) -> Self {
+        self.is_versioned = true;
         self
     }
 
@@ -587,6 +615,14 @@ where
         let all = Pattern::any().within(&namespace);
         let deferred =
             Deferred::bounded(self.deferred_limit, sweep::name_of_pattern(&namespace, &all), Missed::All);
+        let bound = shared.as_ref().map(|shared| shared.backend.clone());
+        let own = fleet.as_ref().map(|fleet| fleet.0.own());
+        let membership = self.membership.grant(bound, own, &namespace)?;
+        let keeps_none = |shared: &Shared<K, V>| shared.backend.versions().is_none();
+        if self.is_versioned && shared.as_ref().is_some_and(keeps_none) {
+            return refuse("`versioned` needs a shared tier that keeps versions");
+        }
+        let versions = self.is_versioned.then(|| Versions::new(&times, &self.options));
         Ok(Cache::over(Engine {
             name: self.name.into(),
             store: S::open(memory, self.clock.clone())?,
@@ -601,6 +637,7 @@ where
             namespace,
             unswept: Pending::of_all_patterns(),
             fleet,
+            membership,
             leases_ended: Default::default(),
             memo: Memo::new(trusted, self.replay_window),
             me: Weak::new(),
@@ -609,6 +646,7 @@ where
             dependencies: self.tag_of.map(Dependencies::new),
             index: self.index.map(Index::new),
             is_clearable,
+            versions,
             everything: Default::default(),
             options: self.options,
             times,

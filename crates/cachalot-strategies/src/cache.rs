@@ -10,13 +10,15 @@ use equivalent::Equivalent;
 
 use crate::builder::CacheBuilder;
 use crate::cached::Cached;
+use crate::confirmed::Invalidation;
 use crate::engine::Engine;
 use crate::fleet::{Membership, listen};
 use crate::flight::LoadFuture;
 use crate::load::Load;
+use crate::membership::stay_enrolled;
 use crate::read::{Read, value_of};
 use crate::stats::Stats;
-use crate::write::{Inserted, Removal};
+use crate::write::Inserted;
 
 /// A cache of typed values: memory, over an optional shared tier, over a loader.
 ///
@@ -50,6 +52,10 @@ where
             engine.seen.trust_nothing();
             engine.spawn.spawn(Box::pin(fleet.clone().speak()));
             engine.spawn.spawn(Box::pin(listen(Arc::downgrade(&engine), fleet.clone())));
+        }
+        if let Some(membership) = &engine.membership {
+            let enrolment = membership.0.clone();
+            engine.spawn.spawn(Box::pin(stay_enrolled(Arc::downgrade(&engine), enrolment)));
         }
         Self { engine }
     }
@@ -159,16 +165,16 @@ where
 
     /// Forgets `key` in every tier. Whatever is in flight for it, in any process, is not stored.
     ///
-    /// Call it after the source has taken the change.
+    /// Call it after the source has taken the change. Other processes hear of it on the
+    /// [`bus`](CacheBuilder::bus); [`confirmed`](Invalidation::confirmed) waits for them.
     ///
     /// # Errors
-    /// [`Closed`](cachalot_core::ErrorKind::Closed). A shared tier that cannot be reached is [`Removal::Deferred`].
-    pub async fn remove<Q>(&self, key: &Q) -> Result<Removal>
+    /// [`Closed`](cachalot_core::ErrorKind::Closed). A shared tier that cannot be reached is [`Removal::Deferred`](crate::Removal::Deferred).
+    pub fn remove<Q>(&self, key: &Q) -> Invalidation<'_>
     where
         Q: ToOwned<Owned = K> + ?Sized,
     {
-        let work = self.engine.clone().remove(key.to_owned());
-        self.engine.detached("remove", work).await
+        self.invalidation("remove", Ok(self.engine.clone().remove(key.to_owned())))
     }
 
     /// As [`remove`](Cache::remove), but what is there is kept for
@@ -177,12 +183,11 @@ where
     ///
     /// # Errors
     /// As [`remove`](Cache::remove).
-    pub async fn expire<Q>(&self, key: &Q) -> Result<Removal>
+    pub fn expire<Q>(&self, key: &Q) -> Invalidation<'_>
     where
         Q: ToOwned<Owned = K> + ?Sized,
     {
-        let work = self.engine.clone().expire(key.to_owned());
-        self.engine.detached("expire", work).await
+        self.invalidation("expire", Ok(self.engine.clone().expire(key.to_owned())))
     }
 
     /// Invalidates everything that has the tag `name`, in every tier and process, in a number of steps that does
@@ -219,8 +224,8 @@ where
     /// # Errors
     /// [`Config`](cachalot_core::ErrorKind::Config) if `name` is no [`Tag`](cachalot_core::Tag), else as
     /// [`remove`](Cache::remove).
-    pub async fn remove_tag(&self, name: impl AsRef<[u8]>) -> Result<Removal> {
-        self.remove_tags([name]).await
+    pub fn remove_tag(&self, name: impl AsRef<[u8]>) -> Invalidation<'_> {
+        self.remove_tags([name])
     }
 
     /// [`remove_tag`](Cache::remove_tag) of each of `names`, 64 at most, in one round trip.
@@ -228,8 +233,8 @@ where
     /// # Errors
     /// As [`remove_tag`](Cache::remove_tag), and [`Config`](cachalot_core::ErrorKind::Config) if they are too
     /// many.
-    pub async fn remove_tags<T: AsRef<[u8]>>(&self, names: impl IntoIterator<Item = T>) -> Result<Removal> {
-        self.end_tags("remove_tags", Tags::new(names)?, Depth::Remove).await
+    pub fn remove_tags<T: AsRef<[u8]>>(&self, names: impl IntoIterator<Item = T>) -> Invalidation<'_> {
+        self.end_tags("remove_tags", Tags::new(names), Depth::Remove)
     }
 
     /// As [`remove_tag`](Cache::remove_tag), but what has the tag may still be served if a load fails, within
@@ -239,13 +244,13 @@ where
     ///
     /// # Errors
     /// As [`remove_tag`](Cache::remove_tag).
-    pub async fn expire_tag(&self, name: impl AsRef<[u8]>) -> Result<Removal> {
-        self.end_tags("expire_tag", Tags::new([name])?, Depth::Expire).await
+    pub fn expire_tag(&self, name: impl AsRef<[u8]>) -> Invalidation<'_> {
+        self.end_tags("expire_tag", Tags::new([name]), Depth::Expire)
     }
 
-    async fn end_tags(&self, operation: &'static str, tags: Tags, depth: Depth) -> Result<Removal> {
-        let work = self.engine.clone().remove_tags(tags, depth);
-        self.engine.detached(operation, work).await
+    fn end_tags(&self, operation: &'static str, tags: Result<Tags>, depth: Depth) -> Invalidation<'_> {
+        let engine = self.engine.clone();
+        self.invalidation(operation, tags.map(|tags| engine.remove_tags(tags, depth)))
     }
 
     /// The same cache with other options for the calls made through the view. The TTLs say how what the call
@@ -286,6 +291,7 @@ where
         self.engine.tasks.close();
         let ended = async {
             self.engine.tasks.idle().await;
+            self.engine.leave_members().await;
             if let Some(Membership(fleet)) = &self.engine.fleet {
                 fleet.leave();
                 fleet.gone().await;

@@ -84,6 +84,11 @@ impl<V> Cached<V> {
         self.entry.meta.compute_time()
     }
 
+    /// Which version of its key it is; 0 if it has none.
+    pub fn version(&self) -> u64 {
+        self.entry.stamp.version
+    }
+
     /// The shared entry behind it.
     pub fn arc(&self) -> &Arc<Entry<V>> {
         &self.entry

@@ -142,7 +142,7 @@ where
     pub(crate) fn dependants_of(&self, missed: &Missed<K>) -> Option<Tag> {
         let dependencies = self.dependencies.as_ref()?;
         match missed {
-            Missed::Key(key) => Some((dependencies.tag_of)(key)),
+            Missed::Key(key, _) => Some((dependencies.tag_of)(key)),
             Missed::Pattern(_) => Some(Tag::of_all_dependants()),
             Missed::Tag(_) | Missed::All => None,
         }

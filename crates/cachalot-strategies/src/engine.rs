@@ -23,10 +23,12 @@ use crate::failover::Memo;
 use crate::fleet::{Membership, Pending, Wakes};
 use crate::flight::Outcome;
 use crate::index::Index;
+use crate::membership;
 use crate::names::Names;
 use crate::shared::Shared;
 use crate::stats::{Counters, Stats};
 use crate::tags::{Epoch, Everything};
+use crate::versions::Versions;
 use crate::write::Missed;
 
 pub(crate) struct Engine<K, V, S> {
@@ -48,6 +50,8 @@ pub(crate) struct Engine<K, V, S> {
     /// What patterns are about that the shared tier has not been swept for.
     pub(crate) unswept: Pending,
     pub(crate) fleet: Option<Membership>,
+    /// `None`: nobody waits for this cache, and it cannot wait for others.
+    pub(crate) membership: Option<membership::Membership>,
     pub(crate) leases_ended: Wakes,
     pub(crate) memo: Memo<K>,
     /// Itself, for tasks that it starts.
@@ -60,6 +64,8 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) index: Option<Index>,
     /// Whether all entries end by one tag, and what that stands at.
     pub(crate) is_clearable: bool,
+    /// `None`: entries have no versions.
+    pub(crate) versions: Option<Versions>,
     pub(crate) everything: Everything,
     pub(crate) options: EntryOptions,
     pub(crate) times: Times,
@@ -143,12 +149,14 @@ where
         }
     }
 
-    /// Stores what was found below or loaded, if nothing was invalidated meanwhile.
-    pub(crate) fn fill_memory(&self, fence: Fence, key: K, found: &Found<V>) {
+    /// Stores what was found below or loaded, if nothing was invalidated meanwhile. Whether it did.
+    pub(crate) fn fill_memory(&self, fence: Fence, key: K, found: &Found<V>) -> bool {
         let fence = if mutant!(FillsMemoryUnfenced) { self.store.begin(&key) } else { fence };
-        if self.store.commit(fence, key, found.entry.clone()) == Commit::Revoked {
+        let commit = self.store.commit(fence, key, found.entry.clone());
+        if commit == Commit::Revoked {
             self.emit(&Event::Fenced { tier: Tier::Memory });
         }
+        commit == Commit::Stored
     }
 
     /// Whether the shared tier may still hold what an invalidation of this name was about, here or elsewhere.
@@ -175,7 +183,7 @@ where
         let Some(names) = &self.names else { return };
         let name = names.key(key);
         if !pending {
-            self.remember_done(name.clone(), Missed::Key(key.clone()));
+            self.remember_done(name.clone(), Missed::Key(key.clone(), self.floor_here(key)));
         }
         self.tell(Subject::Key { key: name, pending });
     }

@@ -5,6 +5,7 @@
 //! it drops what messages name, and distrusts all that memory holds when something was missed.
 
 use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(crate) struct Fleet {
     clock: Clock,
     entropy: Entropy,
     heartbeat: Duration,
+    /// How many callers wait for answers.
+    askers: AtomicUsize,
 }
 
 /// How long one step of a bus is waited for.
@@ -68,12 +71,35 @@ impl Fleet {
             clock,
             entropy,
             heartbeat,
+            askers: AtomicUsize::new(0),
         }
+    }
+
+    pub(crate) fn own(&self) -> PublisherId {
+        self.own
+    }
+
+    /// What is announced meanwhile is to be acknowledged.
+    pub(crate) fn ask_for_answers(&self) -> Asking<'_> {
+        self.askers.fetch_add(1, Ordering::SeqCst);
+        Asking(self)
+    }
+
+    /// Asks those who have not acknowledged everything.
+    pub(crate) fn ask_again(&self) {
+        self.announcer().ask_again(self.clock.now());
+        self.announced.notify_one();
+    }
+
+    /// The number under which all that was announced will have been sent.
+    pub(crate) fn promised(&self) -> u64 {
+        self.announcer().promised()
     }
 
     /// Tells all others. Call it once the shared tier has taken it, or with `pending` if it has not.
     pub(crate) fn announce(&self, subjects: impl IntoIterator<Item = Subject>) {
-        self.announcer().announce_all(subjects, false);
+        let is_asked = self.askers.load(Ordering::SeqCst) > 0;
+        self.announcer().announce_all(subjects, is_asked);
         self.announced.notify_one();
     }
 
@@ -144,6 +170,15 @@ impl Fleet {
     }
 }
 
+/// Somebody waits for answers, until it is dropped.
+pub(crate) struct Asking<'a>(&'a Fleet);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.askers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Says goodbye when the cache goes.
 pub(crate) struct Membership(pub(crate) Arc<Fleet>);
 
@@ -179,7 +214,7 @@ where
         let heard = guard(heard, Duration::MAX).await;
         let Some(engine) = engine.upgrade() else { return };
         // Nothing is heard until there is another subscription.
-        engine.seen.trust_nothing();
+        engine.trust_nothing();
         if heard.is_err() {
             // Somebody's key or value. What was heard is done in part.
             engine.emit(&Event::TaskPanicked);

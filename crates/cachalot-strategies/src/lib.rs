@@ -56,6 +56,9 @@
 //! has missed something: after a heartbeat at most, or when its subscription is confirmed anew. Until then it may
 //! serve the copy in its memory. Without a bus it may do so for [`CacheBuilder::memory_ttl`].
 //!
+//! [`confirmed`](Invalidation::confirmed) waits until every process has given up the old value, if all of them are
+//! [members](CacheBuilder::membership): for one that has died or hangs it waits until its registration ends.
+//!
 //! What is invalidated is a [key](Cache::remove), all that has a [tag](Cache::remove_tag), all that
 //! [matches](Cache::remove_pattern), or [everything](Cache::clear); the promise is the same. With a key ends what
 //! [depends](CacheBuilder::dependencies) on it.
@@ -71,8 +74,11 @@ mod cached;
 pub use cached::{Cached, StaleReason};
 mod load;
 pub use load::Load;
+mod versions;
 mod write;
 pub use write::{Inserted, Removal};
+mod confirmed;
+pub use confirmed::{Confirmation, ConfirmedInvalidation, Invalidation};
 mod batch;
 pub use batch::{IntoLoaded, LoadMany, Unanswered};
 mod stats;
@@ -90,7 +96,9 @@ mod fleet;
 mod flight;
 mod index;
 pub use index::KeysOfTag;
+mod membership;
 mod names;
+mod old_versions;
 mod read;
 mod shared;
 mod spawn;

@@ -43,6 +43,13 @@ impl<K> Load<K> {
         self.wishes.lock().ttl = Some(ttl.into());
     }
 
+    /// Says which version of its key this load gives, by the source's own count: what is known to be older than
+    /// another one is not kept. In a cache that is [`versioned`](crate::CacheBuilder::versioned); in any other the
+    /// value is not kept either, and [`Event::Unstorable`](cachalot_core::Event::Unstorable) says why.
+    pub fn version(&self, version: u64) {
+        self.wishes.lock().version = Some(version);
+    }
+
     /// Adds a tag to what this load gives, beside those of the options.
     ///
     /// A name that is empty or longer than [`Tag::MAX_LEN`], or one beyond [`Tags::MAX`], makes the value
@@ -64,6 +71,7 @@ pub(crate) struct Wishes(Arc<Mutex<Wished>>);
 #[derive(Debug, Default)]
 pub(crate) struct Wished {
     pub(crate) ttl: Option<Ttl>,
+    pub(crate) version: Option<u64>,
     tags: Vec<Tag>,
     bad_tag: Option<Error>,
 }

@@ -45,7 +45,14 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
     }
 
     /// The bytes of `value` with its times.
-    pub(crate) fn encode(&self, key: &Key, value: Option<&V>, meta: &Meta, tags: &[Tagged]) -> Result<Bytes> {
+    pub(crate) fn encode(
+        &self,
+        key: &Key,
+        value: Option<&V>,
+        meta: &Meta,
+        tags: &[Tagged],
+        version: u64,
+    ) -> Result<Bytes> {
         let header = Header {
             codec: self.codec.id(),
             schema: self.schema,
@@ -53,7 +60,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
             fresh_for: meta.fresh_for(),
             kept_for: meta.kept_for(),
             compute_time: meta.compute_time(),
-            version: 0,
+            version,
         };
         caught(ErrorKind::Encode, || envelope::encode(key, header, tags, value, &*self.codec))
     }
@@ -89,7 +96,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
         let own = tags.iter().filter(|it| !it.tag.as_bytes().is_empty()).map(|it| it.tag.fingerprint());
         let prints: Arc<[u64]> = own.collect();
         let prints = (!prints.is_empty()).then_some(prints);
-        let stamp = Stamp { at: began, tags: prints };
+        let stamp = Stamp { at: began, tags: prints, version: header.version };
         let created_at = now.back(record.age);
         let meta = Meta::new(created_at, header.fresh_for, header.kept_for, header.compute_time);
         let found = |freshness, stale_for| {

@@ -35,6 +35,8 @@ pub struct Stats {
     pub load_failures: u64,
     /// Results not stored because their right had been revoked.
     pub fenced: u64,
+    /// Values not stored because a newer version of their key was known.
+    pub outdated: u64,
     /// Records of the shared tier that could not be used.
     pub undecodable: u64,
     /// Values that the shared tier could not be given.
@@ -54,6 +56,8 @@ pub struct Stats {
     pub heard: u64,
     /// Times that something may have been missed on the bus, and memory was distrusted.
     pub gaps: u64,
+    /// Times that the registration among the members of the fleet has ended before it was renewed.
+    pub lapses: u64,
     /// Background tasks and observers that panicked.
     pub task_panics: u64,
     /// Keys whose invalidation is still to be replayed, now.
@@ -94,6 +98,7 @@ pub(crate) struct Counters {
     loads: AtomicU64,
     load_failures: AtomicU64,
     fenced: AtomicU64,
+    outdated: AtomicU64,
     undecodable: AtomicU64,
     unstorable: AtomicU64,
     backend_failures: AtomicU64,
@@ -103,6 +108,7 @@ pub(crate) struct Counters {
     fail_overs: AtomicU64,
     heard: AtomicU64,
     gaps: AtomicU64,
+    lapses: AtomicU64,
     task_panics: AtomicU64,
 }
 
@@ -127,6 +133,7 @@ impl Counters {
             Event::Load { outcome: LoadOutcome::Ok, .. } => &self.loads,
             Event::Load { .. } => &self.load_failures,
             Event::Fenced { .. } => &self.fenced,
+            Event::Outdated => &self.outdated,
             Event::Undecodable { .. } => &self.undecodable,
             Event::Unstorable { .. } => &self.unstorable,
             Event::BackendFailed { .. } => &self.backend_failures,
@@ -136,6 +143,7 @@ impl Counters {
             Event::FailedOver => &self.fail_overs,
             Event::Heard => &self.heard,
             Event::Gap => &self.gaps,
+            Event::Lapsed => &self.lapses,
             Event::TaskPanicked => &self.task_panics,
             _ => return,
         };
@@ -157,6 +165,7 @@ impl Counters {
             loads: read(&self.loads),
             load_failures: read(&self.load_failures),
             fenced: read(&self.fenced),
+            outdated: read(&self.outdated),
             undecodable: read(&self.undecodable),
             unstorable: read(&self.unstorable),
             backend_failures: read(&self.backend_failures),
@@ -166,6 +175,7 @@ impl Counters {
             fail_overs: read(&self.fail_overs),
             heard: read(&self.heard),
             gaps: read(&self.gaps),
+            lapses: read(&self.lapses),
             task_panics: read(&self.task_panics),
             ..Stats::default()
         }

@@ -9,6 +9,7 @@ use cachalot_core::{
 };
 
 use crate::cache::Cache;
+use crate::confirmed::Invalidation;
 use crate::engine::Engine;
 use crate::shared::Shared;
 use crate::write::{Missed, Removal};
@@ -55,10 +56,10 @@ where
     ///
     /// # Dropping the future
     /// The removal goes on.
-    pub async fn remove_pattern(&self, pattern: &Pattern) -> Result<Removal> {
+    pub fn remove_pattern(&self, pattern: &Pattern) -> Invalidation<'_> {
         let names = |namespace: &Namespace, key: &K| namespace.key(key);
         let work = self.engine.clone().remove_pattern(pattern.clone(), names);
-        self.engine.detached("remove_pattern", work).await
+        self.invalidation("remove_pattern", Ok(work))
     }
 
     /// Forgets every key of this cache, in every tier and process; `users` never touches `usersAbc`. Walks a
@@ -67,9 +68,8 @@ where
     ///
     /// # Errors
     /// As [`remove_pattern`](Cache::remove_pattern).
-    pub async fn clear(&self) -> Result<Removal> {
-        let work = self.engine.clone().clear();
-        self.engine.detached("clear", work).await
+    pub fn clear(&self) -> Invalidation<'_> {
+        self.invalidation("clear", Ok(self.engine.clone().clear()))
     }
 }
 

@@ -76,6 +76,9 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
+        if !self.may_look() {
+            return None;
+        }
         let hit = self.store.get(key)?;
         match self.seen.standing(&hit.entry.stamp) {
             Standing::Good => Some(hit),
@@ -443,7 +446,7 @@ impl Epochs {
 }
 
 /// The stamp of an entry that began to come into being `at` this count.
-pub(crate) fn stamp(at: u64, tags: &Tags) -> Stamp {
+pub(crate) fn stamp(at: u64, tags: &Tags, version: u64) -> Stamp {
     let prints = (!tags.is_empty()).then(|| tags.iter().map(Tag::fingerprint).collect());
-    Stamp { at, tags: prints }
+    Stamp { at, tags: prints, version }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cachalot_core::envelope::Tagged;
 use cachalot_core::{
     Backend, Commit, Depth, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, KeyPattern,
     LeaseBackend, Nonce, Pattern, Put, PutReply, Result, Store, Tag, Tags, Tier, Timestamp, Token, mutant,
@@ -31,7 +32,8 @@ pub enum Removal {
 /// An invalidation that the shared tier has not taken.
 #[derive(Clone, Debug)]
 pub(crate) enum Missed<K> {
-    Key(K),
+    /// And the version below which nothing is good; 0 if there is none.
+    Key(K, u64),
     Tag(Tag),
     Pattern(Pattern),
     /// All that the cache has.
@@ -41,7 +43,7 @@ pub(crate) enum Missed<K> {
 impl<K> Missed<K> {
     fn key(&self) -> Option<&K> {
         match self {
-            Self::Key(key) => Some(key),
+            Self::Key(key, _) => Some(key),
             Self::Tag(_) | Self::Pattern(_) | Self::All => None,
         }
     }
@@ -56,9 +58,32 @@ pub enum Inserted {
     /// held. The old value is gone from the shared tier too; of two writers that overlap in one process the
     /// value of either may be there.
     Dropped,
+    /// Not stored, because a newer version of the key is known ([`versioned`](crate::CacheBuilder::versioned)). What
+    /// was there and older is gone; what is not older stays in the shared tier, and in a cache without one.
+    Outdated,
     /// Not stored, because the shared tier could not be reached. The old value there is removed by a
     /// replay, as with [`Removal::Deferred`].
     Deferred,
+}
+
+impl<K> Missed<K> {
+    /// What is left to be done of two about one name: the newer, at the higher version.
+    fn after(&self, newer: Self) -> Self {
+        match (self, newer) {
+            (Self::Key(_, before), Self::Key(key, version)) => Self::Key(key, version.max(*before)),
+            (_, newer) => newer,
+        }
+    }
+}
+
+impl<K: Clone> Missed<K> {
+    /// The key, and the version below which nothing of it is good.
+    fn floor(&self) -> Option<(K, u64)> {
+        match self {
+            Self::Key(key, version) => Some((key.clone(), *version)),
+            _ => None,
+        }
+    }
 }
 
 impl<K, V, S> Engine<K, V, S>
@@ -82,7 +107,7 @@ where
             self.tell_key(&key, false);
         }
         if mutant!(EndsDependantsFirst)
-            && let Some(tag) = self.dependants_of(&Missed::Key(key.clone()))
+            && let Some(tag) = self.dependants_of(&Missed::Key(key.clone(), 0))
         {
             let _ = self.end_tags_of_dependants(shared, vec![tag], Depth::Remove).await;
         }
@@ -139,20 +164,26 @@ where
 
     /// Stores `value` in place of whatever is there.
     pub(crate) async fn insert(self: Arc<Self>, key: K, value: V, options: EntryOptions) -> Result<Inserted> {
+        self.check_versioned("insert", options.version)?;
+        let version = options.version;
         let tags = self.tags_of_insert(&key, &options.tags)?;
         let options = options.tags(tags);
         let _turn = self.turn(&key).await;
         let began = self.seen.count();
         let now = self.clock.now();
         let Some(meta) = options.stamp(now, Duration::ZERO, &self.entropy) else {
-            return Ok(match self.remove(key).await {
+            return Ok(match self.remove_older(key, version).await {
                 Removal::Removed => Inserted::Dropped,
                 Removal::Deferred => Inserted::Deferred,
             });
         };
         let Some((shared, shared_key)) = self.shared_key(&key) else {
-            let stamp = tags::stamp(began, &options.tags);
+            let stamp = tags::stamp(began, &options.tags, version);
             let entry = Entry { value: Some(value), meta: self.in_memory(meta, now), stamp };
+            if self.raise_here(&key, version) > version {
+                self.forget_older(&key, version);
+                return Ok(self.outdated());
+            }
             return Ok(self.insert_in_memory(key, entry));
         };
         let Some(leases) = shared.backend.leases() else {
@@ -167,14 +198,26 @@ where
             }
         };
         // Before anything is touched: a value that cannot be encoded changes nothing.
-        let put = self.put(shared, &shared_key, Some(&value), &meta, &tagged)?;
-        let stamp = tags::stamp(began, &options.tags);
+        let put = self.put(shared, &shared_key, Some(&value), &meta, &tagged, version)?;
+        match self.raise(&key, version, meta.kept_for()).await {
+            Ok(before) if before > version => {
+                return Ok(match self.remove_unless(key, version).await {
+                    Removal::Removed => self.outdated(),
+                    Removal::Deferred => Inserted::Deferred,
+                });
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.defer(shared_key, key, &error);
+                return Ok(Inserted::Deferred);
+            }
+        }
+        let stamp = tags::stamp(began, &options.tags, version);
         let entry = Arc::new(Entry { value: Some(value), meta: shared.in_memory(meta, now), stamp });
 
         self.forget(&key);
         let fence = self.store.begin(&key);
-        let tags = tagged.iter().map(|it| &it.tag);
-        let stored = self.put_over(leases, &shared_key, put, tags).await;
+        let stored = self.put_over(leases, &shared_key, put, &tagged, version).await;
         if !matches!(stored, Err(PutOver::Unreached(_)))
             && let Err(error) = self.end_dependants_of_insert(shared, &key).await
         {
@@ -182,7 +225,7 @@ where
             return Ok(Inserted::Deferred);
         }
         match stored {
-            Ok(true) => {
+            Ok(Over::Stored) => {
                 self.tell_key(&key, false);
                 let fence = if mutant!(FencesAnInsertLate) { self.store.begin(&key) } else { fence };
                 let kept = self.commit_write(fence, &key, entry);
@@ -194,7 +237,12 @@ where
                 // Too heavy for memory or past its time there: the shared tier has it all the same.
                 Ok(self.inserted(if kept == Commit::Rejected { Commit::Stored } else { kept }))
             }
-            Ok(false) => {
+            Ok(Over::Outdated) => {
+                self.tell_key(&key, false);
+                self.forget(&key);
+                Ok(self.outdated())
+            }
+            Ok(Over::Lost) => {
                 self.tell_key(&key, false);
                 self.emit(&Event::Fenced { tier: Tier::Backend });
                 self.forget(&key);
@@ -229,6 +277,12 @@ where
         self.tell_key(&key, false);
         self.forget(&key);
         let fence = self.store.begin(&key);
+        // Once more, under the fence: whoever brings a newer version from here on revokes it after it has raised
+        // the floor, and who did so before has raised it already.
+        let version = entry.stamp.version;
+        if self.floor_here(&key) > version && !mutant!(SkipsTheCheckUnderTheHold) {
+            return self.outdated();
+        }
         let kept = self.commit_write(fence, &key, Arc::new(entry));
         self.inserted(kept)
     }
@@ -258,48 +312,69 @@ where
 
     /// Replaces the record by `put`: first a hold, which drops the old value and revokes every right, then,
     /// its reply seen, the value under that hold. One unconditional write would not do: timed out here but
-    /// landing late there, it would undo a newer removal. Whether it was stored.
+    /// landing late there, it would undo a newer removal.
+    ///
+    /// The floor of versions is looked at once more in between: who raises it later finds this hold, and ends it.
     async fn put_over(
         &self,
         leases: &dyn LeaseBackend,
         key: &Key,
         put: Put,
-        tags: impl Iterator<Item = &Tag> + Send,
-    ) -> std::result::Result<bool, PutOver> {
+        tags: &[Tagged],
+        version: u64,
+    ) -> std::result::Result<Over, PutOver> {
         let token = Token::draw(&self.entropy);
         match leases.hold(key, token, self.times.hold_term).await {
             Ok(Held::Held) => {}
             // Nobody stores until the poisoned hold ends; what the writers left behind is then loaded.
-            Ok(Held::Overlap) => return Ok(false),
+            Ok(Held::Overlap) => return Ok(Over::Lost),
             Err(error) => return Err(PutOver::Unreached(error)),
         }
-        let put_held = match self.note_in_index(tags, key, put.ttl).await {
+        match self.floor_below(key).await {
+            Ok(floor) if floor > version && !mutant!(SkipsTheCheckUnderTheHold) => {
+                self.give_hold_back(leases, key, token).await;
+                return Ok(Over::Outdated);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.backend_failed(&error);
+                self.give_hold_back(leases, key, token).await;
+                return Ok(Over::Lost);
+            }
+        }
+        let put_held = match self.note_in_index(tags.iter().map(|it| &it.tag), key, put.ttl).await {
             Ok(()) => leases.put_held(key, token, put).await,
             Err(error) => Err(error),
         };
         match put_held {
-            Ok(reply) => Ok(reply == PutReply::Stored),
+            Ok(PutReply::Stored) => Ok(Over::Stored),
+            Ok(_) => Ok(Over::Lost),
             Err(error) if error.kind() == ErrorKind::Config => {
-                // Too large, say. A put of no life gives the hold back, or its term ends it.
-                let nothing =
-                    Put { payload: Bytes::new(), nonce: Nonce::draw(&self.entropy), ttl: Duration::ZERO };
-                if let Err(error) = leases.put_held(key, token, nothing).await {
-                    self.backend_failed(&error);
-                }
+                // Too large, say.
+                self.give_hold_back(leases, key, token).await;
                 Err(PutOver::Refused(error))
             }
             Err(error) => {
                 // Stored or not: the hold has dropped the old value, and its term ends it.
                 self.backend_failed(&error);
-                Ok(false)
+                Ok(Over::Lost)
             }
+        }
+    }
+
+    /// A put of no life gives a hold back, or its term ends it.
+    async fn give_hold_back(&self, leases: &dyn LeaseBackend, key: &Key, token: Token) {
+        let nothing = Put { payload: Bytes::new(), nonce: Nonce::draw(&self.entropy), ttl: Duration::ZERO };
+        if let Err(error) = leases.put_held(key, token, nothing).await {
+            self.backend_failed(&error);
         }
     }
 
     /// Keeps an invalidation that the shared tier has not taken. Deferred first, then forgotten: a reader
     /// that begins after the second sees the first, one that began before has lost its fence.
     pub(crate) fn defer(self: &Arc<Self>, shared_key: Key, key: K, error: &Error) {
-        self.keep_for_replay(shared_key, Missed::Key(key.clone()));
+        let floor = self.floor_here(&key);
+        self.keep_for_replay(shared_key, Missed::Key(key.clone(), floor));
         self.tell_key(&key, true);
         self.forget(&key);
         self.emit_deferred(error, 1);
@@ -330,7 +405,7 @@ where
             return;
         }
         let swept_for = self.swept_for(&missed);
-        let defer = || self.deferred.defer(name, missed);
+        let defer = || self.deferred.defer_merged(name, missed, Missed::after);
         let is_first = match swept_for {
             Some(pattern) => self.unswept.add_pattern_and(pattern, Timestamp::NEVER, defer),
             None => defer(),
@@ -346,7 +421,7 @@ where
         match missed {
             Missed::Pattern(pattern) => Some(pattern.within(&self.namespace)),
             Missed::All => Some(Pattern::any().within(&self.namespace)),
-            Missed::Key(_) | Missed::Tag(_) => None,
+            Missed::Key(..) | Missed::Tag(_) => None,
         }
     }
 
@@ -377,9 +452,14 @@ where
 
     /// Whether the shared tier has taken any of `items`.
     async fn replay_some(&self, shared: &Shared<K, V>, items: &[Item<Missed<K>>]) -> bool {
-        let (keys, others): (Vec<_>, Vec<_>) =
-            items.iter().partition(|item| matches!(item.missed, Missed::Key(_)));
+        let (mut keys, others): (Vec<_>, Vec<_>) =
+            items.iter().partition(|item| matches!(item.missed, Missed::Key(..)));
         let mut taken = false;
+        if self.versions.is_some() {
+            let floors = keys.iter().filter_map(|item| item.missed.floor()).collect();
+            let mut raised = self.raise_again(floors).await.into_iter();
+            keys.retain(|_| raised.next() == Some(true));
+        }
         if !keys.is_empty() {
             let names: Vec<Key> = keys.iter().map(|item| item.key.clone()).collect();
             let mut removed = shared.backend.remove_many(&names).await;
@@ -395,7 +475,7 @@ where
                 Missed::Tag(tag) => self.rotate(shared, std::slice::from_ref(tag), Depth::Remove).await,
                 Missed::Pattern(pattern) => self.sweep_again(pattern).await,
                 Missed::All => self.end_all().await,
-                Missed::Key(_) => Ok(()),
+                Missed::Key(..) => Ok(()),
             };
             taken |= self.settle(item, outcome).await;
         }
@@ -410,10 +490,19 @@ where
         }
         // Before it is settled: until then no reader stores.
         match &item.missed {
-            Missed::Key(key) => self.forget(key),
+            Missed::Key(key, _) => self.forget(key),
             Missed::Tag(tag) => self.forget_tags(&Tags::one(tag.clone()), Depth::Remove),
             Missed::Pattern(pattern) => self.forget_unswept(pattern).await,
             Missed::All => self.forget_all(),
+        }
+        // Once more: others may have read the old value below since they were told first. Before it is
+        // settled: who waits for that waits for this message too.
+        match &item.missed {
+            _ if mutant!(SkipsTheSecondMessage) => {}
+            Missed::Key(key, _) => self.tell_key(key, false),
+            Missed::Tag(tag) => self.tell_tags(&Tags::one(tag.clone()), false),
+            Missed::Pattern(pattern) => self.tell_pattern(pattern, false),
+            Missed::All => self.tell_clear(false),
         }
         match self.swept_for(&item.missed) {
             // Not if it was deferred again meanwhile.
@@ -427,14 +516,6 @@ where
             // Those whose place it took, too.
             self.unswept.keep_patterns(|pattern| self.deferred.holds(&self.name_of_pattern(pattern)));
         }
-        // Once more: others may have read the old value below since they were told first.
-        match &item.missed {
-            _ if mutant!(SkipsTheSecondMessage) => {}
-            Missed::Key(key) => self.tell_key(key, false),
-            Missed::Tag(tag) => self.tell_tags(&Tags::one(tag.clone()), false),
-            Missed::Pattern(pattern) => self.tell_pattern(pattern, false),
-            Missed::All => self.tell_clear(false),
-        }
         self.emit(&Event::Replayed);
         true
     }
@@ -442,6 +523,14 @@ where
 
 /// How many invalidations are replayed in one go.
 const KEYS_PER_REPLAY: usize = 256;
+
+/// What [`Engine::put_over`] came to.
+enum Over {
+    Stored,
+    /// Another came in between, or nobody knows: nothing is there, or what that other one put.
+    Lost,
+    Outdated,
+}
 
 /// Why [`Engine::put_over`] did not get to its end.
 enum PutOver {

@@ -21,7 +21,8 @@ mod tests;
 /// `backend_suite!(module, make)`: `make` is an expression that is callable as `Fn() -> Future`, whose
 /// output is a [`BackendSubject`] around a new empty backend, with a server of its own if it needs one. It
 /// runs on a tokio runtime of the test's own. A backend without leases (`info().leases`), or without
-/// [`tags`](cachalot_core::Backend::tags), is held to the sentences that remain.
+/// [`tags`](cachalot_core::Backend::tags), [`members`](cachalot_core::Backend::members) or
+/// [`versions`](cachalot_core::Backend::versions), is held to the sentences that remain.
 ///
 /// ```
 /// use cachalot_core::ManualClock;
@@ -175,6 +176,27 @@ macro_rules! __for_each_backend_case {
             a_tag_lives_for_as_long_as_asked
             an_expired_tag_lives_on
             a_tag_beyond_all_bounds_of_time_is_kept
+            nobody_is_a_member_at_first
+            who_enrolls_is_listed
+            who_renews_was_listed_in_the_same_registry
+            a_member_is_struck_off_when_its_term_ends
+            who_comes_back_after_its_term_was_not_listed
+            an_enrolment_never_shortens_a_term
+            who_leaves_is_struck_off_and_nobody_else
+            the_members_of_other_caches_are_not_listed
+            a_registry_grows_older_whoever_comes_and_goes
+            many_members_are_all_listed
+            a_sweep_leaves_the_members_alone
+            a_term_beyond_all_bounds_is_kept
+            a_floor_that_nobody_raised_is_none
+            a_floor_answers_what_stood_before
+            a_floor_never_goes_down
+            all_64_bits_of_a_version_count
+            a_floor_lives_for_as_long_as_asked
+            whoever_names_a_version_prolongs_the_floors_life
+            a_floors_life_is_never_cut
+            a_floor_beyond_all_bounds_of_time_is_kept
+            a_sweep_leaves_floors
             any_bytes_are_a_key
             any_bytes_are_a_payload
             an_empty_payload_is_a_value
@@ -203,10 +225,17 @@ pub fn run<F: Future<Output = BackendSubject>>(name: &str, make: impl FnOnce() -
     block_on(async {
         let subject = make().await;
         let is_about_tags = cases::ABOUT_TAGS.contains(&name);
-        if is_about_tags && subject.backend.tags().is_none() {
+        let is_about_versions = cases::ABOUT_VERSIONS.contains(&name);
+        if is_about_tags && subject.backend.tags().is_none()
+            || is_about_versions && subject.backend.versions().is_none()
+        {
             return;
         }
-        if !is_about_tags && !subject.backend.info().leases {
+        let is_about_members = cases::ABOUT_MEMBERS.contains(&name);
+        if is_about_members && subject.backend.members().is_none() {
+            return;
+        }
+        if !is_about_tags && !is_about_members && !subject.backend.info().leases {
             assert!(subject.backend.leases().is_none(), "info() says there are no leases");
             if !cases::WITHOUT_LEASES.contains(&name) {
                 return;

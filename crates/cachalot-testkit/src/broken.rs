@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, BackendInfo, Expired, Holder, Key, KeyPattern, LeaseBackend, Nonce, Put, PutReply, Record,
-    Removed, Result, SweepCursor, Swept, TagBackend, Token,
+    Backend, BackendInfo, Expired, Holder, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce, Put,
+    PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, Token, VersionBackend,
 };
 
 use crate::ModelBackend;
@@ -16,9 +16,11 @@ use crate::model_backend::Slot;
 
 mod defect;
 mod leases;
+mod members;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod versions;
 pub use defect::Defect;
 
 /// A [`ModelBackend`] with one [`Defect`].
@@ -239,6 +241,9 @@ impl Backend for BrokenBackend {
     }
 
     async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        if self.is(Defect::SweepsFloors) {
+            self.model.forget_floors();
+        }
         let (mut part, mut next) = self.model.part_of_a_sweep(from.as_bytes());
         match self.defect {
             Defect::StopsASweepAtTheFirstPart => next = None,
@@ -252,6 +257,7 @@ impl Backend for BrokenBackend {
                 swept.push(pattern.clone());
             }
             Defect::ForgetsTheLastOfAPart if part.len() > 1 => drop(part.pop()),
+            Defect::SweepsMembersAway => self.model.lose_members(),
             _ => {}
         }
         let mut removed = 0;
@@ -317,6 +323,14 @@ impl Backend for BrokenBackend {
     }
 
     fn tags(&self) -> Option<&dyn TagBackend> {
+        Some(self)
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
         Some(self)
     }
 

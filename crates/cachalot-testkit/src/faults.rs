@@ -9,13 +9,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, BoxFuture, Depth, Entropy, Error, ErrorKind, Expired, Held, Key, KeyPattern,
-    LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend,
-    TagToken, Token,
+    LeaseBackend, LeaseReply, MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor,
+    Swept, TagBackend, TagToken, Token, VersionBackend,
 };
 
 mod call;
 use call::Call;
 pub use call::Operation;
+mod members;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,8 @@ pub enum Fault {
     Refuse,
     /// It is done after this much of tokio's time. Who leaves meanwhile prevents it.
     Delay(Duration),
+    /// It is done, and the answer comes after this much of tokio's time.
+    AnswerLate(Duration),
     /// It is done, and the answer is [`ErrorKind::Timeout`].
     LoseAnswer,
     /// The answer is [`ErrorKind::Timeout`], and it is done when [`Faulty::land`] is called: a command that
@@ -184,6 +187,7 @@ impl Faulty {
             Fault::None | Fault::Partly => {}
             Fault::Refuse => return Err(refused(&call)),
             Fault::Delay(time) => return delayed(time, run).await,
+            Fault::AnswerLate(time) => return answered_late(time, run).await,
             Fault::LandLate => return Err(self.postpone(call)),
             Fault::LoseAnswer => {
                 // Whatever it was, nobody hears of it.
@@ -202,6 +206,7 @@ impl Faulty {
             Fault::None => run(&*self.inner, call.keys()).await,
             Fault::Refuse => all(refused(&call)),
             Fault::Delay(time) => delayed(time, run(&*self.inner, call.keys())).await,
+            Fault::AnswerLate(time) => answered_late(time, run(&*self.inner, call.keys())).await,
             Fault::LandLate => all(self.postpone(call.clone())),
             Fault::LoseAnswer => {
                 run(&*self.inner, call.keys()).await;
@@ -309,6 +314,12 @@ async fn delayed<T>(time: Duration, run: impl Future<Output = T>) -> T {
     run.await
 }
 
+async fn answered_late<T>(time: Duration, run: impl Future<Output = T>) -> T {
+    let answer = run.await;
+    tokio::time::sleep(time).await;
+    answer
+}
+
 fn refused(call: &Call) -> Error {
     error(call, ErrorKind::Unavailable).detail("refused on purpose")
 }
@@ -371,6 +382,14 @@ impl Backend for Faulty {
         self.inner.tags().map(|_| self as &dyn TagBackend)
     }
 
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        self.inner.members().map(|_| self as &dyn MemberBackend)
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
+        self.inner.versions().map(|_| self as &dyn VersionBackend)
+    }
+
     fn incarnation(&self) -> u64 {
         self.inner.incarnation()
     }
@@ -411,6 +430,15 @@ impl TagBackend for Faulty {
     ) -> Result<()> {
         let call = Call::RotateTags(names.to_vec(), fresh.to_vec(), depth, ttl);
         self.pass(call, self.inner_tags()?.rotate_tags(names, fresh, depth, ttl)).await
+    }
+}
+
+#[async_trait]
+impl VersionBackend for Faulty {
+    async fn raise(&self, name: &Key, version: u64, ttl: Duration) -> Result<u64> {
+        let missing = || Error::new(ErrorKind::Unsupported, "faulty versions");
+        let versions = self.inner.versions().ok_or_else(missing)?;
+        self.pass(Call::Raise(name.clone(), version, ttl), versions.raise(name, version, ttl)).await
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
-    SweepCursor, Swept, TagBackend,
+    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce, Record, Removed,
+    Result, SweepCursor, Swept, TagBackend, VersionBackend,
 };
 
 /// A [`Backend`] around another that hides some of what that one can, and passes all else on: how a cache does
@@ -23,24 +23,35 @@ use cachalot_core::{
 #[derive(Debug)]
 pub struct Lacking<B> {
     inner: B,
+    hidden: Hidden,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Hidden {
     leases: bool,
     tags: bool,
+    versions: bool,
 }
 
 impl<B: Backend> Lacking<B> {
     /// Grants no right to store: it can be read and invalidated.
     pub fn leases(inner: B) -> Self {
-        Self { inner, leases: true, tags: false }
+        Self { inner, hidden: Hidden { leases: true, ..Hidden::default() } }
     }
 
     /// Knows no tags.
     pub fn tags(inner: B) -> Self {
-        Self { inner, leases: false, tags: true }
+        Self { inner, hidden: Hidden { tags: true, ..Hidden::default() } }
     }
 
     /// Neither.
     pub fn leases_and_tags(inner: B) -> Self {
-        Self { inner, leases: true, tags: true }
+        Self { inner, hidden: Hidden { leases: true, tags: true, versions: false } }
+    }
+
+    /// Keeps no versions.
+    pub fn versions(inner: B) -> Self {
+        Self { inner, hidden: Hidden { versions: true, ..Hidden::default() } }
     }
 }
 
@@ -48,7 +59,7 @@ impl<B: Backend> Lacking<B> {
 impl<B: Backend> Backend for Lacking<B> {
     fn info(&self) -> BackendInfo {
         let mut info = self.inner.info();
-        info.leases &= !self.leases;
+        info.leases &= !self.hidden.leases;
         info
     }
 
@@ -81,11 +92,19 @@ impl<B: Backend> Backend for Lacking<B> {
     }
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
-        if self.leases { None } else { self.inner.leases() }
+        if self.hidden.leases { None } else { self.inner.leases() }
     }
 
     fn tags(&self) -> Option<&dyn TagBackend> {
-        if self.tags { None } else { self.inner.tags() }
+        if self.hidden.tags { None } else { self.inner.tags() }
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        self.inner.members()
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
+        if self.hidden.versions { None } else { self.inner.versions() }
     }
 
     fn incarnation(&self) -> u64 {

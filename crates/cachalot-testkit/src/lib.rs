@@ -42,7 +42,7 @@
 //! - **Interleaving**: [`CountingSource`], a database that stops where told, and its [`Gate`]s.
 //! - **Faults**: [`Faulty`] and [`Lacking`], around any backend.
 //! - **Judgement**: [`history`], which says what read broke the promise of an invalidation.
-//! - **Real servers**: [`RedisServer`], [`MemcachedServer`].
+//! - **Real servers**: [`RedisServer`], [`RedisCluster`], [`MemcachedServer`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // A failed expectation is how a test reports.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -82,4 +82,4 @@ pub use runtime::{block_on, block_on_paused};
 #[cfg(unix)]
 mod servers;
 #[cfg(unix)]
-pub use servers::{MemcachedServer, RedisServer, Server};
+pub use servers::{MemcachedServer, RedisCluster, RedisServer, Server};

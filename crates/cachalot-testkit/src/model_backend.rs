@@ -9,9 +9,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cachalot_core::{
     Backend, BackendInfo, Clock, Depth, Expired, Held, Holder, Key, KeyPattern, LeaseBackend, LeaseReply,
-    Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Timestamp,
-    Token,
+    MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken,
+    Timestamp, Token, VersionBackend,
 };
+
+mod members;
+use members::Registries;
 
 /// A [`Backend`] with leases, without bound, in one map under one lock. A clone is the same backend, as two
 /// processes see the same server.
@@ -23,17 +26,23 @@ pub struct ModelBackend {
     clock: Clock,
     slots: Arc<Mutex<HashMap<Key, Slot>>>,
     tags: Arc<Mutex<Marks>>,
+    registries: Registries,
+    floors: Arc<Mutex<Floors>>,
     incarnation: Arc<AtomicU64>,
 }
 
 /// The tags' tokens, and when they end.
 type Marks = HashMap<Key, (TagToken, Timestamp)>;
 
+/// The floors of versions, and when they end.
+type Floors = HashMap<Key, (u64, Timestamp)>;
+
 /// What was in a [`ModelBackend`].
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     slots: HashMap<Key, Slot>,
     tags: Marks,
+    floors: Floors,
 }
 
 /// What is under one key. A slot that holds neither a value nor a right does not exist.
@@ -64,27 +73,38 @@ pub(crate) struct Right {
 impl ModelBackend {
     /// An empty one over `clock`.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, slots: Arc::default(), tags: Arc::default(), incarnation: Arc::default() }
+        Self {
+            clock,
+            slots: Arc::default(),
+            tags: Arc::default(),
+            registries: Registries::default(),
+            floors: Arc::default(),
+            incarnation: Arc::default(),
+        }
     }
 
     /// Loses everything, as a server that restarts empty, or evicts what was there.
     pub fn lose_everything(&self) {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.lose_tags();
+        self.lose_members();
+        self.floors().0.clear();
     }
 
     /// What is there now, to be [restored](Self::restore).
     pub fn snapshot(&self) -> Snapshot {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Snapshot { slots, tags: self.marks().0.clone() }
+        Snapshot { slots, tags: self.marks().0.clone(), floors: self.floors().0.clone() }
     }
 
     /// Is as it was at `snapshot`, as after a fail-over to a replica that lagged, or a restart from what was
-    /// saved: what was acknowledged since is forgotten.
+    /// saved: what was acknowledged since is forgotten, and so is who was a member.
     pub fn restore(&self, snapshot: &Snapshot) {
         self.incarnation.fetch_add(1, Ordering::SeqCst);
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&snapshot.slots);
         self.marks().0.clone_from(&snapshot.tags);
+        self.lose_members();
+        self.floors().0.clone_from(&snapshot.floors);
     }
 
     /// Loses what it knows of tags, as a server that evicts it.
@@ -103,6 +123,24 @@ impl ModelBackend {
         let now = self.clock.now();
         marks.retain(|_, (_, ends)| !reached(*ends, now));
         (marks, now)
+    }
+
+    /// The floors that have not ended.
+    fn floors(&self) -> (MutexGuard<'_, Floors>, Timestamp) {
+        let mut floors = self.floors.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        floors.retain(|_, (_, ends)| !reached(*ends, now));
+        (floors, now)
+    }
+
+    pub(crate) fn forget_floors(&self) {
+        self.floors().0.clear();
+    }
+
+    /// Has the floor under `name` be `floor`, until `ends`.
+    pub(crate) fn set_floor(&self, name: &Key, floor: u64, ends: impl FnOnce(Timestamp) -> Timestamp) {
+        let (mut floors, now) = self.floors();
+        floors.insert(name.clone(), (floor, ends(now)));
     }
 
     /// Some keys, in the order of their bytes, that come after the one given, and where to go on.
@@ -279,6 +317,14 @@ impl Backend for ModelBackend {
         Some(self)
     }
 
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn VersionBackend> {
+        Some(self)
+    }
+
     fn incarnation(&self) -> u64 {
         self.incarnation.load(Ordering::SeqCst)
     }
@@ -317,6 +363,20 @@ impl TagBackend for ModelBackend {
             }
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl VersionBackend for ModelBackend {
+    async fn raise(&self, name: &Key, version: u64, ttl: Duration) -> Result<u64> {
+        let (mut floors, now) = self.floors();
+        let before = floors.get(name).map_or(0, |(floor, _)| *floor);
+        if version > 0 {
+            let (floor, ends) = floors.entry(name.clone()).or_insert((version, now + ttl));
+            *floor = (*floor).max(version);
+            *ends = (*ends).max(now + ttl);
+        }
+        Ok(before)
     }
 }
 

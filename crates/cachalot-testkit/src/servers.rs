@@ -365,5 +365,7 @@ fn give_up(kind: &Kind, directory: &Path) -> ! {
     panic!("{} did not start; it said:\n{log}", kind.program)
 }
 
+mod cluster;
+pub use cluster::RedisCluster;
 #[cfg(test)]
 mod tests;

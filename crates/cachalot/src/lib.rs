@@ -35,6 +35,7 @@
 //! | `memory` | yes | The bounded in-process map alone: no async runtime, no serde. |
 //! | `cache` | yes | `Cache`: single-flight loads over memory, ready for a shared tier. Pulls in tokio and serde. |
 //! | `redis` |  | Redis as the shared tier, and as the bus between processes. Pulls in redis. Needs Rust 1.88. |
+//! | `ring` |  | Consistent hashing: which of many nodes holds a key. Pulls in nothing. |
 //! | `json` |  | Values as JSON. Pulls in serde_json. |
 //! | `postcard` |  | Values as postcard, needs a declared schema. Pulls in postcard. |
 //! | `bincode` |  | Values as bincode 2, needs a declared schema. Pulls in bincode, unmaintained upstream. |
@@ -47,7 +48,7 @@
 pub use cachalot_core::{
     CacheKey, Clock, Commit, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Hit,
     LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Stamp, Store,
-    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, units,
+    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, Versioned, units,
 };
 
 #[cfg(feature = "memory")]
@@ -70,10 +71,10 @@ mod cache {
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_core::{
-    Backend, BackendInfo, Body, Bus, BusEvent, BusGap, BusInfo, Codec, Depth, Expired, Held, Holder, Key,
-    KeyPattern, LeaseBackend, LeaseReply, Message, Namespace, Nonce, Pattern, PublisherId, Put, PutReply,
-    Record, Removed, Source, Subject, Subscription, SweepCursor, Swept, TagBackend, TagIndexBackend,
-    TagToken, TagWalk, Token, codec,
+    Backend, BackendInfo, Body, Bus, BusEvent, BusGap, BusInfo, Codec, Depth, Enrolled, Expired, Held,
+    Holder, Key, KeyPattern, LeaseBackend, LeaseReply, Member, MemberBackend, Message, Namespace, Nonce,
+    Pattern, PublisherId, Put, PutReply, Record, Removed, Roll, Source, Subject, Subscription, SweepCursor,
+    Swept, TagBackend, TagIndexBackend, TagToken, TagWalk, Token, VersionBackend, codec,
 };
 #[cfg(feature = "cache")]
 #[doc(inline)]
@@ -84,8 +85,8 @@ pub use cachalot_memory_backend::MemoryBackend;
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_strategies::{
-    Cached, Inserted, IntoLoaded, KeysOfTag, Load, LoadMany, OnDeserted, RefreshMode, Removal, StaleReason,
-    Stats, TokioSpawn, Unanswered, Unfinished, View,
+    Cached, Confirmation, ConfirmedInvalidation, Inserted, IntoLoaded, Invalidation, KeysOfTag, Load,
+    LoadMany, OnDeserted, RefreshMode, Removal, StaleReason, Stats, TokioSpawn, Unanswered, Unfinished, View,
 };
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheBuilder};
@@ -93,9 +94,13 @@ pub use cache::{Cache, CacheBuilder};
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use cachalot_redis_backend::{
-    PlainBackend, PlainBuilder, PlainBus, PlainForm, Redis, RedisBackend, RedisBuilder, RedisBus,
-    RedisBusBuilder, RedisStreamBus, Versioned,
+    PlainBackend, PlainBuilder, PlainBus, PlainForm, Recovery, Redis, RedisBackend, RedisBuilder, RedisBus,
+    RedisBusBuilder, RedisCluster, RedisStreamBus,
 };
+
+#[cfg(feature = "ring")]
+#[doc(inline)]
+pub use cachalot_ring as ring;
 
 /// The README's example, compiled.
 #[cfg(all(doctest, feature = "redis"))]

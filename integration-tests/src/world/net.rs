@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, BoxFuture, Depth, Entropy, Error, ErrorKind, Expired, Held, Key, KeyPattern,
-    LeaseBackend, LeaseReply, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend,
-    TagToken, Token,
+    LeaseBackend, LeaseReply, MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor,
+    Swept, TagBackend, TagToken, Token,
 };
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -182,6 +182,11 @@ impl Backend for Net {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        // No cache of a world waits for the others.
+        None
     }
 
     fn incarnation(&self) -> u64 {

@@ -1,8 +1,12 @@
 //! Stories over real servers and in a simulated world.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed expectation is how a test reports")]
 
+mod bus_trouble;
 mod buses;
+mod cluster;
+mod confirmed;
 mod dependants;
+mod era;
 mod failover;
 mod hot_path;
 mod matrix;

@@ -3,7 +3,9 @@
 //!
 //! Those of the engine are compiled in by `cargo xtask mutants`, which prints what found each.
 
-use integration_tests::{Lapse, Mistake, sweep};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use integration_tests::{Lapse, Mistake, Plan, sweep};
 
 /// In how many of the first `worlds` worlds `mistake` is found out, and how many those were: it stops at
 /// `enough`.
@@ -27,6 +29,23 @@ fn a_shared_tier_that_breaks_the_protocol_is_found_out_by_a_hundredth_of_the_wor
     }
 }
 
+#[test]
+fn a_broken_world_tells_its_seed_how_to_see_it_again_and_the_least_that_shows_it() {
+    let mistake = Mistake::Tier(Lapse::LosesRemovals);
+    let live = |plan: &Plan, is_traced| mistake.live(plan, is_traced);
+    let swept = sweep(0..PORTION, live);
+    let seed = swept.broken[0];
+    let panic = catch_unwind(AssertUnwindSafe(|| swept.assert_unbroken(live))).unwrap_err();
+    let story = panic.downcast::<String>().expect("words");
+    assert!(story.contains(&format!("seed {seed}: ")), "{story}");
+    assert!(story.contains(&format!("again: CACHALOT_SEED={seed} cargo test")), "{story}");
+    let (_, least) = story.split_once("the least that shows it, ").expect("the least");
+    let mut counts = least.split(' ').filter_map(|word| word.parse::<usize>().ok());
+    let (least, all) = (counts.next().unwrap(), counts.next().unwrap());
+    assert!(least < all, "{least} of {all} actions");
+    assert_eq!(sweep(seed..seed + 1, live).broken, [seed], "alone as among others");
+}
+
 /// How a run of all mistakes, or of those that stand for them, is told.
 #[cfg(cachalot_mutants)]
 mod every {
@@ -35,7 +54,7 @@ mod every {
     use integration_tests::Mistake;
 
     use super::found_out;
-    use crate::{matrix, scenes, writers};
+    use crate::{cluster, confirmed, era, matrix, scenes, writers};
 
     /// The mistakes that the protocol's counterexamples begin with.
     const SIX: [Mistake; 6] = [
@@ -45,6 +64,14 @@ mod every {
         Mistake::Engine(Mutant::LeavesFlightsOpen),
         Mistake::Engine(Mutant::FencesACopyLate),
         Mistake::Engine(Mutant::DropsInsteadOfDetaching),
+    ];
+
+    /// Those that need a real server.
+    const OF_SERVERS: [Mistake; 4] = [
+        Mistake::Engine(Mutant::TrustsValuesOfAnotherEra),
+        Mistake::Engine(Mutant::KeepsLeasesAcrossEras),
+        Mistake::Engine(Mutant::KeepsTagsAcrossEras),
+        Mistake::Engine(Mutant::SweepsAClusterOnce),
     ];
 
     /// Of so many worlds a hundredth is enough.
@@ -93,6 +120,9 @@ mod every {
 
     /// All of them, however many worlds would do.
     fn every(mistake: Mistake) -> Witness {
+        if OF_SERVERS.contains(&mistake) {
+            return quickest(mistake);
+        }
         in_worlds(mistake, WORLDS, usize::MAX).or(scene(mistake)).or(writers(mistake)).or(cell(mistake))
     }
 
@@ -103,7 +133,10 @@ mod every {
     }
 
     fn scene(mistake: Mistake) -> Option<Witness> {
-        scenes::spoiled_by(mistake).map(Witness::one)
+        if OF_SERVERS.contains(&mistake) {
+            return era::spoiled_by(mistake).or_else(|| cluster::spoiled_by(mistake)).map(Witness::one);
+        }
+        scenes::spoiled_by(mistake).or_else(|| confirmed::spoiled_by(mistake)).map(Witness::one)
     }
 
     fn writers(mistake: Mistake) -> Option<Witness> {

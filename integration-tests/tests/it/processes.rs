@@ -1,6 +1,7 @@
 //! Real processes over one Redis: whose load it is, whoever dies, sleeps or forgets.
 
 mod fleet;
+mod members;
 
 use std::time::Duration;
 

@@ -13,6 +13,8 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
 
+mod foreign;
+
 type Engine = Memory<u64, Arc<Entry<String>>>;
 type Builder = CacheBuilder<u64, String, Engine>;
 type Node = Cache<u64, String, Engine>;
@@ -37,6 +39,8 @@ macro_rules! scenes {
     };
 }
 
+pub(crate) use scenes;
+
 scenes! {
     a_batch_that_fails_gives_its_leases_back: a_failed_batch;
     a_cancelled_batch_gives_its_leases_back: a_deserted_batch;
@@ -56,6 +60,8 @@ scenes! {
     a_load_during_the_removal_of_its_parent_is_not_kept: a_parent_that_takes_its_time;
     beyond_its_limit_an_outage_drops_no_removal: an_overflow;
     an_insert_that_a_removal_followed_is_not_kept_in_memory: an_insert_and_a_removal;
+    memory_gives_up_what_a_foreigner_tells_of: foreign::a_foreign_message;
+    the_removal_of_a_tag_ends_what_does_not_tell_its_tags: foreign::a_value_that_tells_no_tags;
 }
 
 fn a_failed_batch() -> Scene {

@@ -56,10 +56,23 @@ impl Namespace {
         self.mark(b"")
     }
 
+    /// Where the members of the cache are listed: `namespace@`, which is no record's key and no token's, since no
+    /// namespace has an `@`.
+    pub fn members(&self) -> Key {
+        Key::new([self.0.as_bytes(), b"@"].concat())
+    }
+
     /// Where the epoch of all [dependants' tags](Tag::of_dependants) lies, which is no tag's: a removal of a key
     /// changes this one alone.
     pub fn epoch_of_dependants(&self) -> Key {
         self.mark(b"\0")
+    }
+
+    /// Where the floor of the versions of `key`, a key of this namespace, lies: `namespace^key`, which is no record's
+    /// key, since no namespace has a `^`.
+    pub fn floor(&self, key: &Key) -> Key {
+        let own = key.as_bytes().get(self.0.len() + 1..).unwrap_or_default();
+        Key::new([self.0.as_bytes(), b"^", own].concat())
     }
 
     fn mark(&self, name: &[u8]) -> Key {
@@ -121,6 +134,8 @@ mod tests {
         assert_eq!(users.tag(&tag).as_bytes(), b"users#7");
         assert_eq!(users.epoch().as_bytes(), b"users#");
         assert_eq!(users.tag(&Tag::everything()).as_bytes(), b"users!");
+        assert_eq!(users.members().as_bytes(), b"users@");
+        assert_eq!(users.floor(&users.key(&7u8)).as_bytes(), b"users^7");
     }
 
     #[test]

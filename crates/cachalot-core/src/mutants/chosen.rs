@@ -117,10 +117,28 @@ mutants! {
     KeepsLeasesAcrossEras,
     /// Tags stand at the same tokens in every era.
     KeepsTagsAcrossEras,
+    /// A sweep of a cluster takes it that no slot has moved.
+    SweepsAClusterOnce,
     /// What somebody says on the bus who follows no contract is not heard.
     IgnoresForeigners,
     /// Where values do not say which tags they have, the removal of a tag leaves in memory what was read.
     KeepsTheUntagged,
+    /// A cache counts its own registration from the answer on, not from when it asked.
+    LeasesItselfFromTheReply,
+    /// Who is to confirm an invalidation is read before it is done.
+    ReadsTheMembersFirst,
+    /// A lapse of the own registration leaves flights as they are.
+    KeepsFlightsInALapse,
+    /// Memory is used before the cache is registered, for what was filled until then too.
+    TrustsBeforeEnrolled,
+    /// A message is acknowledged before what it names is given up.
+    AcksBeforeItVoids,
+    /// An insert looks at the floor of its key's versions before its hold, and not again under it.
+    SkipsTheCheckUnderTheHold,
+    /// A load stores its version although a newer one is known.
+    StoresAnOutdatedLoad,
+    /// A removal of what is older than a version leaves no floor against what is yet to come.
+    LeavesNoTombstone,
 }
 
 thread_local! {

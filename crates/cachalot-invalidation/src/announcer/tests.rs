@@ -391,3 +391,17 @@ fn a_message_is_handed_out_until_it_is_reported_on() {
     assert!(it.send().is_some());
     assert!(it.due().is_none());
 }
+
+#[test]
+fn what_is_promised_covers_all_that_was_announced() {
+    let mut case = Case::new();
+    assert_eq!(case.announcer.promised(), 0);
+    let first = case.announcer.announce(Subject::Clear { pending: false }, true);
+    assert_eq!((first, case.announcer.promised()), (1, 1));
+    case.clock.advance(PAUSE);
+    assert!(matches!(case.due(), Some(Body::Invalidations { sequence: 1, confirm: true, .. })));
+    let second = case.announcer.announce(Subject::Tag { tag: "a".into(), pending: false }, false);
+    assert_eq!((second, case.announcer.promised()), (2, 2), "one under way, one that waits");
+    case.send_all();
+    assert_eq!(case.announcer.promised(), 2);
+}

@@ -82,6 +82,10 @@ impl Waiting {
         (dropped, confirm)
     }
 
+    pub(super) fn batches(&self) -> u64 {
+        self.batches.len() as u64
+    }
+
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed,
-    Result, SweepCursor, Swept, TagBackend,
+    Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce,
+    Record, Removed, Result, SweepCursor, Swept, TagBackend,
 };
 use tokio::sync::OnceCell;
 
@@ -49,6 +49,7 @@ use crate::script::{By, Script};
 ///
 /// - A lease is a lock: when its term is over it is nobody's, and stores no more.
 /// - [`expire`](Backend::expire) is a removal: nothing could tell others that a value is not to be used.
+/// - [`touch`](Backend::touch) prolongs the time to live, not what a wrapper says of it.
 /// - [`Record::age`] is zero for what is fresh, since nothing says when it was stored.
 /// - [`Record::nonce`] is made of the bytes: who stores the same again stores the same version.
 /// - A key that begins with `lock:`, `tag:` or `#` is refused with [`ErrorKind::Config`], as is a value of another codec, of
@@ -316,6 +317,11 @@ impl Backend for PlainBackend {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         Some(self)
+    }
+
+    /// The layout knows none.
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        None
     }
 
     fn incarnation(&self) -> u64 {

@@ -53,7 +53,7 @@ pub(super) fn record(key: &Key, bytes: Vec<u8>, left_ms: u64, now_ms: u64, most:
 }
 
 fn times(codec: u8, fresh_for: Duration, kept_for: Duration, compute_time: Duration) -> Header {
-    Header { codec, schema: 0, version: 0, negative: false, fresh_for, kept_for, compute_time }
+    Header { codec, schema: 0, negative: false, fresh_for, kept_for, compute_time, version: 0 }
 }
 
 /// Names what lies there by what it is: nothing lies beside it that could.
@@ -158,6 +158,9 @@ pub(super) fn writing(operation: &'static str, key: &Key, put: &Put, form: Plain
     }
     if header.schema != 0 {
         return Err(refused("the layout `plain` cannot say which schema a value has"));
+    }
+    if header.version != 0 {
+        return Err(refused("the layout `plain` cannot say which version a value is: use versioned keys"));
     }
     if header.negative {
         return Err(refused("the layout `plain` cannot say that something is absent"));

@@ -5,12 +5,14 @@
 mod bus;
 mod bus_pub_sub;
 mod bus_stream;
+mod cluster;
 mod conformance;
 mod connection;
 mod era;
 mod foreign;
 mod gather;
 mod limits;
+mod members;
 mod plain;
 mod scripts;
 mod support;

@@ -81,11 +81,11 @@ fn put_by(codec: &dyn Codec<String>, key: &Key, value: &str, tags: &[Tagged]) ->
     let header = Header {
         codec: codec.id(),
         schema: 0,
-        version: 0,
         negative: false,
         fresh_for: TTL,
         kept_for: 2 * TTL,
         compute_time: Duration::from_millis(250),
+        version: 0,
     };
     let payload = envelope::encode(key, header, tags, Some(&value.to_owned()), codec).unwrap();
     Put { payload, nonce: Nonce::draw(&Entropy::thread()), ttl: 2 * TTL }

@@ -124,7 +124,7 @@ fn evcache_gives_every_node_160_points() {
 #[test]
 fn a_host_with_and_without_the_usual_port_is_the_same_server() {
     let twice = ["10.0.0.1", "10.0.0.1:11211"];
-    assert_eq!(Ketama::new(twice).unwrap_err(), RingError::Duplicate("10.0.0.1".to_owned()));
+    assert_eq!(Ketama::new(twice).unwrap_err(), RingError::Duplicate("10.0.0.1".into()));
     assert!(Ketama::with_layout(twice, KetamaLayout::Named).is_ok());
 }
 

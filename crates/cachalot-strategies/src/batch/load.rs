@@ -38,6 +38,11 @@ impl<K: Hash + Eq + Clone> LoadMany<K> {
         self.wishes.lock().entry(key.clone()).or_default().ttl = Some(ttl.into());
     }
 
+    /// Says which version of `key` this load gives; see [`Load::version`](crate::Load::version).
+    pub fn version(&self, key: &K, version: u64) {
+        self.wishes.lock().entry(key.clone()).or_default().version = Some(version);
+    }
+
     /// Adds a tag to what this load gives for `key`; see [`Load::tag`](crate::Load::tag).
     pub fn tag(&self, key: &K, name: impl AsRef<[u8]>) {
         self.wishes.lock().entry(key.clone()).or_default().tag(name.as_ref());

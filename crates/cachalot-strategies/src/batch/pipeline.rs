@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 ///
 /// Whenever one of those that run is woken, all of them are polled: for a window, that is cheaper than a waker
 /// for each.
-pub(super) async fn pipelined<F: Future>(
+pub(crate) async fn pipelined<F: Future>(
     at_once: usize,
     work: impl IntoIterator<Item = F>,
 ) -> Vec<F::Output> {

@@ -125,6 +125,7 @@ where
         if answers.iter().all(Option::is_some) {
             return answers.into_iter().flatten().collect();
         }
+        self.arrive();
         let began = self.clock.monotonic();
         let batch = Batch::new(self.clone(), options.clone(), wanted, load());
         loop {

@@ -9,6 +9,7 @@ use cachalot_invalidation::{Deed, Heard, Hearing};
 
 use super::Fleet;
 use crate::engine::Engine;
+use crate::membership::Membership;
 
 impl<K, V, S> Engine<K, V, S>
 where
@@ -18,15 +19,14 @@ where
 {
     /// Does what `heard` asks for; only then acknowledges it.
     pub(super) async fn apply(&self, fleet: &Fleet, hearing: &Hearing, heard: Heard) {
+        if let Some((of, up_to)) = heard.ack.filter(|_| mutant!(AcksBeforeItVoids)) {
+            fleet.acknowledge(of, up_to);
+        }
         if heard.gap.is_some() && !mutant!(IgnoresGaps) {
             self.distrust_all();
         }
-        if !hearing.is_listening() && !mutant!(TrustsBeforeSubscribed) {
-            // What is invalidated from now on is not heard.
-            self.seen.trust_nothing();
-        } else if self.seen.trusts_nothing() {
-            self.seen.trust_again();
-        }
+        // While nothing is heard, what is invalidated is not heard either.
+        self.trust_while(hearing);
         match heard.deed {
             Deed::Apply(subjects) => {
                 for subject in subjects {
@@ -35,6 +35,11 @@ where
                 }
             }
             Deed::Wake(keys) => keys.iter().for_each(|key| self.leases_ended.wake(key)),
+            Deed::Acked { by, up_to } => {
+                if let Some(Membership(enrolment)) = &self.membership {
+                    enrolment.note_ack(by, up_to);
+                }
+            }
             _ => {}
         }
         if let Some((of, up_to)) = heard.ack {

@@ -50,9 +50,7 @@ impl Listening<'_> {
     /// Waits for this long, or until woken; whether it was.
     pub(crate) async fn wait(mut self, at_most: Duration) -> bool {
         let woken = poll_fn(|cx| {
-            // All of them: each has to know whom to wake.
-            let heard =
-                self.ears.iter_mut().fold(false, |heard, ear| ear.as_mut().poll(cx).is_ready() || heard);
+            let heard = self.ears.iter_mut().any(|ear| ear.as_mut().poll(cx).is_ready());
             if heard { Poll::Ready(()) } else { Poll::Pending }
         });
         timeout(at_most, woken).await.is_ok()

@@ -41,10 +41,14 @@ where
                     Some(ttl) => options.ttl(ttl),
                     None => options,
                 };
+                let options = match loaded.wishes.version {
+                    Some(version) => options.version(version),
+                    None => options,
+                };
                 let tags = loaded.wishes.tags(&options.tags).and_then(|tags| tags.with(&lead.take_tags()));
                 let tags = engine.checked(tags);
                 let made = engine.make(value, &options, loaded.took, began, tags.as_ref().ok());
-                match tags {
+                match tags.and_then(|tags| engine.check_versioned("load", options.version).map(|()| tags)) {
                     Err(error) => engine.emit(&Event::Unstorable { error: &error }),
                     Ok(_) if was_overtaken => engine.emit(&Event::Fenced { tier: Tier::Memory }),
                     Ok(tags) => {
@@ -90,6 +94,22 @@ struct Under {
     captured: Captured,
 }
 
+/// How far down a value is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// In the shared tier, and memory may follow.
+    Below,
+    /// In memory at most.
+    Here,
+    Nowhere,
+}
+
+impl Kept {
+    fn here_if(is_good: bool) -> Self {
+        if is_good { Self::Here } else { Self::Nowhere }
+    }
+}
+
 /// A value just loaded, with its times.
 struct Made<V> {
     found: Found<V>,
@@ -119,7 +139,7 @@ where
         };
         let shown = meta.unwrap_or(Meta::new(now, Duration::ZERO, Duration::ZERO, took));
         let shown = self.in_memory(shown, now);
-        let stamp = tags::stamp(began, tags.unwrap_or(&Tags::NONE));
+        let stamp = tags::stamp(began, tags.unwrap_or(&Tags::NONE), options.version);
         let entry = Arc::new(Entry { value, meta: shown, stamp });
         let found = Found {
             entry,
@@ -134,7 +154,7 @@ where
     /// Stores what was loaded as far as `right` reaches: the shared tier first, memory only if that did not
     /// refuse. Gives back a token that is still outstanding.
     async fn keep(
-        &self,
+        self: &Arc<Self>,
         fence: Fence,
         key: &K,
         made: &Made<V>,
@@ -142,31 +162,48 @@ where
         shared: Option<&(&Shared<K, V>, Key)>,
         right: Right,
     ) -> Option<Token> {
-        let Some(meta) = &made.meta else {
+        let version = made.found.entry.stamp.version;
+        // Also if it is not to be kept: what is older is not to be kept either.
+        let is_below = shared.is_some() && !matches!(right, Right::Memory { .. });
+        let kept_for = made.meta.map_or(Duration::ZERO, |meta| meta.kept_for());
+        let Some(is_news) = self.is_newest(key, version, kept_for, is_below).await else {
             return right.token();
         };
-        let (in_memory, unused) = match (right, shared) {
-            (Right::Nothing, _) => (false, None),
-            (Right::Memory { ghost }, _) => (true, ghost),
-            (Right::Lease(_), None) => (true, None),
+        let Some(meta) = &made.meta else {
+            if is_news {
+                self.remove_unless(key.clone(), version).await;
+            }
+            return right.token();
+        };
+        let (kept, unused) = match (right, shared) {
+            (Right::Nothing, _) => (Kept::Nowhere, None),
+            (Right::Memory { ghost }, _) => (Kept::Here, ghost),
+            (Right::Lease(_), None) => (Kept::Here, None),
             (Right::Lease(token), Some((shared, shared_key))) => {
                 match self.storable(shared, &under.captured, &under.tags, meta.kept_for()).await {
                     Storable::Anywhere(tagged) => {
                         self.put_leased(shared, shared_key, token, made, meta, &tagged).await
                     }
                     // Whether it still is good, only the lease can tell.
-                    Storable::InMemory => (self.release(shared, shared_key, token).await, None),
-                    Storable::Nowhere => (false, Some(token)),
+                    Storable::InMemory => {
+                        (Kept::here_if(self.release(shared, shared_key, token).await), None)
+                    }
+                    Storable::Nowhere => (Kept::Nowhere, Some(token)),
                 }
             }
         };
-        if in_memory {
-            self.fill_memory(fence, key.clone(), &made.found);
+        if is_news && is_below && kept != Kept::Below {
+            // What is there instead may be older than what is known now: an insert that came late, and took the lease.
+            self.remove_unless(key.clone(), version).await;
+        }
+        let is_held = kept != Kept::Nowhere && self.fill_memory(fence, key.clone(), &made.found);
+        if is_news && !is_below && !is_held {
+            self.forget_older(key, version);
         }
         unused
     }
 
-    /// Stores in the shared tier. Whether memory may follow, and the token if it is unused.
+    /// Stores in the shared tier. How far it may be kept, and the token if it is unused.
     async fn put_leased(
         &self,
         shared: &Shared<K, V>,
@@ -175,32 +212,33 @@ where
         made: &Made<V>,
         meta: &Meta,
         tags: &[Tagged],
-    ) -> (bool, Option<Token>) {
-        let reply = match self.put(shared, key, made.found.entry.value.as_ref(), meta, tags) {
+    ) -> (Kept, Option<Token>) {
+        let Entry { value, stamp, .. } = &*made.found.entry;
+        let reply = match self.put(shared, key, value.as_ref(), meta, tags, stamp.version) {
             Ok(put) => match shared.backend.leases() {
                 Some(leases) => match self.note_in_index(tags.iter().map(|it| &it.tag), key, put.ttl).await {
                     Ok(()) => leases.put_leased(key, token, put).await,
                     Err(error) => Err(error),
                 },
-                None => return (true, None),
+                None => return (Kept::Here, None),
             },
             Err(error) => Err(error),
         };
         match reply {
-            Ok(PutReply::Stored) => (true, None),
+            Ok(PutReply::Stored) => (Kept::Below, None),
             Ok(PutReply::Lost | PutReply::Absent) => {
                 self.emit(&Event::Fenced { tier: Tier::Backend });
-                (false, None)
+                (Kept::Nowhere, None)
             }
             // Refused before anything was sent: the value will never fit there. Whether it is still good to
             // be kept here, only the lease can tell.
             Err(error) if matches!(error.kind(), ErrorKind::Encode | ErrorKind::Config) => {
                 self.emit(&Event::Unstorable { error: &error });
-                (self.release(shared, key, token).await, None)
+                (Kept::here_if(self.release(shared, key, token).await), None)
             }
             Err(error) => {
                 self.backend_failed(&error);
-                (false, Some(token))
+                (Kept::Nowhere, Some(token))
             }
         }
     }
@@ -213,8 +251,9 @@ where
         value: Option<&V>,
         meta: &Meta,
         tags: &[Tagged],
+        version: u64,
     ) -> Result<Put> {
-        let payload = shared.encode(key, value, meta, tags)?;
+        let payload = shared.encode(key, value, meta, tags, version)?;
         let ttl = meta.kept_for();
         Ok(Put { payload, nonce: Nonce::draw(&self.entropy), ttl })
     }

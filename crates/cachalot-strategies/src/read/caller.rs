@@ -124,6 +124,7 @@ where
     #[cold]
     #[inline(never)]
     fn poll_first(&mut self, hit: Option<Hit<V>>, cx: &mut Context<'_>) -> Poll<Result<A, LoadError>> {
+        self.engine.arrive();
         let in_memory = hit.map(Found::in_memory);
         let due = in_memory.as_ref().filter(|found| self.is_due(found));
         let answer = match due {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Entropy, Expired, Key, KeyPattern, LeaseBackend, Nonce, Record, Removed, Result,
-    SweepCursor, Swept, TagBackend,
+    Backend, BackendInfo, Entropy, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce, Record,
+    Removed, Result, SweepCursor, Swept, TagBackend,
 };
 use cachalot_testkit::Gate;
 
@@ -80,6 +80,10 @@ impl<B: Backend> Backend for Late<B> {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         self.inner.tags()
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        self.inner.members()
     }
 
     fn incarnation(&self) -> u64 {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, Body, Bus, BusEvent, BusInfo, Entry, Error, ErrorKind, Event, Expired, Key,
-    KeyPattern, LeaseBackend, LoaderError, Message, Namespace, Nonce, Observer, Pattern, PublisherId, Record,
-    Removed, Result, Subscription, SweepCursor, Swept, TagBackend, Tier,
+    KeyPattern, LeaseBackend, LoaderError, MemberBackend, Message, Namespace, Nonce, Observer, Pattern,
+    PublisherId, Record, Removed, Result, Subscription, SweepCursor, Swept, TagBackend, Tier,
 };
 use cachalot_invalidation::LocalBus;
 use cachalot_memory_backend::{Memory, MemoryBackend};
@@ -368,6 +368,10 @@ impl Backend for Turns {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         self.inner.tags()
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        self.inner.members()
     }
 
     fn incarnation(&self) -> u64 {

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cachalot_core::{
-    Backend, Depth, Entropy, Held, Key, KeyPattern, LeaseBackend, LeaseReply, ManualClock, Namespace, Nonce,
-    Put, PutReply, Record, SweepCursor, TagBackend, TagToken, Token,
+    Backend, Depth, Enrolled, Entropy, Held, Key, KeyPattern, LeaseBackend, LeaseReply, ManualClock, Member,
+    MemberBackend, Namespace, Nonce, PublisherId, Put, PutReply, Record, SweepCursor, TagBackend, TagToken,
+    Token,
 };
 
 use futures_util::future::join_all;
@@ -186,6 +187,28 @@ impl BackendSubject {
         let fresh: Vec<_> = names.iter().map(|_| self.tag_token()).collect();
         self.tags().rotate_tags(names, &fresh, depth, LONG).await.expect("rotate_tags");
         fresh
+    }
+
+    pub(super) fn members(&self) -> &dyn MemberBackend {
+        self.backend.members().expect("members")
+    }
+
+    pub(super) fn member(&self, name: &str) -> Member {
+        Member::new(PublisherId::draw(&self.entropy), name)
+    }
+
+    pub(super) async fn enroll(&self, registry: &Key, member: &Member, term: Duration) -> Enrolled {
+        self.members().enroll(registry, member, term).await.expect("enroll")
+    }
+
+    /// Raises the floor of this name for long.
+    pub(super) async fn raise(&self, name: &str, version: u64) -> u64 {
+        self.raise_for(name, version, LONG).await
+    }
+
+    pub(super) async fn raise_for(&self, name: &str, version: u64, ttl: Duration) -> u64 {
+        let versions = self.backend.versions().expect("versions");
+        versions.raise(&self.key(name), version, ttl).await.expect("raise")
     }
 
     pub(super) fn token(&self) -> Token {

@@ -185,4 +185,64 @@ defects! {
     ExpiresATagAsARemoval,
     /// Changes one half of a removed tag.
     RemovesATagAsAnExpiry,
+    /// Keeps members on their lists for ever.
+    StrikesOffNobody,
+    /// Strikes members off when half of their term is over.
+    StrikesOffTooEarly,
+    /// Counts a term in 31 bits; what is longer ends at once.
+    EnrollsForTwentyFourDays,
+    /// Acknowledges a renewal and does nothing.
+    RenewsNobody,
+    /// Gives a member the shorter of two terms, if it came last.
+    ShortensATerm,
+    /// Strikes all others off when somebody comes.
+    EnrollsOneAlone,
+    /// Says of everybody who comes that it was listed.
+    TakesAnybodyForListed,
+    /// Says of nobody who comes that it was listed.
+    TakesNobodyForListed,
+    /// Gives a registry another number when somebody renews.
+    RenumbersRegistries,
+    /// Counts a registry's age from the last enrolment on.
+    BeginsRegistriesAnew,
+    /// Says that every registry is as old as time.
+    ClaimsAllAges,
+    /// Acknowledges that somebody leaves and does nothing.
+    LeavesInWordsOnly,
+    /// Says that somebody has left who was not there.
+    AlwaysLeaves,
+    /// Strikes all off when one leaves.
+    DismissesAll,
+    /// Lists 64 members at most.
+    ListsSomeMembers,
+    /// Lists members without their names.
+    ForgetsNames,
+    /// Keeps all members on one list, of whichever cache they are.
+    MixesRegistries,
+    /// Sweeps the members with the records.
+    SweepsMembersAway,
+    /// Sets a floor to whatever version comes, also a lower one.
+    LowersAFloor,
+    /// Compares versions as numbers of 53 bits.
+    ComparesVersionsAsDoubles,
+    /// Compares versions as numbers with a sign.
+    ComparesVersionsSigned,
+    /// Answers the floor that stands after a raise, not before.
+    AnswersTheFloorThatStands,
+    /// Gives a floor the life of the last raise, also a shorter one.
+    CutsTheLifeOfAFloor,
+    /// Lets a floor that is raised end when it would have ended.
+    ProlongsNoFloor,
+    /// Prolongs no floor that is not raised.
+    ProlongsOnlyARaisedFloor,
+    /// Keeps floors for ever.
+    KeepsFloorsForEver,
+    /// Has one floor for all keys.
+    SharesOneFloor,
+    /// Counts the life of a floor in 31 bits; what is longer ends at once.
+    OverflowsAFloorsLife,
+    /// Takes a version of 0 for one.
+    RaisesByReading,
+    /// Sweeps floors away with their keys.
+    SweepsFloors,
 }

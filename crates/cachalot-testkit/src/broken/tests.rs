@@ -160,6 +160,7 @@ const CAUGHT_BY: &[(Defect, &[&str])] = &[
             "a_sweep_finds_few_among_many",
             "a_sweep_matches_any_bytes",
             "what_is_put_after_a_sweep_stays",
+            "a_sweep_leaves_the_members_alone",
         ],
     ),
     (
@@ -514,6 +515,107 @@ const CAUGHT_BY: &[(Defect, &[&str])] = &[
     (Defect::ShortensAnExpiredTag, &["an_expired_tag_lives_on"]),
     (Defect::ExpiresATagAsARemoval, &["an_expired_tag_keeps_its_first_half"]),
     (Defect::RemovesATagAsAnExpiry, &["a_removed_tag_has_another_token"]),
+    (
+        Defect::StrikesOffNobody,
+        &[
+            "who_enrolls_is_listed",
+            "a_member_is_struck_off_when_its_term_ends",
+            "who_comes_back_after_its_term_was_not_listed",
+        ],
+    ),
+    (Defect::StrikesOffTooEarly, &["who_enrolls_is_listed", "a_member_is_struck_off_when_its_term_ends"]),
+    (Defect::EnrollsForTwentyFourDays, &["a_term_beyond_all_bounds_is_kept"]),
+    (Defect::RenewsNobody, &["who_renews_was_listed_in_the_same_registry"]),
+    (Defect::ShortensATerm, &["an_enrolment_never_shortens_a_term"]),
+    (
+        Defect::EnrollsOneAlone,
+        &[
+            "who_enrolls_is_listed",
+            "who_renews_was_listed_in_the_same_registry",
+            "a_member_is_struck_off_when_its_term_ends",
+            "who_leaves_is_struck_off_and_nobody_else",
+            "many_members_are_all_listed",
+        ],
+    ),
+    (
+        Defect::TakesAnybodyForListed,
+        &[
+            "who_enrolls_is_listed",
+            "who_renews_was_listed_in_the_same_registry",
+            "who_comes_back_after_its_term_was_not_listed",
+            "who_leaves_is_struck_off_and_nobody_else",
+        ],
+    ),
+    (Defect::TakesNobodyForListed, &["who_renews_was_listed_in_the_same_registry"]),
+    (Defect::RenumbersRegistries, &["who_renews_was_listed_in_the_same_registry"]),
+    (Defect::BeginsRegistriesAnew, &["a_registry_grows_older_whoever_comes_and_goes"]),
+    (
+        Defect::ClaimsAllAges,
+        &["nobody_is_a_member_at_first", "a_registry_grows_older_whoever_comes_and_goes"],
+    ),
+    (Defect::LeavesInWordsOnly, &["who_leaves_is_struck_off_and_nobody_else"]),
+    (
+        Defect::AlwaysLeaves,
+        &[
+            "nobody_is_a_member_at_first",
+            "who_leaves_is_struck_off_and_nobody_else",
+            "the_members_of_other_caches_are_not_listed",
+        ],
+    ),
+    (Defect::DismissesAll, &["who_leaves_is_struck_off_and_nobody_else"]),
+    (Defect::ListsSomeMembers, &["many_members_are_all_listed"]),
+    (
+        Defect::ForgetsNames,
+        &[
+            "who_enrolls_is_listed",
+            "who_renews_was_listed_in_the_same_registry",
+            "a_member_is_struck_off_when_its_term_ends",
+            "who_comes_back_after_its_term_was_not_listed",
+            "an_enrolment_never_shortens_a_term",
+            "who_leaves_is_struck_off_and_nobody_else",
+            "the_members_of_other_caches_are_not_listed",
+            "many_members_are_all_listed",
+            "a_sweep_leaves_the_members_alone",
+            "a_term_beyond_all_bounds_is_kept",
+        ],
+    ),
+    (Defect::MixesRegistries, &["the_members_of_other_caches_are_not_listed"]),
+    (Defect::SweepsMembersAway, &["a_sweep_leaves_the_members_alone"]),
+    (
+        Defect::LowersAFloor,
+        &[
+            "a_floor_never_goes_down",
+            "all_64_bits_of_a_version_count",
+            "whoever_names_a_version_prolongs_the_floors_life",
+            "a_floors_life_is_never_cut",
+        ],
+    ),
+    (Defect::ComparesVersionsAsDoubles, &["all_64_bits_of_a_version_count"]),
+    (Defect::ComparesVersionsSigned, &["all_64_bits_of_a_version_count"]),
+    (
+        Defect::AnswersTheFloorThatStands,
+        &[
+            "a_floor_that_nobody_raised_is_none",
+            "a_floor_answers_what_stood_before",
+            "all_64_bits_of_a_version_count",
+            "a_floor_lives_for_as_long_as_asked",
+        ],
+    ),
+    (Defect::CutsTheLifeOfAFloor, &["a_floors_life_is_never_cut"]),
+    (Defect::ProlongsNoFloor, &["whoever_names_a_version_prolongs_the_floors_life"]),
+    (Defect::ProlongsOnlyARaisedFloor, &["whoever_names_a_version_prolongs_the_floors_life"]),
+    (Defect::KeepsFloorsForEver, &["a_floor_lives_for_as_long_as_asked"]),
+    (
+        Defect::SharesOneFloor,
+        &[
+            "a_floor_that_nobody_raised_is_none",
+            "whoever_names_a_version_prolongs_the_floors_life",
+            "a_floors_life_is_never_cut",
+        ],
+    ),
+    (Defect::OverflowsAFloorsLife, &["a_floor_beyond_all_bounds_of_time_is_kept"]),
+    (Defect::RaisesByReading, &["a_floor_that_nobody_raised_is_none", "a_floor_lives_for_as_long_as_asked"]),
+    (Defect::SweepsFloors, &["a_sweep_leaves_floors"]),
 ];
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use cachalot_core::{Backend, Depth, Key, KeyPattern, Nonce, Put, SweepCursor, TagToken, Token};
+use cachalot_core::{Backend, Depth, Key, KeyPattern, Member, Nonce, Put, SweepCursor, TagToken, Token};
 
 /// An operation of [`Backend`] or [`LeaseBackend`](cachalot_core::LeaseBackend).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +38,14 @@ pub enum Operation {
     PinTags,
     /// [`TagBackend::rotate_tags`](cachalot_core::TagBackend::rotate_tags).
     RotateTags,
+    /// [`MemberBackend::enroll`](cachalot_core::MemberBackend::enroll).
+    Enroll,
+    /// [`MemberBackend::leave`](cachalot_core::MemberBackend::leave).
+    Leave,
+    /// [`MemberBackend::roll`](cachalot_core::MemberBackend::roll).
+    Roll,
+    /// [`VersionBackend::raise`](cachalot_core::VersionBackend::raise).
+    Raise,
 }
 
 impl fmt::Display for Operation {
@@ -58,6 +66,10 @@ impl fmt::Display for Operation {
             Self::TagTokens => "tag_tokens",
             Self::PinTags => "pin_tags",
             Self::RotateTags => "rotate_tags",
+            Self::Enroll => "enroll",
+            Self::Leave => "leave",
+            Self::Roll => "roll",
+            Self::Raise => "raise",
         })
     }
 }
@@ -79,6 +91,10 @@ pub(super) enum Call {
     TagTokens(Vec<Key>),
     PinTags(Vec<Key>, Vec<TagToken>, Duration),
     RotateTags(Vec<Key>, Vec<TagToken>, Depth, Duration),
+    Enroll(Key, Member, Duration),
+    Leave(Key, Member),
+    Roll(Key),
+    Raise(Key, u64, Duration),
 }
 
 impl Call {
@@ -99,6 +115,10 @@ impl Call {
             Self::TagTokens(..) => Operation::TagTokens,
             Self::PinTags(..) => Operation::PinTags,
             Self::RotateTags(..) => Operation::RotateTags,
+            Self::Enroll(..) => Operation::Enroll,
+            Self::Leave(..) => Operation::Leave,
+            Self::Roll(..) => Operation::Roll,
+            Self::Raise(..) => Operation::Raise,
         }
     }
 
@@ -118,6 +138,10 @@ impl Call {
             | Self::PutLeased(key, ..)
             | Self::Release(key, ..)
             | Self::Hold(key, ..)
+            | Self::Enroll(key, ..)
+            | Self::Leave(key, ..)
+            | Self::Roll(key)
+            | Self::Raise(key, ..)
             | Self::PutHeld(key, ..) => std::slice::from_ref(key),
         }
     }
@@ -133,7 +157,26 @@ impl Call {
             Self::Expire(key, keep) => drop(backend.expire(&key, keep).await),
             Self::Touch(key, nonce, ttl) => drop(backend.touch(&key, nonce, ttl).await),
             Self::TagTokens(..) | Self::PinTags(..) | Self::RotateTags(..) => self.run_tagging(backend).await,
+            Self::Enroll(..) | Self::Leave(..) | Self::Roll(..) => self.run_listing(backend).await,
+            Self::Raise(name, version, ttl) => {
+                if let Some(versions) = backend.versions() {
+                    drop(versions.raise(&name, version, ttl).await);
+                }
+            }
             leasing => leasing.run_leasing(backend).await,
+        }
+    }
+
+    async fn run_listing(self, backend: &dyn Backend) {
+        let Some(members) = backend.members() else {
+            return;
+        };
+        match self {
+            Self::Enroll(registry, member, term) => drop(members.enroll(&registry, &member, term).await),
+            Self::Leave(registry, member) => drop(members.leave(&registry, &member).await),
+            Self::Roll(registry) => drop(members.roll(&registry).await),
+            // The others need no members.
+            _ => {}
         }
     }
 

@@ -30,12 +30,14 @@ pub(super) struct Process {
 
 impl Process {
     fn start(server: &RedisServer, lease_term: Duration) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fleet-node"))
-            .args([server.url(), CALLERS.to_string(), lease_term.as_millis().to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let lease_term = lease_term.as_millis().to_string();
+        Self::of(env!("CARGO_BIN_EXE_fleet-node"), &[server.url(), CALLERS.to_string(), lease_term])
+    }
+
+    /// A process of this program.
+    pub(super) fn of(program: &str, args: &[String]) -> Self {
+        let mut child =
+            Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || {

@@ -52,7 +52,8 @@ impl World {
             true
         })?;
         assert_eq!(hot.value.look(), key);
-        assert_eq!(u64::from(hot.end), key);
+        assert_eq!(hot.end().as_millis(), key);
+        assert!(hot.is_timed() && hot.soonest() <= hot.end());
         Some(key)
     }
 }
@@ -166,7 +167,7 @@ fn what_ends_count_from_changes_under_no_reader() {
             move || {
                 let visit = world.readers.enter(0)?;
                 let hot = world.set.read_hot(&visit, world.set.hot(TAG), |_| true)?;
-                Some(hot.base + u64::from(hot.end))
+                Some(hot.end().as_millis())
             }
         });
         {

@@ -158,6 +158,7 @@ fn what_the_layout_cannot_say_is_refused_in_plain_words() {
     let cases = [
         (put(Header { codec: 1, ..header() }, &[], Some("1")), "codec(Json)"),
         (put(Header { schema: 3, ..header() }, &[], Some("1")), "schema"),
+        (put(Header { version: 7, ..header() }, &[], Some("1")), "version"),
         (put(header(), &[], None), "absent"),
         (put(header(), &[], Some(r#"{"value": 1, "_fresh": 2}"#)), "wrapper"),
     ];

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use cachalot_core::codec::Json;
 use cachalot_core::envelope::{self, Header};
 use cachalot_core::{
-    Backend, BackendInfo, Codec, Entropy, Expired, Held, Key, KeyPattern, LeaseBackend, LeaseReply, Nonce,
-    Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, Token,
+    Backend, BackendInfo, Codec, Entropy, Expired, Held, Key, KeyPattern, LeaseBackend, LeaseReply,
+    MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, Token,
 };
 use cachalot_redis_backend::PlainBackend;
 
@@ -34,11 +34,11 @@ impl Enveloped {
         let header = Header {
             codec: Codec::<Value>::id(&Json),
             schema: 0,
-            version: 0,
             negative: false,
             fresh_for: put.ttl,
             kept_for: put.ttl,
             compute_time: Duration::ZERO,
+            version: 0,
         };
         let payload = envelope::encode(key, header, &[], Some(&value), &Json).unwrap();
         Put { payload, ..put }
@@ -102,6 +102,10 @@ impl Backend for Enveloped {
 
     fn tags(&self) -> Option<&dyn TagBackend> {
         self.inner.tags()
+    }
+
+    fn members(&self) -> Option<&dyn MemberBackend> {
+        self.inner.members()
     }
 
     fn incarnation(&self) -> u64 {

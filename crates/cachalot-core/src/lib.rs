@@ -39,7 +39,7 @@ mod options;
 pub use options::EntryOptions;
 mod tag;
 #[cfg(feature = "bytes")]
-pub use tag::{Depth, TagBackend, TagToken};
+pub use tag::{Depth, TagBackend, TagIndexBackend, TagToken, TagWalk};
 pub use tag::{Tag, Tags};
 mod store;
 pub use store::{Commit, Fence, Hit, Store, StoreCursor, StoreStats};

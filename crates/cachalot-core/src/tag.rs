@@ -14,6 +14,10 @@ use crate::{Error, ErrorKind, Result};
 #[cfg(feature = "bytes")]
 mod dependants;
 #[cfg(feature = "bytes")]
+mod index;
+#[cfg(feature = "bytes")]
+pub use index::{TagIndexBackend, TagWalk};
+#[cfg(feature = "bytes")]
 mod token;
 #[cfg(feature = "bytes")]
 pub use token::{Depth, TagBackend, TagToken};

@@ -14,11 +14,12 @@ use crate::scan::{self, Place, Scanned};
 use crate::script;
 use crate::sweep::remove;
 
+mod backend;
 mod policy;
 pub(crate) use policy::Policy;
 
 /// An index of the keys that have a tag, in the server, for who wants to know them (`keys`), or to delete them at
-/// once (`remove_tag`) instead of letting them end unread. Opt-in: it costs a write for each tag of each put, and
+/// once (`remove_tag`) instead of letting them end unread. A cache that is built with it does both by itself. Opt-in: it costs a write for each tag of each put, and
 /// removing a tag by its tokens needs none of it.
 ///
 /// Each tag has a sorted set `namespace!tag` of keys by the time at which they end, by the server's clock. What is

@@ -9,7 +9,7 @@ use cachalot_core::codec::MsgPack;
 use cachalot_core::units::{minutes, seconds};
 use cachalot_core::{
     Backend, Bus, CacheKey, Clock, Codec, Entropy, EntryOptions, Error, ErrorKind, Namespace, Observer,
-    Pattern, Result, Spawn, Store, Ttl,
+    Pattern, Result, Spawn, Store, TagIndexBackend, Ttl,
 };
 use cachalot_invalidation::{Deferred, Seen};
 use cachalot_stampede::{ErrorBackoff, Failures, Flights, RefreshBudget, XFetch};
@@ -24,6 +24,7 @@ use crate::early::{Early, Refresh, RefreshMode};
 use crate::engine::{Engine, OnDeserted, Times};
 use crate::failover::Memo;
 use crate::fleet::{Fleet, Membership, Pending};
+use crate::index::Index;
 use crate::load::TagOf;
 use crate::membership::Wish;
 use crate::names::Names;
@@ -49,6 +50,7 @@ pub struct CacheBuilder<K, V, S: Store<K, V>> {
     replay_window: Duration,
     deferred_limit: usize,
     tag_of: Option<TagOf<K>>,
+    index: Option<Arc<dyn TagIndexBackend>>,
     names: Option<fn(Namespace) -> Names<K>>,
     codec: Option<Arc<dyn Codec<V>>>,
     schema: Option<u32>,
@@ -105,6 +107,7 @@ where
             replay_window: minutes(1),
             deferred_limit: 1 << 16,
             tag_of: None,
+            index: None,
             names: None,
             codec: None,
             schema: None,
@@ -250,6 +253,27 @@ where
     {
         self.tag_of = Some(dependencies::tag_of);
         self.names = Some(Names::new);
+        self
+    }
+
+    /// Keeps an index of the keys that have a tag, over Redis a `TagIndex`: what has a removed tag is deleted from the
+    /// shared tier in the background instead of being left to end unread, and
+    /// [`keys_of_tag`](crate::Cache::keys_of_tag) lists the keys. Whether an entry is good is not asked there.
+    /// Default: none.
+    ///
+    /// t = 0 a million entries have a tag, TTL 1 h · t = 1 min the tag is removed: none is served from now on, and
+    /// the deletion begins, a page at a time · without an index: each stays until it is asked for, evicted, or an
+    /// hour old.
+    ///
+    /// *Costs*: one round trip more for each value with tags that is stored; if the index does not take it, the value
+    /// is not stored in the shared tier. What is stored anew under a removed tag while its keys are being deleted, may be deleted too: one
+    /// load more. Of more than 1,024 tags that wait for it, the keys are not deleted. The index knows what is stored in
+    /// the shared tier by caches that have it. An invalidation in memory alone needs none, and one that is
+    /// [deferred](crate::Removal::Deferred) leaves what is there to its end.
+    ///
+    /// Refused without a shared tier, and if it is another cache's.
+    pub fn tag_index(mut self, index: impl TagIndexBackend) -> Self {
+        self.index = Some(Arc::new(index));
         self
     }
 
@@ -575,6 +599,12 @@ where
         if self.is_clearable && shared.is_some() && !has_tags {
             return refuse("`clearable` needs a shared tier with tags");
         }
+        if self.index.is_some() && !has_tags {
+            return refuse("`tag_index` needs a shared tier with tags");
+        }
+        if self.index.as_ref().is_some_and(|index| *index.namespace() != namespace) {
+            return refuse("`tag_index` is given the index of another cache");
+        }
         if self.tag_of.is_some() && shared.is_some() && !has_tags {
             return refuse("`dependencies` needs a shared tier with tags");
         }
@@ -614,6 +644,7 @@ where
             seen: Seen::new(),
             epoch: Default::default(),
             dependencies: self.tag_of.map(Dependencies::new),
+            index: self.index.map(Index::new),
             is_clearable,
             versions,
             everything: Default::default(),

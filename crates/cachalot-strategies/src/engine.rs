@@ -22,6 +22,7 @@ use crate::early::Refresh;
 use crate::failover::Memo;
 use crate::fleet::{Membership, Pending, Wakes};
 use crate::flight::Outcome;
+use crate::index::Index;
 use crate::membership;
 use crate::names::Names;
 use crate::shared::Shared;
@@ -59,6 +60,8 @@ pub(crate) struct Engine<K, V, S> {
     pub(crate) epoch: Epoch,
     /// `None`: no key depends on another.
     pub(crate) dependencies: Option<Dependencies<K>>,
+    /// `None`: nobody knows which keys have a tag.
+    pub(crate) index: Option<Index>,
     /// Whether all entries end by one tag, and what that stands at.
     pub(crate) is_clearable: bool,
     /// `None`: entries have no versions.

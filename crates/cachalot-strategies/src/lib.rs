@@ -60,7 +60,8 @@
 //! [members](CacheBuilder::membership): for one that has died or hangs it waits until its registration ends.
 //!
 //! What is invalidated is a [key](Cache::remove), all that has a [tag](Cache::remove_tag), all that
-//! [matches](Cache::remove_pattern), or [everything](Cache::clear); the promise is the same.
+//! [matches](Cache::remove_pattern), or [everything](Cache::clear); the promise is the same. With a key ends what
+//! [depends](CacheBuilder::dependencies) on it.
 //!
 //! Not covered: a server that forgets an acknowledged write (a fail-over to a lagging replica, a restart from
 //! an old snapshot), and a source that reads from a lagging replica.
@@ -93,6 +94,8 @@ mod dependencies;
 mod failover;
 mod fleet;
 mod flight;
+mod index;
+pub use index::KeysOfTag;
 mod membership;
 mod names;
 mod old_versions;

@@ -8,6 +8,12 @@ pub(crate) struct Names<K> {
     read_key: fn(&[u8]) -> Option<K>,
 }
 
+impl<K> Clone for Names<K> {
+    fn clone(&self) -> Self {
+        Self { namespace: self.namespace.clone(), key_of: self.key_of, read_key: self.read_key }
+    }
+}
+
 impl<K: CacheKey> Names<K> {
     pub(crate) fn new(namespace: Namespace) -> Self {
         Self { namespace, key_of: |namespace, key| namespace.key(key), read_key: K::read_key }

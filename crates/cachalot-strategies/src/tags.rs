@@ -365,6 +365,9 @@ where
         let Err(error) = rotated else {
             self.forget_tags(&tags, depth);
             self.tell_tags(&tags, false);
+            if depth == Depth::Remove {
+                self.delete_by_index(&tags);
+            }
             return Removal::Removed;
         };
         // Deferred first, then forgotten, as for a key.

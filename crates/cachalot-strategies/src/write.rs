@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cachalot_core::envelope::Tagged;
 use cachalot_core::{
     Backend, Commit, Depth, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, KeyPattern,
     LeaseBackend, Nonce, Pattern, Put, PutReply, Result, Store, Tag, Tags, Tier, Timestamp, Token, mutant,
@@ -216,7 +217,7 @@ where
 
         self.forget(&key);
         let fence = self.store.begin(&key);
-        let stored = self.put_over(leases, &shared_key, put, version).await;
+        let stored = self.put_over(leases, &shared_key, put, &tagged, version).await;
         if !matches!(stored, Err(PutOver::Unreached(_)))
             && let Err(error) = self.end_dependants_of_insert(shared, &key).await
         {
@@ -319,6 +320,7 @@ where
         leases: &dyn LeaseBackend,
         key: &Key,
         put: Put,
+        tags: &[Tagged],
         version: u64,
     ) -> std::result::Result<Over, PutOver> {
         let token = Token::draw(&self.entropy);
@@ -340,7 +342,11 @@ where
                 return Ok(Over::Lost);
             }
         }
-        match leases.put_held(key, token, put).await {
+        let put_held = match self.note_in_index(tags.iter().map(|it| &it.tag), key, put.ttl).await {
+            Ok(()) => leases.put_held(key, token, put).await,
+            Err(error) => Err(error),
+        };
+        match put_held {
             Ok(PutReply::Stored) => Ok(Over::Stored),
             Ok(_) => Ok(Over::Lost),
             Err(error) if error.kind() == ErrorKind::Config => {

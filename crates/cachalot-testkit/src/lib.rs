@@ -56,6 +56,8 @@ pub use store_suite::StoreSubject;
 
 mod model_backend;
 pub use model_backend::{ModelBackend, Snapshot};
+mod model_index;
+pub use model_index::ModelIndex;
 mod model_bus;
 pub use model_bus::ModelBus;
 mod model_store;

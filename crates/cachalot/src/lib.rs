@@ -74,7 +74,7 @@ pub use cachalot_core::{
     Backend, BackendInfo, Body, Bus, BusEvent, BusGap, BusInfo, Codec, Depth, Enrolled, Expired, Held,
     Holder, Key, KeyPattern, LeaseBackend, LeaseReply, Member, MemberBackend, Message, Namespace, Nonce,
     Pattern, PublisherId, Put, PutReply, Record, Removed, Roll, Source, Subject, Subscription, SweepCursor,
-    Swept, TagBackend, TagToken, Token, VersionBackend, codec,
+    Swept, TagBackend, TagIndexBackend, TagToken, TagWalk, Token, VersionBackend, codec,
 };
 #[cfg(feature = "cache")]
 #[doc(inline)]
@@ -85,8 +85,8 @@ pub use cachalot_memory_backend::MemoryBackend;
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_strategies::{
-    Cached, Confirmation, ConfirmedInvalidation, Inserted, IntoLoaded, Invalidation, Load, LoadMany,
-    OnDeserted, RefreshMode, Removal, StaleReason, Stats, TokioSpawn, Unanswered, Unfinished, View,
+    Cached, Confirmation, ConfirmedInvalidation, Inserted, IntoLoaded, Invalidation, KeysOfTag, Load,
+    LoadMany, OnDeserted, RefreshMode, Removal, StaleReason, Stats, TokioSpawn, Unanswered, Unfinished, View,
 };
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheBuilder};

@@ -17,5 +17,6 @@ mod residue;
 mod rolling_deploy;
 mod scenes;
 mod stampede;
+mod tag_index;
 mod world;
 mod writers;

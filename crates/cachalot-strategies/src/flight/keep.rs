@@ -216,7 +216,10 @@ where
         let Entry { value, stamp, .. } = &*made.found.entry;
         let reply = match self.put(shared, key, value.as_ref(), meta, tags, stamp.version) {
             Ok(put) => match shared.backend.leases() {
-                Some(leases) => leases.put_leased(key, token, put).await,
+                Some(leases) => match self.note_in_index(tags.iter().map(|it| &it.tag), key, put.ttl).await {
+                    Ok(()) => leases.put_leased(key, token, put).await,
+                    Err(error) => Err(error),
+                },
                 None => return (Kept::Here, None),
             },
             Err(error) => Err(error),

@@ -27,6 +27,7 @@ mod soft_and_hard;
 mod stale;
 mod steps;
 mod symptoms;
+mod tag_index;
 mod tags;
 mod tags_trouble;
 mod timelines;

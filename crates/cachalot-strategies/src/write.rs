@@ -40,7 +40,6 @@ pub(crate) enum Missed<K> {
 
 /// What became of an insert. In each case the old value is gone from this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Inserted {
     /// Stored in the shared tier, where there is one, and in memory, unless memory cannot hold it.
     Stored,

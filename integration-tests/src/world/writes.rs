@@ -162,7 +162,7 @@ impl<S: L1> World<S> {
 /// An insert as the invalidation that it is.
 fn removal(inserted: Inserted) -> Removal {
     match inserted {
-        Inserted::Stored | Inserted::Dropped => Removal::Removed,
+        Inserted::Stored | Inserted::Dropped | Inserted::Outdated => Removal::Removed,
         Inserted::Deferred => Removal::Deferred,
     }
 }

@@ -12,5 +12,6 @@ mod residue;
 mod rolling_deploy;
 mod scenes;
 mod stampede;
+mod versions;
 mod world;
 mod writers;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cachalot::{Clock, Entry, LoaderError, Memory, MemoryBackend};
 use cachalot_core::{Body, BoxFuture, Bus, Entropy, ManualClock, Message, Namespace, PublisherId, Tags};
-use cachalot_strategies::{Cache, CacheBuilder, LoadMany, OnDeserted, Removal};
+use cachalot_strategies::{Cache, CacheBuilder, Inserted, LoadMany, OnDeserted, Removal};
 use cachalot_testkit::{Fault, Faulty, ModelBackend, ModelBus, Operation, block_on_paused, tokio_clock};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
@@ -51,6 +51,9 @@ scenes! {
     a_publisher_that_dies_before_it_speaks_is_noticed: a_silence;
     what_was_said_before_the_first_contact_is_missed: a_late_contact;
     a_removal_whose_caller_leaves_is_done: a_removal_that_was_left;
+    an_older_insert_does_not_land_on_a_newer_one: two_inserts_in_reverse;
+    a_load_of_an_older_version_is_not_kept: a_lagging_load;
+    what_was_removed_up_to_a_version_is_not_inserted_late: a_late_insert;
 }
 
 fn a_failed_batch() -> Scene {
@@ -161,6 +164,49 @@ fn a_removal_that_was_left() -> Scene {
         sleep(MINUTE).await;
         node.get_local(&1).is_none() && node.get(&1).await.is_none()
     })
+}
+
+fn two_inserts_in_reverse() -> Scene {
+    Box::pin(async {
+        let clock = tokio_clock();
+        let shared = ModelBackend::new(clock.clone());
+        let tier = Faulty::new(shared.clone());
+        let older = builder(clock.clone(), 1).versioned().backend(tier.clone()).build().unwrap();
+        let newer = builder(clock, 2).versioned().backend(shared).build().unwrap();
+        // It has looked at the floor, and stands before its hold.
+        tier.next_of(Operation::Hold, Fault::Delay(SOON));
+        let late = tokio::spawn(async move { insert(&older, 1).await });
+        settle().await;
+        let stored = insert(&newer, 2).await;
+        late.await.unwrap();
+        stored && newer.get(&1).await.is_none_or(|found| found.version() == 2)
+    })
+}
+
+fn a_lagging_load() -> Scene {
+    Box::pin(async {
+        let [one, two] = fleet(Builder::versioned);
+        one.remove_older(&1, 2).await.unwrap();
+        let old = two.get_or_load(&1, |load| async move {
+            load.version(1);
+            Ok("old".to_owned())
+        });
+        old.await.is_ok() && two.get_local(&1).is_none() && one.get(&1).await.is_none()
+    })
+}
+
+fn a_late_insert() -> Scene {
+    Box::pin(async {
+        let [one, two] = fleet(Builder::versioned);
+        one.remove_older(&1, 2).await.unwrap();
+        !insert(&two, 1).await && two.get(&1).await.is_none() && insert(&one, 2).await
+    })
+}
+
+/// Whether it was stored.
+async fn insert(node: &Node, version: u64) -> bool {
+    let at = node.with(|options| options.version(version));
+    at.insert(1, version.to_string()).await.unwrap() == Inserted::Stored
 }
 
 fn a_pending_removal() -> Scene {

@@ -95,7 +95,7 @@ pub use cache::{Cache, CacheBuilder};
 #[doc(inline)]
 pub use cachalot_redis_backend::{
     PlainBackend, PlainBuilder, PlainBus, PlainForm, Recovery, Redis, RedisBackend, RedisBuilder, RedisBus,
-    RedisBusBuilder, RedisCluster, RedisStreamBus,
+    RedisBusBuilder, RedisCluster, RedisStreamBus, TagIndex,
 };
 
 #[cfg(feature = "ring")]

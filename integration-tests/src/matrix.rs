@@ -17,7 +17,7 @@ pub enum Row {
     Pattern,
     /// The removal of everything.
     Clear,
-    /// The next version of a namespace.
+    /// The next version of a key.
     VersionBump,
     /// What another process has removed, told by the bus.
     Message,
@@ -73,7 +73,7 @@ impl Row {
                 Invalidator::Pattern,
                 Invalidator::Clear,
             ],
-            Self::VersionBump => &[],
+            Self::VersionBump => &[Invalidator::RemoveOlder, Invalidator::InsertNewer],
         }
     }
 

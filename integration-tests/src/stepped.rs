@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, Depth, Expired, Held, Key, KeyPattern, LeaseBackend, LeaseReply, MemberBackend,
     Nonce, Put, PutReply, Record, Removed, Result, SweepCursor, Swept, TagBackend, TagToken, Token,
+    VersionBackend,
 };
 
 /// What happens between the steps of a [`Stepped`].
@@ -99,6 +100,10 @@ impl<B: Backend, P: Steps> Backend for Stepped<B, P> {
         None
     }
 
+    fn versions(&self) -> Option<&dyn VersionBackend> {
+        Some(self)
+    }
+
     fn incarnation(&self) -> u64 {
         self.inner.incarnation()
     }
@@ -123,6 +128,14 @@ impl<B: Backend, P: Steps> TagBackend for Stepped<B, P> {
     ) -> Result<()> {
         let rotate = self.inner_tags().rotate_tags(names, fresh, depth, ttl);
         step!(self, "before rotate_tags", "after rotate_tags", rotate)
+    }
+}
+
+#[async_trait]
+impl<B: Backend, P: Steps> VersionBackend for Stepped<B, P> {
+    async fn raise(&self, name: &Key, version: u64, ttl: Duration) -> Result<u64> {
+        let versions = self.inner.versions().expect("a backend with versions");
+        step!(self, "before raise", "after raise", versions.raise(name, version, ttl))
     }
 }
 

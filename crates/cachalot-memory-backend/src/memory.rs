@@ -16,7 +16,7 @@ use crate::life::{Life, has_come};
 use crate::listener::{Cause, Garbage, Gone, Listener, tell_each};
 use crate::once::Flights;
 use crate::policy::Slot;
-use crate::read::Standing;
+use crate::read::{ENDLESS, Standing};
 use crate::readers::Readers;
 use crate::shard::{Around, STRIPES_MAX, Shard, Writing};
 use crate::stats::Stats;
@@ -296,10 +296,14 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         Q: Hash + Equivalent<K> + ?Sized,
         T: Clone,
     {
-        self.read(key, |value, Standing { freshness, stale_for, at }| {
-            let at = at.unwrap_or_else(|| self.clock.coarse());
-            Some(Found { value: value.clone(), freshness, stale_for, at })
-        })
+        // Besides the value: what is small goes through the read in registers.
+        let mut stands = ENDLESS;
+        let value = self.read(key, |value, standing| {
+            stands = standing;
+            Some(value.clone())
+        })?;
+        let Standing { freshness, stale_for, at } = stands;
+        Some(Found { value, freshness, stale_for, at: at.unwrap_or_else(|| self.clock.coarse()) })
     }
 
     /// Whether there is a fresh value under `key`. Counts as a read.

@@ -26,7 +26,8 @@ pub(crate) struct Standing {
     pub(crate) at: Option<Timestamp>,
 }
 
-const ENDLESS: Standing = Standing { freshness: Freshness::Fresh, stale_for: Duration::ZERO, at: None };
+pub(crate) const ENDLESS: Standing =
+    Standing { freshness: Freshness::Fresh, stale_for: Duration::ZERO, at: None };
 
 /// What became of a read.
 enum Seen<R> {

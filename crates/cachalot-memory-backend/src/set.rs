@@ -258,7 +258,11 @@ impl<K, T> Set<K, T> {
 }
 
 /// A bit for each of `tags` that is `tag`, each looked at in one piece.
-#[cfg(all(target_arch = "x86_64", not(any(cachalot_portable, cachalot_loom, miri))))]
+#[cfg(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    not(any(cachalot_portable, cachalot_loom, miri))
+))]
 #[inline(always)]
 fn tagged(tags: &[AtomicU64; WAYS / 8], tag: u8) -> u32 {
     use std::arch::asm;
@@ -282,7 +286,11 @@ fn tagged(tags: &[AtomicU64; WAYS / 8], tag: u8) -> u32 {
     }
 }
 
-#[cfg(not(all(target_arch = "x86_64", not(any(cachalot_portable, cachalot_loom, miri)))))]
+#[cfg(not(all(
+    target_arch = "x86_64",
+    target_pointer_width = "64",
+    not(any(cachalot_portable, cachalot_loom, miri))
+)))]
 #[inline]
 fn tagged(tags: &[AtomicU64; WAYS / 8], tag: u8) -> u32 {
     let [a, b, c, d] = tags;
@@ -655,7 +663,7 @@ fn top_bits(bytes: u64) -> u32 {
 /// As [`prefetch`], of what a value points to that has the looks of a pointer: an `Arc`, a `Box`.
 #[inline(always)]
 pub(crate) fn prefetch_behind<T>(value: &T) {
-    #[cfg(all(target_arch = "x86_64", not(any(cachalot_portable, miri))))]
+    #[cfg(all(target_arch = "x86_64", target_pointer_width = "64", not(any(cachalot_portable, miri))))]
     if size_of::<T>() == size_of::<usize>()
         && align_of::<T>() == align_of::<usize>()
         && std::mem::needs_drop::<T>()
@@ -672,7 +680,7 @@ pub(crate) fn prefetch_behind<T>(value: &T) {
             );
         }
     }
-    #[cfg(not(all(target_arch = "x86_64", not(any(cachalot_portable, miri)))))]
+    #[cfg(not(all(target_arch = "x86_64", target_pointer_width = "64", not(any(cachalot_portable, miri)))))]
     let _ = value;
 }
 
@@ -717,8 +725,8 @@ mod tests {
             }
             let words = sets[0].tags.each_ref().map(|tags| tags.load(Ordering::Relaxed));
             for tag in [0, 1, 0x80, u8::MAX].into_iter().chain(words[2].to_le_bytes()) {
-                let one_by_one = equal_anywhere(words[0], words[1], tag)
-                    | equal_anywhere(words[2], words[3], tag) << 16;
+                let one_by_one =
+                    equal_anywhere(words[0], words[1], tag) | equal_anywhere(words[2], words[3], tag) << 16;
                 assert_eq!(sets[0].tagged(tag), one_by_one);
             }
         }

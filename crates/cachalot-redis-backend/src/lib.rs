@@ -53,7 +53,8 @@
 //!
 //! Who is there is one sorted set for each cache, `namespace@`, beside the records: an element for each process, and
 //! one that says in which run of the server the list began. A server that was restarted, replaced or flushed begins a
-//! new one.
+//! new one. To tell its runs apart the user needs `INFO`; without it, a server that is restarted from an old snapshot
+//! does not know the latest members and does not say so.
 //!
 //! # Buses
 //!

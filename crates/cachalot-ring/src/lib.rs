@@ -18,12 +18,12 @@
 //!
 //! | | take it if | lookup of a key of 20 bytes | fullest of 100 nodes, mean 1 | memory | weights | a node leaves |
 //! |---|---|---|---|---|---|---|
-//! | [`SlotRing`] | nothing below applies | O(1), 6 ns | 1.07 | 128 KiB | exact | only its keys move |
-//! | [`Ketama`] | memcached clients of other makes share the fleet | O(1), 120 ns, MD5 | 1.25 | 2 KB a node | to four points in 160 | only its keys move, if weights are equal |
-//! | [`Md5Ring`] | services in other languages do it so | O(1), 130 ns, MD5 | 1.25 | 3.5 KB a node | none | only its keys move |
-//! | [`Rendezvous`] | there are few nodes, and shares must be as exact as can be | O(n), 2 ns a node | 1.00 | 10 bytes a node | exact | only its keys move |
-//! | [`Jump`] | shards are numbered and only get more | O(log n), 30 ns | 1.00 | none | none | only the last can |
-//! | [`Maglev`] | requests are to be spread, not data owned | O(1), 6 ns | 1.00 | 128 KiB | to a slot | its keys and 1 % more |
+//! | [`SlotRing`] | nothing below applies | O(1), 5 ns | 1.07 | 128 KiB | exact | only its keys move |
+//! | [`Ketama`] | memcached clients of other makes share the fleet | O(1), 140 ns, MD5 | 1.25 | 2 KB a node | to four points in 160 | only its keys move, unless roundings change |
+//! | [`Md5Ring`] | services in other languages do it so | O(1), 140 ns, MD5 | 1.25 | 3.5 KB a node | none | only its keys move |
+//! | [`Rendezvous`] | there are few nodes, and shares must be as exact as can be | O(n), 2 ns a node | 1.00 | 16 bytes a node | exact | only its keys move |
+//! | [`Jump`] | shards are numbered and only get more | O(log n), 20 to 45 ns | 1.00 | none | none | only the last can |
+//! | [`Maglev`] | requests are to be spread, not data owned | O(1), 6 ns | 1.00 | 128 KiB | to a slot | its keys and 0.2 to 0.6 % of all |
 //!
 //! The fullest node counts, since it sets how large all must be; to the figures above comes the chance of the keys
 //! themselves. Whatever the algorithm, a key that is asked for by everyone stays one node's burden.

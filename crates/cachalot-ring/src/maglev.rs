@@ -15,14 +15,15 @@ use crate::{Node, Placement, Reshape, RingError};
 /// the first slot in its order that is free. A key looks into the slot of its hash.
 ///
 /// Shares are even to one slot, which is more than [`SlotRing`](crate::SlotRing) can say. For that, a node that comes
-/// or goes also moves a few keys between others: with 10 nodes about 1 % of the keys on top of the 10 % that must
-/// move. As owner of data choose a ring without that; to spread requests this is the best there is.
+/// or goes also moves a few keys between others, 0.2 % of all keys with 10 nodes and 0.6 % with 1,000, which is then
+/// six times what must move. As owner of data choose a ring without that; to spread requests this is the best there is.
 ///
 /// Lookup: XXH3 of the key and one slot. Building: a few milliseconds. Memory: 2 bytes a slot. Weights: a share is
 /// rounded to whole slots, so a node of a tiny one may get none.
 ///
 /// Source: Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, §3.4. The order of
 /// a node is (XXH3(name) + k × (1 + mix(XXH3(name)) mod (size − 1))) mod size; the slot of a key is XXH3(key) × size / 2⁶⁴.
+/// It is the turn of the node with the lowest (2 × slots taken + 1) / weight, of equal ones the first by name.
 #[derive(Clone, Debug)]
 pub struct Maglev {
     members: Members,

@@ -14,7 +14,7 @@ use crate::{Node, Placement, Reshape, RingError};
 /// for which it bids lowest, a node that leaves gives its keys to whoever bid second. Nothing moves between others.
 ///
 /// Lookup: about 2 ns a node, so for tens of nodes; [`SlotRing`](crate::SlotRing) gives nearly the same placement in
-/// constant time. Building: a hash a node. Memory: 24 bytes a node. Balance: ideal, only the keys' own chance remains.
+/// constant time. Building: a hash a node. Memory: 16 bytes a node. Balance: ideal, only the keys' own chance remains.
 ///
 /// Sources: Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", IEEE/ACM ToN 6(1), 1998; the
 /// logarithm for weights: Schindelhauer and Schomaker, "Weighted Distributed Hash Tables", SPAA 2005.

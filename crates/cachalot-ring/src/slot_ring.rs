@@ -16,7 +16,7 @@ use claim::{Bid, Claimant, Prices};
 /// −ln(1 − (k + ½) / 2¹⁶) / w, and the lowest bid has the slot. So a node that joins takes slots from others, a node
 /// that leaves gives its own away, and no slot changes hands between others, whatever the weights are.
 ///
-/// Lookup: XXH3 of the key and one load, 5 to 7 ns for any number of nodes. Building: about a millisecond, also for
+/// Lookup: XXH3 of the key and one load, about 5 ns for any number of nodes. Building: about a millisecond, also for
 /// 1,000 nodes, since they claim the slots they want most and only the few that nobody claimed are auctioned. Memory:
 /// 128 KiB and 48 bytes a node. Balance: one standard deviation of a share is at most √(n / 2¹⁶) of it with n nodes:
 /// the fullest of 10 has about 1.02 times the mean, of 100 about 1.07 times, of 1,000 about 1.3 times, or 1.1 times

@@ -269,15 +269,13 @@ where
         }
     }
 
-    /// Voids all that is in flight and distrusts what is in memory.
+    /// Trusts nothing that memory holds, and nothing on its way there.
     fn give_up_all(&self) {
-        self.seen.distrust();
-        self.store.void_all();
-        if !mutant!(KeepsFlightsInALapse) {
-            self.flights.void_all();
+        if mutant!(KeepsFlightsInALapse) {
+            self.seen.distrust();
+            return self.store.void_all();
         }
-        self.epoch.forget();
-        self.everything.forget();
+        self.end_trust();
     }
 
     /// Memory is trusted as long as invalidations are heard, and others know of this cache.

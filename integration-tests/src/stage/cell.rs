@@ -4,6 +4,7 @@ use std::fmt;
 
 use cachalot::Tags;
 
+use super::run::NEW;
 use super::{AT_ONCE, Builder, HOUR};
 use crate::L1;
 
@@ -101,12 +102,31 @@ pub enum Invalidator {
     Pattern,
     /// `clear`
     Clear,
+    /// `remove_older` than the version of the new value
+    RemoveOlder,
+    /// `insert` of the new value as its version
+    InsertNewer,
 }
 
 impl Invalidator {
     /// Whether what it leaves may be served when a load fails.
     pub(super) fn leaves_a_fallback(self) -> bool {
         matches!(self, Self::Expire | Self::ExpiredTag)
+    }
+
+    /// Whether all that is stored has a version.
+    pub(super) fn is_versioned(self) -> bool {
+        matches!(self, Self::RemoveOlder | Self::InsertNewer)
+    }
+
+    /// Which one `value` is.
+    pub(super) fn version_of(self, value: &str) -> u64 {
+        if self.is_versioned() { 1 + u64::from(value == NEW) } else { 0 }
+    }
+
+    /// The settings of a cache in which it can act.
+    pub(super) fn settle<S: L1>(self, builder: Builder<S>) -> Builder<S> {
+        if self.is_versioned() { builder.versioned() } else { builder }
     }
 
     /// Whether the loader gives what it loads a tag.

@@ -47,6 +47,7 @@ impl<'a, S: L1> Run<'a, S> {
             Place::OnABus => cell.victim.settle(builder).bus(bus.clone()),
             _ => cell.victim.settle(builder),
         };
+        let settle = |builder| cell.invalidator.settle(settle(builder));
         let node = || stage.node_with(&name, &script, memory_ttl, SCHEMA, settle);
         let here = node();
         let there = match cell.place {
@@ -93,7 +94,7 @@ impl<'a, S: L1> Run<'a, S> {
         let (how, key) = (self.cell.invalidator, self.key);
         let short = node.with(|options| options.ttl(ttl).tags(how.declared()));
         let load = |load: Load<u64>| async move {
-            tag(how, &load);
+            mark(how, &load, OLD);
             Ok(OLD.to_owned())
         };
         assert_eq!(*short.get_or_load(&key, load).await.unwrap(), OLD);
@@ -106,6 +107,7 @@ impl<'a, S: L1> Run<'a, S> {
         schema: u32,
         settle: impl FnOnce(Builder<S>) -> Builder<S>,
     ) -> Node<S> {
+        let settle = |builder| self.cell.invalidator.settle(settle(builder));
         self.stage.node_with(&self.name, &self.script, memory_ttl, schema, settle)
     }
 
@@ -258,6 +260,13 @@ impl<'a, S: L1> Run<'a, S> {
                     node.remove_pattern(&Pattern::any()).await.unwrap() == Removal::Removed
                 }
                 Invalidator::Clear => node.clear().await.unwrap() == Removal::Removed,
+                Invalidator::RemoveOlder => {
+                    node.remove_older(&key, how.version_of(NEW)).await.unwrap() == Removal::Removed
+                }
+                Invalidator::InsertNewer => {
+                    let newer = node.with(|options| options.version(how.version_of(NEW)));
+                    newer.insert(key, NEW.to_owned()).await.unwrap() == Inserted::Stored
+                }
             }
         })
     }
@@ -270,7 +279,7 @@ impl<'a, S: L1> Run<'a, S> {
             Box::pin(async move {
                 script.boundary("before reading the source").await;
                 let value = source.fetch(load.key()).await?;
-                tag(how, &load);
+                mark(how, &load, &value);
                 script.note(format_args!("   the source says {value}"));
                 script.boundary("after reading the source").await;
                 if fails { Err(LoaderError::new("the load fails")) } else { Ok(value) }
@@ -288,7 +297,11 @@ impl<'a, S: L1> Run<'a, S> {
                 script.boundary("before reading the source").await;
                 let mut values = Vec::new();
                 for key in load.keys() {
-                    values.push((*key, source.fetch(key).await?));
+                    let value = source.fetch(key).await?;
+                    if how.is_versioned() {
+                        load.version(key, how.version_of(&value));
+                    }
+                    values.push((*key, value));
                     if how.decides() {
                         load.tag(key, TAG);
                     }
@@ -312,10 +325,13 @@ type LoadFuture = BoxFuture<'static, Result<String, LoaderError>>;
 
 type LoadManyFuture = BoxFuture<'static, Result<Vec<(u64, String)>, LoaderError>>;
 
-/// Gives what is loaded its tag, if the loader is to decide it.
-fn tag(how: Invalidator, load: &Load<u64>) {
+/// Gives the `value` that is loaded its tag, if the loader is to decide it, and its version, if it has one.
+fn mark(how: Invalidator, load: &Load<u64>, value: &str) {
     if how.decides() {
         load.tag(TAG);
+    }
+    if how.is_versioned() {
+        load.version(how.version_of(value));
     }
 }
 

@@ -209,3 +209,21 @@ async fn settle() {
         yield_now().await;
     }
 }
+
+/// Each mistake of the protocol about members, and the scene that it spoils first.
+#[cfg(cachalot_mutants)]
+#[test]
+fn each_mistake_about_members_spoils_a_scene() {
+    use cachalot_core::mutants::Mutant;
+    use integration_tests::Mistake;
+
+    for (mutant, scene) in [
+        (Mutant::LeasesItselfFromTheReply, "who_was_stopped_after_a_late_answer_serves_nothing_old"),
+        (Mutant::ReadsTheMembersFirst, "who_registers_before_the_members_are_read_is_waited_for"),
+        (Mutant::KeepsFlightsInALapse, "a_load_that_was_stopped_is_joined_by_nobody_who_comes_after"),
+        (Mutant::TrustsBeforeEnrolled, "what_came_before_the_registration_is_not_served"),
+        (Mutant::AcksBeforeItVoids, "who_has_answered_has_given_all_of_it_up"),
+    ] {
+        assert_eq!(spoiled_by(Mistake::Engine(mutant)), Some(scene), "{mutant:?}");
+    }
+}

@@ -18,5 +18,6 @@ mod rolling_deploy;
 mod scenes;
 mod stampede;
 mod tag_index;
+mod versions;
 mod world;
 mod writers;

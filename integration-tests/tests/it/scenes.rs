@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cachalot::{Clock, Entry, LoaderError, Memory, MemoryBackend};
 use cachalot_core::{Body, BoxFuture, Bus, Entropy, ManualClock, Message, Namespace, PublisherId, Tags};
-use cachalot_strategies::{Cache, CacheBuilder, LoadMany, OnDeserted, Removal};
+use cachalot_strategies::{Cache, CacheBuilder, Inserted, LoadMany, OnDeserted, Removal};
 use cachalot_testkit::{Fault, Faulty, ModelBackend, ModelBus, Operation, block_on_paused, tokio_clock};
 use integration_tests::{Actor, ActorSpawn, Script, Stepped};
 use tokio::sync::oneshot;
@@ -62,6 +62,9 @@ scenes! {
     an_insert_that_a_removal_followed_is_not_kept_in_memory: an_insert_and_a_removal;
     memory_gives_up_what_a_foreigner_tells_of: foreign::a_foreign_message;
     the_removal_of_a_tag_ends_what_does_not_tell_its_tags: foreign::a_value_that_tells_no_tags;
+    an_older_insert_does_not_land_on_a_newer_one: two_inserts_in_reverse;
+    a_load_of_an_older_version_is_not_kept: a_lagging_load;
+    what_was_removed_up_to_a_version_is_not_inserted_late: a_late_insert;
 }
 
 fn a_failed_batch() -> Scene {
@@ -192,6 +195,49 @@ fn an_insert_and_a_removal() -> Scene {
         assert!(insert.await.unwrap() && is_stored);
         node.get_local(&1).is_none() && node.get(&1).await.is_none()
     })
+}
+
+fn two_inserts_in_reverse() -> Scene {
+    Box::pin(async {
+        let clock = tokio_clock();
+        let shared = ModelBackend::new(clock.clone());
+        let tier = Faulty::new(shared.clone());
+        let older = builder(clock.clone(), 1).versioned().backend(tier.clone()).build().unwrap();
+        let newer = builder(clock, 2).versioned().backend(shared).build().unwrap();
+        // It has looked at the floor, and stands before its hold.
+        tier.next_of(Operation::Hold, Fault::Delay(SOON));
+        let late = tokio::spawn(async move { insert(&older, 1).await });
+        settle().await;
+        let stored = insert(&newer, 2).await;
+        late.await.unwrap();
+        stored && newer.get(&1).await.is_none_or(|found| found.version() == 2)
+    })
+}
+
+fn a_lagging_load() -> Scene {
+    Box::pin(async {
+        let [one, two] = fleet(Builder::versioned);
+        one.remove_older(&1, 2).await.unwrap();
+        let old = two.get_or_load(&1, |load| async move {
+            load.version(1);
+            Ok("old".to_owned())
+        });
+        old.await.is_ok() && two.get_local(&1).is_none() && one.get(&1).await.is_none()
+    })
+}
+
+fn a_late_insert() -> Scene {
+    Box::pin(async {
+        let [one, two] = fleet(Builder::versioned);
+        one.remove_older(&1, 2).await.unwrap();
+        !insert(&two, 1).await && two.get(&1).await.is_none() && insert(&one, 2).await
+    })
+}
+
+/// Whether it was stored.
+async fn insert(node: &Node, version: u64) -> bool {
+    let at = node.with(|options| options.version(version));
+    at.insert(1, version.to_string()).await.unwrap() == Inserted::Stored
 }
 
 fn a_pending_removal() -> Scene {

@@ -131,6 +131,7 @@ impl<S: L1> Run<S> {
                 Write::Insert(value) => match node.insert(key, value.to_owned()).await.unwrap() {
                     Inserted::Stored => Reply::Stored,
                     Inserted::Dropped => Reply::Dropped,
+                    Inserted::Outdated => panic!("it has no version"),
                     Inserted::Deferred => panic!("the shared tier was there all the time"),
                 },
                 Write::Remove => node.remove(&key).await.map(|_| Reply::Gone).unwrap(),

@@ -54,6 +54,15 @@ fn a_node_of_ketama_moves_its_share_only() {
 }
 
 #[test]
+fn the_hundred_and_first_node_of_ketama_gives_all_others_their_last_points() {
+    let hundred = Ketama::new(equal(100)).unwrap();
+    let more = hundred.with("new").unwrap();
+    assert_eq!((hundred.points(), more.points()), (100 * 156, 101 * 160));
+    let moved = moved(&hundred, &more, "new");
+    assert!((KEYS / 100..KEYS / 30).contains(&moved.between_others), "{moved:?}");
+}
+
+#[test]
 fn a_node_of_the_md5_ring_moves_its_share_only() {
     moves_its_share_only(Md5Ring::new::<Node>, equal(10), 1, 0.1);
 }

@@ -32,5 +32,6 @@ mod tags;
 mod tags_trouble;
 mod timelines;
 mod versions;
+mod versions_order;
 mod world;
 mod writes;

@@ -122,6 +122,20 @@ fn an_end_changes_under_no_reader() {
     against_a_reader(prolong, &[1], 2);
 }
 
+/// [`World::read`] asks for both.
+#[test]
+fn the_first_end_of_a_set_is_never_behind_that_of_what_is_read() {
+    let come_and_go = |world: &World, owner: &mut Owner| {
+        for end in [1, 9] {
+            let entry = (world.alive.watched(2), world.alive.watched(2));
+            let way = world.lock().put(&mut owner.hold, TAG, false, entry).unwrap();
+            world.lock().set_end(&mut owner.hold, &world.readers, way, end);
+            drop(world.lock().take(&mut owner.hold, &world.readers, way));
+        }
+    };
+    against_a_reader(come_and_go, &[1], 2);
+}
+
 #[test]
 fn a_set_retires_when_nobody_reads_in_it() {
     let retire = |world: &World, owner: &mut Owner| {

@@ -27,6 +27,9 @@ struct Known {
     is_down: bool,
 }
 
+/// Keys, and when each ends.
+type Page = Vec<(Vec<u8>, Timestamp)>;
+
 /// How many keys a page has. Few, so that walks of tests have several.
 const KEYS_PER_PAGE: usize = 3;
 
@@ -58,7 +61,7 @@ impl ModelIndex {
     }
 
     /// Some keys of `tag` after that one, with their ends.
-    fn page(&self, tag: &Tag, after: Option<&Vec<u8>>) -> Vec<(Vec<u8>, Timestamp)> {
+    fn page(&self, tag: &Tag, after: Option<&Vec<u8>>) -> Page {
         self.known(|known| {
             let all = known.ends.get(tag).into_iter().flatten();
             let rest = all.filter(|(key, _)| after.is_none_or(|after| *key > after));
@@ -121,7 +124,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn page(&self) -> Result<Option<Vec<(Vec<u8>, Timestamp)>>> {
+    fn page(&self) -> Result<Option<Page>> {
         self.index.reached()?;
         Ok((!self.is_over).then(|| self.index.page(&self.tag, self.after.as_ref())))
     }

@@ -185,7 +185,7 @@ fn version(rest: &[u8]) -> Option<(u64, &[u8])> {
 
 /// The bytes of `header`, its checksum zero. By whole words: they are read again at once, by words.
 fn head(header: &Header) -> [u8; HEADER] {
-    let flags = u8::from(header.negative) * NEGATIVE | u8::from(header.version != 0) * VERSIONED;
+    let flags = (u8::from(header.negative) * NEGATIVE) | (u8::from(header.version != 0) * VERSIONED);
     let kind = u64::from(VERSION)
         | u64::from(header.codec) << 8
         | u64::from(flags) << 16

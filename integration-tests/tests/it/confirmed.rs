@@ -84,6 +84,8 @@ fn a_late_answer() -> Scene {
         let here = way.node(2).await;
         let (tier, stoppable) = (Faulty::new(way.shared.clone()), Stoppable::default());
         tier.next_of(Operation::Enroll, Fault::AnswerLate(5 * SECOND));
+        // Nor is it renewed before it is stopped.
+        tier.next_of(Operation::Enroll, Fault::Refuse);
         let builder = way.builder(3).backend(tier).backend_timeout(LONG).spawn(stoppable.clone());
         let there = built(builder).await;
         sleep(5 * SECOND + SECOND / 10).await;

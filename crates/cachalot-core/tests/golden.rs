@@ -56,8 +56,10 @@ fn tags() -> Vec<Tagged> {
 
 const VERSION: u64 = 0x0102_0304_0506_0708;
 
-/// What is in each golden file.
-fn golden() -> [(&'static [u8], Header, Vec<Tagged>, Option<User>); 4] {
+/// A file, and what is in it.
+type Golden = (&'static [u8], Header, Vec<Tagged>, Option<User>);
+
+fn golden() -> [Golden; 4] {
     let versioned = Header { version: VERSION, ..header() };
     let negative = Header { negative: true, fresh_for: Duration::from_secs(30), ..header() };
     [

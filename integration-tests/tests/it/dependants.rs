@@ -20,7 +20,8 @@ async fn node(server: &RedisServer) -> Pages {
 }
 
 /// A page of `user`, loaded until memory keeps it: until the subscription stands.
-async fn load(cache: &Pages, page: &String, user: &String, declared: bool, text: &str) -> Tier {
+async fn load(cache: &Pages, page: &str, user: &str, declared: bool, text: &str) -> Tier {
+    let (page, user) = (&page.to_owned(), user.to_owned());
     let work = async {
         loop {
             let (text, user) = (text.to_owned(), user.clone());

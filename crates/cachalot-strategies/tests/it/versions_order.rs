@@ -12,15 +12,17 @@ use equivalent::Equivalent;
 type Inner = Memory<u64, Arc<Entry<String>>>;
 type Users = Cache<u64, String, Hooked>;
 
-/// What is to happen at one step.
+/// What is to happen before one step.
 #[derive(Clone, Default)]
-struct Hook(Arc<Mutex<Option<(Step, Box<dyn FnOnce() + Send>)>>>);
+struct Hook(Arc<Mutex<Option<(Step, Work)>>>);
+
+type Work = Box<dyn FnOnce() + Send>;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
-    BeforeInvalidate,
-    BeforeBegin,
-    BeforeCommit,
+    Invalidate,
+    Begin,
+    Commit,
 }
 
 impl Hook {
@@ -51,22 +53,22 @@ impl Store<u64, String> for Hooked {
     }
 
     fn begin(&self, key: &u64) -> Fence {
-        self.hook.reach(Step::BeforeBegin);
+        self.hook.reach(Step::Begin);
         Store::begin(&self.inner, key)
     }
 
     fn commit(&self, fence: Fence, key: u64, entry: Arc<Entry<String>>) -> Commit {
-        self.hook.reach(Step::BeforeCommit);
+        self.hook.reach(Step::Commit);
         Store::commit(&self.inner, fence, key, entry)
     }
 
     fn commit_write(&self, fence: Fence, key: u64, entry: Arc<Entry<String>>) -> Commit {
-        self.hook.reach(Step::BeforeCommit);
+        self.hook.reach(Step::Commit);
         self.inner.commit_write(fence, key, entry)
     }
 
     fn invalidate<Q: Hash + Equivalent<u64> + ?Sized>(&self, key: &Q) -> Option<Arc<Entry<String>>> {
-        self.hook.reach(Step::BeforeInvalidate);
+        self.hook.reach(Step::Invalidate);
         self.inner.invalidate(key)
     }
 
@@ -111,7 +113,7 @@ fn at<T: Future<Output = ()>>(hook: &Hook, step: Step, work: impl FnOnce() -> T 
 
 #[tokio::test]
 async fn a_newer_insert_amid_an_older_one_in_memory_is_not_replaced_by_it() {
-    for step in [Step::BeforeInvalidate, Step::BeforeBegin, Step::BeforeCommit] {
+    for step in [Step::Invalidate, Step::Begin, Step::Commit] {
         let hook = Hook::default();
         let cache = users(&hook);
         let other = cache.clone();
@@ -125,7 +127,7 @@ async fn a_newer_insert_amid_an_older_one_in_memory_is_not_replaced_by_it() {
 
 #[tokio::test]
 async fn a_removal_amid_an_older_insert_or_load_in_memory_is_not_undone_by_it() {
-    for step in [Step::BeforeInvalidate, Step::BeforeBegin, Step::BeforeCommit] {
+    for step in [Step::Invalidate, Step::Begin, Step::Commit] {
         for loads in [false, true] {
             let hook = Hook::default();
             let cache = users(&hook);
@@ -143,7 +145,7 @@ async fn a_removal_amid_an_older_insert_or_load_in_memory_is_not_undone_by_it() 
                 insert(&cache, 1).await;
             }
             let is_done = hook.0.lock().unwrap().is_none();
-            assert_eq!(is_done, !loads || step != Step::BeforeInvalidate, "{step:?}");
+            assert_eq!(is_done, !loads || step != Step::Invalidate, "{step:?}");
             assert!(!is_done || cache.get_local(&1).is_none(), "{step:?} {loads}");
         }
     }

@@ -7,9 +7,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use cachalot_core::{BoxFuture, Error, ErrorKind, Member, Result, Roll, Store, mutant};
+use cachalot_core::{BoxFuture, Error, ErrorKind, Member, Result, Roll, Store, Timestamp, mutant};
 use cachalot_invalidation::Confirming as Waiting;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{self, sleep};
 
 use crate::cache::Cache;
 use crate::engine::Engine;
@@ -213,7 +213,7 @@ where
             let _asking = fleet.ask_for_answers();
             let too_early = if mutant!(ReadsTheMembersFirst) { Some(enrolment.roll().await) } else { None };
             let is_deferred = work.await?;
-            let deadline = Instant::now().checked_add(timeout).unwrap_or_else(far_away);
+            let deadline = self.clock.now() + timeout;
             if is_deferred && !self.is_replayed(deadline).await {
                 return Ok(Confirmation::Deferred);
             }
@@ -229,13 +229,14 @@ where
     S: Store<K, V>,
 {
     /// Waits until what is deferred by now is replayed, and announced once more. Whether it was, in time.
-    async fn is_replayed(&self, deadline: Instant) -> bool {
+    async fn is_replayed(&self, deadline: Timestamp) -> bool {
         let mark = self.deferred.mark();
         while self.deferred.holds_from_before(mark) {
-            if Instant::now() >= deadline {
+            let left = deadline.since(self.clock.now());
+            if left.is_zero() {
                 return false;
             }
-            sleep(LOOK.min(deadline - Instant::now())).await;
+            sleep(LOOK.min(left)).await;
         }
         true
     }
@@ -246,7 +247,7 @@ where
         &self,
         fleet: &Fleet,
         enrolment: &Enrolment,
-        deadline: Instant,
+        deadline: Timestamp,
         too_early: Option<Roll>,
     ) -> Confirmation {
         let term = enrolment.lease.term();
@@ -262,22 +263,20 @@ where
                 return Confirmation::Confirmed;
             }
             let now = self.clock.now();
-            let is_over = Instant::now() >= deadline;
-            if is_over {
+            if now >= deadline {
                 let (members, may_lack_some) = (waiting.unanswered(), waiting.may_lack_some());
                 return Confirmation::Unconfirmed { members, may_lack_some };
             }
             if now < waiting.next_look() {
-                let look_at = Instant::now().checked_add(waiting.next_look().since(now));
                 // Whichever comes first.
-                let _ = timeout_at(look_at.map_or(deadline, |at| at.min(deadline)), acked).await;
+                let _ = time::timeout(waiting.next_look().min(deadline).since(now), acked).await;
                 continue;
             }
             // Whoever has answered by then is not asked again: the announcement has asked it.
             if std::mem::replace(&mut has_asked, true) {
                 fleet.ask_again();
             }
-            match timeout_at(deadline, enrolment.roll()).await {
+            match time::timeout(deadline.since(now), enrolment.roll()).await {
                 Ok(Ok(roll)) => waiting.on_roll(roll, self.clock.now()),
                 Ok(Err(error)) => {
                     self.backend_failed(&error);
@@ -292,8 +291,3 @@ where
 
 /// How often it is looked whether a replay is done.
 const LOOK: Duration = Duration::from_millis(20);
-
-fn far_away() -> Instant {
-    // A hundred years: `timeout` may be `Duration::MAX`.
-    Instant::now() + Duration::from_secs(3_155_760_000)
-}

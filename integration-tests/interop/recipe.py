@@ -59,6 +59,10 @@ class Cache:
             token = self.lock(key)
             if token:
                 try:
+                    # Somebody may have loaded it since.
+                    found = self.get(key)
+                    if found and found[1]:
+                        return found[0]
                     value = load()
                     self.set(key, value, ttl)
                     return value

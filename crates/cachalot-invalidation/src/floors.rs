@@ -68,6 +68,14 @@ impl Floors {
         part.lock().unwrap_or_else(PoisonError::into_inner).raise(print, version, now, ends)
     }
 
+    /// The floor of `key` itself, as long as it is known by itself; 0 else.
+    pub fn known<Q: Hash + ?Sized>(&self, key: &Q, now: Timestamp) -> u64 {
+        let Some(parts) = self.parts.get() else { return 0 };
+        let print = self.hasher.hash_one(key);
+        let part = parts[(print % PARTS as u64) as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        part.floors.get(&print).filter(|floor| floor.ends > now).map_or(0, |floor| floor.version)
+    }
+
     /// The floor of `key`; 0 if there is none.
     pub fn of<Q: Hash + ?Sized>(&self, key: &Q, now: Timestamp) -> u64 {
         if self.parts.get().is_none() { 0 } else { self.raise(key, 0, now, now) }

@@ -214,7 +214,7 @@ where
     /// How many invalidations are kept one by one while the shared tier cannot be reached, each key, tag and
     /// pattern once. One more, and a [`clear`](crate::Cache::clear) takes the place of all: until it has been
     /// replayed, nothing is read from the shared tier and nothing is kept, and then the whole cache is cleared, here
-    /// and elsewhere. At least 1. Default: 65,536, of some 200 bytes and the key.
+    /// and elsewhere. Of [versions](crate::Cache::remove_older) that waited, only this process knows then. At least 1. Default: 65,536, of some 200 bytes and the key.
     ///
     /// t = 0 the shared tier is cut off, limit 1,000 · t = 10 s the 1,000th key is removed: these keys are loaded
     /// each time they are asked for, all others are kept in memory · t = 11 s the 1,001st: so is every key that is

@@ -309,8 +309,11 @@ where
     /// Serves nothing from memory any more, and has the server told.
     pub(crate) async fn leave_members(&self) {
         if let Some(Membership(enrolment)) = &self.membership {
-            enrolment.settle(&self.seen, |_| enrolment.lease.end());
-            enrolment.begin_to_leave();
+            // Both in one step: an answer that comes now does not begin the lease again.
+            enrolment.settle(&self.seen, |_| {
+                enrolment.lease.end();
+                enrolment.begin_to_leave();
+            });
             enrolment.gone().await;
         }
     }

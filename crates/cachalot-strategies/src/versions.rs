@@ -75,7 +75,9 @@ where
     ///
     /// # Errors
     /// [`Config`](ErrorKind::Config) if the cache is not built [`versioned`](crate::CacheBuilder::versioned), else
-    /// as [`remove`](Cache::remove). [`Removal::Deferred`]: the version is kept too, until the replay.
+    /// as [`remove`](Cache::remove). [`Removal::Deferred`]: the version is kept too, until the replay; unless more is
+    /// deferred than [`deferred_limit`](crate::CacheBuilder::deferred_limit), when all is cleared in the end, and the
+    /// version is known in this process only.
     pub async fn remove_older<Q>(&self, key: &Q, version: u64) -> Result<Removal>
     where
         Q: ToOwned<Owned = K> + ?Sized,
@@ -150,6 +152,7 @@ where
             return self.forget(key);
         }
         self.flights.void(key);
+        self.forget_dependants(key, Depth::Remove);
         self.forget_failure(key);
     }
 
@@ -180,6 +183,7 @@ where
     /// kept, and longer. The newest version that was known before.
     pub(crate) async fn raise(&self, key: &K, version: u64, kept_for: Duration) -> Result<u64> {
         let Some(versions) = &self.versions else { return Ok(0) };
+        let own = versions.floors.known(key, self.clock.now());
         let before = self.raise_here(key, version);
         let Some((shared, shared_key)) = self.shared_key(key) else { return Ok(before) };
         let Some(backend) = shared.backend.versions() else { return Ok(before) };
@@ -187,7 +191,8 @@ where
         let below = backend.raise(&name, version, kept_for.max(versions.life_below)).await?;
         // For when that tier cannot be asked.
         self.raise_here(key, below);
-        Ok(before.max(below))
+        // What is known here of other keys only counts as long as nobody knows better.
+        Ok(below.max(own).max(self.held(key)))
     }
 
     /// The floor in the shared tier, of a key there.

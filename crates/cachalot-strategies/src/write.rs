@@ -71,6 +71,8 @@ impl<K> Missed<K> {
     fn after(&self, newer: Self) -> Self {
         match (self, newer) {
             (Self::Key(_, before), Self::Key(key, version)) => Self::Key(key, version.max(*before)),
+            // The removal of all that a pattern means, by the same name: it ends what the pattern would, and more.
+            (Self::All, Self::Pattern(_)) => Self::All,
             (_, newer) => newer,
         }
     }
@@ -181,7 +183,7 @@ where
             let stamp = tags::stamp(began, &options.tags, version);
             let entry = Entry { value: Some(value), meta: self.in_memory(meta, now), stamp };
             if self.raise_here(&key, version) > version {
-                self.forget_older(&key, version);
+                self.remove_unless(key, version).await;
                 return Ok(self.outdated());
             }
             return Ok(self.insert_in_memory(key, entry));

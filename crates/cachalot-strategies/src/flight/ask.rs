@@ -263,12 +263,15 @@ where
 pub(crate) struct Patience {
     waited: Duration,
     backoff: Backoff,
+    /// When the wait began that a hint ended last.
+    woken_at: Option<Duration>,
 }
 
 impl Patience {
     pub(crate) fn new() -> Self {
         Self {
             waited: Duration::ZERO,
+            woken_at: None,
             backoff: Backoff::new(Duration::from_millis(4), Duration::from_millis(200)),
         }
     }
@@ -293,12 +296,29 @@ impl Patience {
     ) {
         let pause = self.backoff.next(&engine.entropy).min(at_most);
         let began = engine.clock.monotonic();
-        self.waited += match ended.wait(pause).await {
-            true => engine.clock.monotonic().saturating_sub(began).min(pause),
+        let waited = match ended.wait(pause).await {
+            true => {
+                self.take_breath(began).await;
+                engine.clock.monotonic().saturating_sub(began).min(pause)
+            }
             false => pause,
         };
+        self.waited += waited;
+    }
+
+    /// Hints of many leases come one after the other, and one question hears of all: only the first is followed at
+    /// once.
+    async fn take_breath(&mut self, began: Duration) {
+        let is_close = self.woken_at.is_some_and(|at| began.saturating_sub(at) < A_BREATH);
+        if is_close {
+            tokio::time::sleep(A_BREATH).await;
+        }
+        self.woken_at = Some(began);
     }
 }
+
+/// The least pause after a hint, so that who waits for many keys is not driven by every lease that ends.
+const A_BREATH: Duration = Duration::from_millis(2);
 
 /// When somebody's right that ends in `remaining` is sure to have ended.
 pub(crate) fn until_free(remaining: Duration) -> Duration {

@@ -95,6 +95,27 @@ async fn tags_and_patterns_that_an_overflow_swallows_are_done_by_its_clear_and_b
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pattern_that_means_all_leaves_the_clear_of_an_overflow_in_its_place() {
+    let (world, cache, tier) = full(|builder| builder).await;
+    (1..=8).for_each(|key| world.source.set(key, "new".into()));
+    for pattern in ["1", "2", "3", "4"] {
+        assert_eq!(cache.remove_pattern(&Pattern::prefix(pattern)).await.unwrap(), Removal::Deferred);
+    }
+    assert_eq!(cache.stats().deferred_overflows, 1);
+    assert_eq!(cache.remove_pattern(&Pattern::any()).await.unwrap(), Removal::Deferred);
+    tier.up();
+    tokio::time::sleep(secs(10)).await;
+    for key in 1..=8 {
+        assert_eq!(*world.load(&cache, key).await.unwrap(), "new");
+        assert_eq!(
+            world.load(&cache, key).await.unwrap().tier(),
+            Tier::Memory,
+            "{key} is passed by for ever"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_removed_after_an_overflow_waits_by_itself() {
     let (world, cache, tier) = full(|builder| builder).await;
     remove(&world, &cache, 1..=4).await;

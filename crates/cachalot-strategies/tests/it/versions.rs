@@ -255,6 +255,38 @@ async fn a_version_without_versions_is_an_error_and_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_repeated_message_about_a_version_ends_what_depends_on_its_key() {
+    on_both(
+        |builder| versioned(builder).dependencies(),
+        async |_, cache| {
+            insert(&cache, 6).await;
+            cache.with(|options| options).depends_on(&1).unwrap().insert(2, "of v6".into()).await.unwrap();
+            insert(&cache, 7).await;
+            let late = cache.with(|options| options).depends_on(&1).unwrap();
+            late.insert(2, "of v6 all the same".into()).await.unwrap();
+            cache.remove_older(&1, 7).await.unwrap();
+            assert!(cache.get(&2).await.is_none());
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outdated_insert_ends_older_copies_elsewhere_also_without_a_shared_tier() {
+    let (world, bus) = (World::new(), LocalBus::new());
+    let node = || versioned(world.builder()).ttl(secs(60)).bus(bus.clone()).build().unwrap();
+    let (one, two) = (node(), node());
+    settle().await;
+    assert_eq!(insert(&two, 5).await, Inserted::Stored);
+    settle().await;
+    assert_eq!(load(&one, 7).await.unwrap().version(), 7);
+    assert_eq!((here(&one), here(&two)), (Some(7), Some(5)));
+    assert_eq!(insert(&one, 6).await, Inserted::Outdated);
+    pass(secs(1)).await;
+    assert_eq!((here(&one), here(&two)), (Some(7), None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tier_that_keeps_no_versions_is_refused() {
     let world = World::new();
     let tier = Lacking::versions(world.shared.clone());

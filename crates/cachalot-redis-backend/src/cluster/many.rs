@@ -6,6 +6,7 @@ use std::future::Future;
 use cachalot_core::Key;
 use futures_util::future::join_all;
 
+use super::map::Map;
 use super::nodes::Nodes;
 use crate::RedisBackend;
 use crate::config::Address;
@@ -27,7 +28,10 @@ impl Nodes {
         O: Future<Output = Result<T, Fault>> + Send,
     {
         let mut outcomes: Vec<Option<Result<T, Fault>>> = keys.iter().map(|_| None).collect();
-        let asked = self.within_deadline(self.ask_nodes(keys, most, &all, &mut outcomes)).await;
+        match self.within_deadline(self.map()).await {
+            Ok(map) => self.ask_nodes(&map, keys, most, &all, &mut outcomes).await,
+            Err(fault) => outcomes.fill_with(|| Some(Err(fault.clone()))),
+        }
         let is_elsewhere = |outcome: &Option<Result<T, Fault>>| {
             matches!(outcome, Some(Err(Fault::Moved | Fault::Ask { .. })))
         };
@@ -36,22 +40,22 @@ impl Nodes {
         for (at, outcome) in elsewhere.iter().zip(join_all(again).await) {
             outcomes[*at] = Some(outcome);
         }
-        let fault = asked.err().unwrap_or(Fault::Garbled("a pipeline answered for other commands"));
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(fault.clone()))).collect()
+        let unanswered = || Err(Fault::Garbled("a pipeline answered for other commands"));
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unanswered)).collect()
     }
 
+    /// Each node within a deadline of its own, so that one that hangs costs no other's answers.
     async fn ask_nodes<T, A>(
         &self,
+        map: &Map,
         keys: &[Key],
         most: usize,
         all: &(impl Fn(RedisBackend, Vec<Key>) -> A + Send + Sync),
         outcomes: &mut [Option<Result<T, Fault>>],
-    ) -> Result<(), Fault>
-    where
+    ) where
         T: Send,
         A: Future<Output = Result<Vec<Result<T, Fault>>, Fault>> + Send,
     {
-        let map = self.map().await?;
         let mut by_node: BTreeMap<&Address, Vec<usize>> = BTreeMap::new();
         for (at, key) in keys.iter().enumerate() {
             match map.owner(self.slot_of(key)) {
@@ -67,7 +71,7 @@ impl Nodes {
         let ask = |(owner, part): &(&Address, &[usize])| {
             let node = self.backend(owner);
             let asked = node.map(|node| all(node, part.iter().map(|at| keys[*at].clone()).collect()));
-            async move { asked?.await }
+            self.within_deadline(async move { asked?.await })
         };
         let answers = join_all(parts.iter().map(ask)).await;
         for ((_, part), answer) in parts.iter().zip(answers) {
@@ -83,6 +87,5 @@ impl Nodes {
                 Err(fault) => part.iter().for_each(|at| outcomes[*at] = Some(Err(fault.clone()))),
             }
         }
-        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cachalot_core::{Clock, Key, Result};
+use futures_util::future::{FutureExt, select_ok};
 use tokio::time::timeout;
 
 use super::map::Map;
@@ -175,12 +176,15 @@ impl Nodes {
         })
     }
 
-    /// The map: the one there is, unless there is reason to look again.
+    /// The map: the one there is, unless there is reason to look again and nobody does so yet.
     pub(super) async fn map(&self) -> Result<Arc<Map>, Fault> {
-        let known = self.lock().map.clone();
-        match known {
-            Some(map) if !self.is_due() => Ok(map),
-            _ => self.look_around().await,
+        let Some(known) = self.lock().map.clone() else { return self.look_around().await };
+        if !self.is_due() {
+            return Ok(known);
+        }
+        match self.looking.try_lock() {
+            Ok(_looking) => self.ask_around().await,
+            Err(_) => Ok(known),
         }
     }
 
@@ -190,29 +194,38 @@ impl Nodes {
             && self.clock.now().as_millis() >= looked_at.saturating_add(LOOK_AGAIN_MS)
     }
 
-    /// Looks at the map of whichever node answers first: those that are known, then the seeds.
+    /// Another look at the map, or that of whoever was looking.
     pub(super) async fn look_around(&self) -> Result<Arc<Map>, Fault> {
         let before = self.lock().map.clone();
         let _looking = self.looking.lock().await;
-        let (known, mut all) = {
-            let state = self.lock();
-            (state.map.clone(), state.map.as_ref().map_or_else(Vec::new, |map| map.primaries()))
-        };
+        let known = self.lock().map.clone();
         if let Some(known) = known
             && !before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &known))
         {
             return Ok(known);
         }
+        self.ask_around().await
+    }
+
+    /// Asks all primaries that are known, at once; if none gives a map in half the time there is, the seeds. Only
+    /// under `looking`.
+    async fn ask_around(&self) -> Result<Arc<Map>, Fault> {
         self.looked_at_ms.store(self.clock.now().as_millis(), Ordering::Relaxed);
-        all.extend(self.seeds.iter().cloned());
-        let mut last = Fault::Garbled("the cluster has no nodes");
-        for address in all {
-            match Map::read(&self.node(&address)?.backend, &address).await {
-                Ok(map) => return Ok(self.learn(map)),
-                Err(fault) => last = fault,
-            }
+        let known = self.lock().map.as_ref().map_or_else(Vec::new, |map| map.primaries());
+        let map = match timeout(self.deadline / 2, self.first_map(&known)).await {
+            Ok(Ok(map)) => map,
+            _ => self.first_map(&self.seeds).await?,
+        };
+        Ok(self.learn(map))
+    }
+
+    /// The map of whichever of `nodes` gives one first.
+    async fn first_map(&self, nodes: &[Address]) -> Result<Map, Fault> {
+        if nodes.is_empty() {
+            return Err(Fault::Garbled("the cluster has no nodes"));
         }
-        Err(last)
+        let read = |address| async move { Map::read(&self.node(address)?.backend, address).await }.boxed();
+        select_ok(nodes.iter().map(read)).await.map(|(map, _)| map)
     }
 
     /// Looks at the map of the node at `address`, which knows better.

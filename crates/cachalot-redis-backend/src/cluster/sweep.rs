@@ -4,10 +4,13 @@
 //! what every primary says of its slots is read before and after, those on their way included. If it is the same and
 //! none are on their way, nothing was moved. If some are, all of them may have been on their way throughout, and a
 //! key may have been moved once: then a second walk finds it, where the first one would have found it before.
+//!
+//! Slots that move during each of [`WALKS`] walks are an error, so that a sweep ends.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use cachalot_core::{KeyPattern, SweepCursor, Swept, mutant};
+use cachalot_core::{KeyPattern, Retry, SweepCursor, Swept, mutant};
 use sha2::{Digest, Sha256};
 
 use super::map::{Map, own_slots};
@@ -21,11 +24,16 @@ use crate::scan::{self, Place};
 use crate::script;
 use crate::sweep::{KEYS_PER_SCRIPT, found};
 
+/// How often a sweep goes over all primaries at most.
+const WALKS: u32 = 4;
+/// When another sweep may find the slots at rest.
+const REST: Duration = Duration::from_secs(1);
+
 /// One part of a sweep.
 pub(super) async fn sweep(nodes: &Nodes, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept, Fault> {
     let walk = match Walk::read(from)? {
         Some(walk) => walk,
-        None => Walk::begin(Shape::look(nodes).await?, false)?,
+        None => Walk::begin(Shape::look(nodes).await?, 1, false)?,
     };
     let node = nodes.backend(walk.at()?)?;
     let link = node.link_aside();
@@ -77,6 +85,8 @@ impl Shape {
 struct Walk {
     /// What the primaries said when this walk began.
     sum: String,
+    /// The how-manieth of its sweep, from 1.
+    nth: u32,
     /// Whether they said the same when one before it began.
     is_second: bool,
     /// The primaries that are left, the one that is walked over first.
@@ -85,8 +95,8 @@ struct Walk {
 }
 
 impl Walk {
-    fn begin(shape: Shape, is_second: bool) -> Result<Self, Fault> {
-        let walk = Self { sum: shape.sum, is_second, left: shape.primaries, place: Place::START };
+    fn begin(shape: Shape, nth: u32, is_second: bool) -> Result<Self, Fault> {
+        let walk = Self { sum: shape.sum, nth, is_second, left: shape.primaries, place: Place::START };
         walk.at()?;
         Ok(walk)
     }
@@ -107,7 +117,11 @@ impl Walk {
         if is_same && (!shape.is_moving || self.is_second) || mutant!(SweepsAClusterOnce) {
             return Ok(None);
         }
-        Self::begin(shape, is_same).map(Some)
+        if self.nth >= WALKS {
+            let text = String::from("the cluster's slots moved during every walk of the sweep");
+            return Err(Fault::Refused { text, retry: Retry::After(REST) });
+        }
+        Self::begin(shape, self.nth + 1, is_same).map(Some)
     }
 
     fn read(cursor: &SweepCursor) -> Result<Option<Self>, Fault> {
@@ -115,20 +129,21 @@ impl Walk {
             return Ok(None);
         }
         let walk = std::str::from_utf8(cursor.as_bytes()).ok().and_then(|text| {
-            let mut words = text.splitn(4, ' ');
-            let (sum, nth, left) = (words.next()?.to_owned(), words.next()?, words.next()?);
+            let mut words = text.splitn(5, ' ');
+            let (sum, nth) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
+            let (is_second, left) = (words.next()? == "again", words.next()?);
             let left = left.split(',').map(Address::read).collect::<Option<_>>()?;
             let place = Place::read(&SweepCursor::new(words.next()?.to_owned())).ok()?;
-            Some(Self { sum, is_second: nth == "2", left, place })
+            Some(Self { sum, nth, is_second, left, place })
         });
         walk.map(Some).ok_or(Fault::Garbled("the cursor is not of this backend"))
     }
 
     fn write(&self) -> SweepCursor {
-        let (nth, place) = (if self.is_second { "2" } else { "1" }, self.place.write());
+        let (since, place) = (if self.is_second { "again" } else { "anew" }, self.place.write());
         let place = String::from_utf8_lossy(place.as_bytes()).into_owned();
         let left: Vec<String> = self.left.iter().map(Address::to_string).collect();
-        SweepCursor::new(format!("{} {nth} {} {place}", self.sum, left.join(",")))
+        SweepCursor::new(format!("{} {} {since} {} {place}", self.sum, self.nth, left.join(",")))
     }
 }
 

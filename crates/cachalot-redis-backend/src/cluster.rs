@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use cachalot_core::{
     Backend, BackendInfo, Depth, Enrolled, Error, ErrorKind, Expired, Held, Key, KeyPattern, LeaseBackend,
     LeaseReply, Member, MemberBackend, Nonce, Put, PutReply, Record, Removed, Result, Roll, SweepCursor,
-    Swept, TagBackend, TagToken, Token,
+    Swept, TagBackend, TagToken, Token, VersionBackend,
 };
+use futures_util::future::join_all;
 
 use crate::RedisBackend;
 use crate::backend::SCRIPTS_PER_PIPELINE;
@@ -24,13 +25,19 @@ mod many;
 mod slot;
 mod sweep;
 
+/// How many epochs stand at the end of the tags that a cache pins: that of callers' tags, and that of dependants.
+const MOST_EPOCHS: usize = 2;
+
 /// A Redis Cluster as a shared tier. Made by
 /// [`connect_cluster`](crate::RedisBuilder::connect_cluster). Clones share its connections.
 ///
 /// Records, leases and tokens are those of one server, and no command has keys of two slots. What is asked of many
-/// keys goes to their nodes at once, in one pipeline each; tags that are pinned or rotated go one after the other,
-/// since their order counts. Only primaries are read. With [`Recovery::Era`](crate::Recovery::Era) each node has an
-/// era of its own, and a slot that moves begins cold.
+/// keys goes to their nodes at once; a node that fails costs its own keys only. Only primaries are read. With
+/// [`Recovery::Era`](crate::Recovery::Era) each node has an era of its own, and a slot that moves begins cold.
+///
+/// Of tags that are rotated the first, a cache's epoch, is replaced before all others, which go at once: two round
+/// trips, each within the deadline. Of tags that are pinned the last two, where the epochs stand, are looked at one
+/// after the other once all others are there: three.
 ///
 /// `MOVED` leads to another look at who has which slots, `ASK` for one time to the node that is about to have one.
 /// A primary whose slots another one has taken over counts as another
@@ -77,6 +84,21 @@ impl RedisCluster {
     {
         let outcome = self.nodes.route(key, |node| command(node, key.clone())).await;
         outcome.map_err(|fault| self.error(fault, operation, key))
+    }
+
+    async fn pin_tag(&self, name: Key, fresh: TagToken, ttl: Duration) -> Result<TagToken> {
+        let pin = |node: RedisBackend, name: Key| async move {
+            let mut pinned = node.try_pin_tags(&[name], &[fresh], ttl).await?;
+            pinned.pop().ok_or(Fault::Garbled("a pipeline answered nothing"))
+        };
+        self.one("redis pin_tags", &name, pin).await
+    }
+
+    async fn rotate_tag(&self, name: Key, fresh: TagToken, depth: Depth, ttl: Duration) -> Result<()> {
+        let rotate = |node: RedisBackend, name: Key| async move {
+            node.try_rotate_tags(&[name], &[fresh], depth, ttl).await
+        };
+        self.one("redis rotate_tags", &name, rotate).await
     }
 
     fn error(&self, fault: Fault, operation: &'static str, key: &Key) -> Error {
@@ -153,6 +175,10 @@ impl Backend for RedisCluster {
         Some(self)
     }
 
+    fn versions(&self) -> Option<&dyn VersionBackend> {
+        Some(self)
+    }
+
     fn incarnation(&self) -> u64 {
         self.nodes.incarnation()
     }
@@ -217,12 +243,12 @@ impl TagBackend for RedisCluster {
     }
 
     async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
-        let mut tokens = Vec::with_capacity(names.len());
-        for (name, fresh) in names.iter().zip(fresh) {
-            let pin = |node: RedisBackend, name: Key| async move {
-                node.try_pin_tags(&[name], &[*fresh], ttl).await
-            };
-            tokens.extend(self.one("redis pin_tags", name, pin).await?);
+        let pin = |(name, fresh): (&Key, TagToken)| self.pin_tag(name.clone(), fresh, ttl);
+        let mut pairs = names.iter().zip(fresh.iter().copied());
+        let before_epochs = names.len().saturating_sub(MOST_EPOCHS);
+        let mut tokens = all_of(join_all(pairs.by_ref().take(before_epochs).map(pin)).await)?;
+        for pair in pairs {
+            tokens.push(pin(pair).await?);
         }
         Ok(tokens)
     }
@@ -234,13 +260,19 @@ impl TagBackend for RedisCluster {
         depth: Depth,
         ttl: Duration,
     ) -> Result<()> {
-        for (name, fresh) in names.iter().zip(fresh) {
-            let rotate = |node: RedisBackend, name: Key| async move {
-                node.try_rotate_tags(&[name], &[*fresh], depth, ttl).await
-            };
-            self.one("redis rotate_tags", name, rotate).await?;
-        }
-        Ok(())
+        let rotate = |(name, fresh): (&Key, TagToken)| self.rotate_tag(name.clone(), fresh, depth, ttl);
+        let mut pairs = names.iter().zip(fresh.iter().copied());
+        let Some(epoch) = pairs.next() else { return Ok(()) };
+        rotate(epoch).await?;
+        all_of(join_all(pairs.map(rotate)).await).map(drop)
+    }
+}
+
+#[async_trait]
+impl VersionBackend for RedisCluster {
+    async fn raise(&self, name: &Key, version: u64, ttl: Duration) -> Result<u64> {
+        let raise = |node: RedisBackend, name: Key| async move { node.try_raise(&name, version, ttl).await };
+        self.one("redis raise", name, raise).await
     }
 }
 
@@ -261,6 +293,11 @@ impl MemberBackend for RedisCluster {
     async fn roll(&self, registry: &Key) -> Result<Roll> {
         self.one("redis roll", registry, |node, registry| async move { node.try_roll(&registry).await }).await
     }
+}
+
+/// All that is there, or the first error.
+fn all_of<T>(outcomes: Vec<Result<T>>) -> Result<Vec<T>> {
+    outcomes.into_iter().collect()
 }
 
 impl fmt::Debug for RedisCluster {

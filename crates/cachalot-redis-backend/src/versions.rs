@@ -15,11 +15,16 @@ use crate::script::{self, Argument};
 #[async_trait]
 impl VersionBackend for RedisBackend {
     async fn raise(&self, name: &Key, version: u64, ttl: Duration) -> Result<u64> {
+        let raised = self.try_raise(name, version, ttl).await;
+        raised.map_err(|fault| self.error(fault, "redis raise", name))
+    }
+}
+
+impl RedisBackend {
+    pub(crate) async fn try_raise(&self, name: &Key, version: u64, ttl: Duration) -> Result<u64, Fault> {
         let (version, ttl) = (version.to_be_bytes(), millis(ttl).max(1).to_string());
-        self.run(&script::RAISE, name, &[&version[..], ttl.as_bytes()].map(Argument::Bytes), Again::Once)
-            .await
-            .and_then(floor)
-            .map_err(|fault| self.error(fault, "redis raise", name))
+        let arguments = [&version[..], ttl.as_bytes()].map(Argument::Bytes);
+        self.run(&script::RAISE, name, &arguments, Again::Once).await.and_then(floor)
     }
 }
 

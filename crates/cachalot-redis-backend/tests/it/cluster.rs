@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cachalot_core::{
-    Backend, Depth, Entropy, Key, KeyPattern, LeaseBackend, LeaseReply, Namespace, Pattern, PutReply,
-    Removed, SweepCursor, TagBackend, TagToken,
+    Backend, Depth, Entropy, ErrorKind, Key, KeyPattern, LeaseBackend, LeaseReply, Namespace, Pattern,
+    PutReply, Removed, SweepCursor, TagBackend, TagToken,
 };
 use cachalot_redis_backend::{Recovery, RedisCluster};
 use cachalot_testkit::{BackendSubject, RedisCluster as Servers, RedisServer, backend_suite};
@@ -247,4 +247,119 @@ async fn a_replica_that_takes_over_is_found_and_counts_as_another_incarnation() 
     assert!(strict.get(on_last).await.unwrap().is_some());
     store(&strict, on_first).await;
     assert!(strict.get(on_first).await.unwrap().is_some());
+}
+
+/// A cluster whose nodes answer for their own slots whoever else hangs, and a client that soon gives up.
+async fn hurried(servers: &Servers) -> RedisCluster {
+    for node in servers.primaries() {
+        tell(node, &["CONFIG", "SET", "cluster-require-full-coverage", "no"]);
+        tell(node, &["CONFIG", "SET", "cluster-node-timeout", "600000"]);
+    }
+    let urls = servers.urls();
+    let hurried = patient(&urls[0]).deadline(Duration::from_secs(2));
+    hurried.connect_cluster(&urls[1..]).await.unwrap()
+}
+
+/// Keys, and which of them are at home on the primary that hangs.
+async fn on_and_off(servers: &Servers, cluster: &RedisCluster, hung: usize) -> (Vec<Key>, Vec<bool>) {
+    let keys = fill(cluster, 60).await;
+    let is_hung = |key: &Key| usize::from(slot_of(&servers.primaries()[1], key)) * 3 / 16_384 == hung;
+    let on = keys.iter().map(is_hung).collect();
+    (keys, on)
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_costs_its_own_keys_only() {
+    let servers = Servers::start(3);
+    let cluster = hurried(&servers).await;
+    // Whichever would be asked first for its map.
+    let hung = by_address(&servers)[0];
+    let (keys, on_hung) = on_and_off(&servers, &cluster, hung).await;
+    servers.primaries()[hung].pause();
+    // The second time it is suspected, and the map is due.
+    for round in 1..=2 {
+        let found = cluster.get_many(&keys).await;
+        for ((found, key), on_hung) in found.into_iter().zip(&keys).zip(&on_hung) {
+            assert_eq!(found.is_err(), *on_hung, "{key:?}, round {round}");
+            assert!(*on_hung || found.unwrap().is_some(), "{key:?}, round {round}");
+        }
+    }
+    servers.primaries()[hung].resume();
+}
+
+#[tokio::test]
+async fn tags_go_at_once_after_the_epoch_and_before_it_when_pinned() {
+    let servers = Servers::start(3);
+    let cluster = hurried(&servers).await;
+    let (keys, on_hung) = on_and_off(&servers, &cluster, 0).await;
+    let names = |wanted: bool| {
+        let those = keys.iter().zip(&on_hung).filter(move |(_, on_hung)| **on_hung == wanted);
+        those.map(|(key, _)| Key::new([b"tag:{", key.as_bytes(), b"}"].concat())).collect::<Vec<_>>()
+    };
+    let (hung, well) = (names(true), names(false));
+    let draw =
+        |how_many| -> Vec<TagToken> { (0..how_many).map(|_| TagToken::draw(&Entropy::thread())).collect() };
+    let rotate =
+        async |names: &[Key], fresh: &[TagToken]| cluster.rotate_tags(names, fresh, Depth::Remove, TTL).await;
+    let first = draw(well.len());
+    assert_eq!(cluster.pin_tags(&well, &first, TTL).await.unwrap(), first);
+    let second = draw(well.len());
+    assert_eq!(cluster.pin_tags(&well, &second, TTL).await.unwrap(), first, "in their order");
+    servers.primaries()[0].pause();
+
+    let epoch_hangs = [&hung[..1], &well].concat();
+    rotate(&epoch_hangs, &draw(epoch_hangs.len())).await.unwrap_err();
+    let unchanged: Vec<_> = first.into_iter().map(Some).collect();
+    assert_eq!(cluster.tag_tokens(&well).await.unwrap(), unchanged, "none before the epoch");
+
+    let one_hangs = [&well[..1], &hung[..1], &well[1..]].concat();
+    let mut fresh = second.clone();
+    fresh.insert(1, draw(1)[0]);
+    rotate(&one_hangs, &fresh).await.unwrap_err();
+    let changed: Vec<_> = second.into_iter().map(Some).collect();
+    assert_eq!(cluster.tag_tokens(&well).await.unwrap(), changed, "none waits for another");
+
+    let new: Vec<Key> = well.iter().take(4).map(|key| Key::new([key.as_bytes(), b"new"].concat())).collect();
+    let one_hangs = [&hung[..1], &new].concat();
+    cluster.pin_tags(&one_hangs, &draw(5), TTL).await.unwrap_err();
+    let there: Vec<bool> = cluster.tag_tokens(&new).await.unwrap().iter().map(Option::is_some).collect();
+    assert_eq!(there, [true, true, false, false], "the epochs after all others");
+    servers.primaries()[0].resume();
+}
+
+#[tokio::test]
+async fn a_floor_is_found_where_its_slot_moved() {
+    let servers = Servers::start(3);
+    let cluster = connect(&servers).await;
+    let floors = cluster.versions().unwrap();
+    let names: Vec<Key> = (0..20).map(|n| Key::new(format!("users^{n}"))).collect();
+    for name in &names {
+        assert_eq!(floors.raise(name, 3, TTL).await.unwrap(), 0);
+    }
+    let (name, slot) = one_of(&servers, &names, 0);
+    let migration = Migration::begin(&servers, slot, 0, 2);
+    assert!(migration.move_keys() > 0);
+    assert_eq!(floors.raise(name, 4, TTL).await.unwrap(), 3, "on its way");
+    migration.end();
+    assert_eq!(floors.raise(name, 0, TTL).await.unwrap(), 4, "moved");
+}
+
+#[tokio::test]
+async fn a_sweep_ends_with_an_error_if_slots_keep_moving() {
+    let servers = Servers::start(3);
+    let cluster = connect(&servers).await;
+    let (mut next, mut steps) = (SweepCursor::START, 0);
+    let error = loop {
+        // Once in each walk.
+        if steps % 3 == 1 {
+            let (from, to) = if steps % 2 == 1 { (0, 2) } else { (2, 0) };
+            Migration::begin(&servers, 7, from, to).end();
+        }
+        steps += 1;
+        match cluster.sweep(&all(), &next).await {
+            Ok(swept) => next = swept.next.expect("it cannot be sure of having seen everything"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((error.kind(), steps), (ErrorKind::Unavailable, 12), "four walks: {error}");
 }

@@ -65,14 +65,15 @@ pub trait TagBackend: Send + Sync {
     async fn tag_tokens(&self, names: &[Key]) -> Result<Vec<Option<TagToken>>>;
 
     /// The tokens under `names`, in their order. Where there is none, that of `fresh` is put. Each lives for
-    /// `ttl` more at least. They are looked at in the order given: none is older than the ones before it.
+    /// `ttl` more at least. The last two are looked at in the order given, after all others: what they stand at is
+    /// not older than what the others do.
     /// `fresh` is as long as `names`.
     ///
     /// # Errors
     /// Unavailable or timeout. Some may have been put.
     async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>>;
 
-    /// Replaces the tokens under `names` by those of `fresh`, in the order given; by [`Depth::Expire`] their
+    /// Replaces the tokens under `names` by those of `fresh`, the first before all others; by [`Depth::Expire`] their
     /// second half alone, unless there is none. One that is new lives for `ttl`. `fresh` is as long as
     /// `names`.
     ///

@@ -34,6 +34,7 @@ fn every_sentence_is_in_the_list() {
         include_str!("cases/holds.rs"),
         include_str!("cases/tags.rs"),
         include_str!("cases/members.rs"),
+        include_str!("cases/versions.rs"),
         include_str!("cases/robustness.rs"),
     ];
     let name_in = |line: &'static str| line.strip_prefix("pub async fn ")?.split('(').next();

@@ -109,7 +109,10 @@ pub async fn a_sweep_leaves_the_members_alone(it: &BackendSubject) {
     let namespace = it.namespace("users");
     let (registry, one) = (namespace.members(), it.member("one"));
     it.enroll(&registry, &one, LONG).await;
-    it.store(&namespace.key("1"), "Ada").await;
+    // Where nothing can be stored, the sweep finds the members alone.
+    if it.backend.leases().is_some() {
+        it.store(&namespace.key("1"), "Ada").await;
+    }
     it.sweep(&Pattern::any().within(&namespace)).await;
     assert_eq!(listed(it, &registry).await, [one]);
 }

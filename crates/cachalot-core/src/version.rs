@@ -14,18 +14,15 @@ use crate::{Key, Result};
 /// be stored. It cannot fail closed as a [tag](crate::TagBackend) does, since a key that is new has none either.
 ///
 /// ```
-/// # use cachalot_core::{Backend, Key, ManualClock, VersionBackend};
-/// # use cachalot_testkit::{ModelBackend, block_on};
+/// # use cachalot_core::{Key, Result, VersionBackend};
 /// # use std::time::Duration;
-/// # block_on(async {
-/// # let backend = ModelBackend::new(ManualClock::new().clock());
-/// let versions = backend.versions().expect("a tier that keeps versions");
+/// # async fn example(versions: &dyn VersionBackend) -> Result<()> {
 /// let (name, minute) = (Key::new("users^7"), Duration::from_secs(60));
 /// assert_eq!(versions.raise(&name, 3, minute).await?, 0);
 /// assert_eq!(versions.raise(&name, 2, minute).await?, 3); // 2 is outdated: not to be stored
 /// assert_eq!(versions.raise(&name, 0, minute).await?, 3); // only reads
-/// # Ok::<_, cachalot_core::Error>(())
-/// # }).unwrap();
+/// # Ok(())
+/// # }
 /// ```
 #[async_trait]
 pub trait VersionBackend: Send + Sync {

@@ -13,6 +13,8 @@ pub enum Tier {
     Backend,
     /// Neither: the loader, just now.
     Loader,
+    /// A write of this process that its source has not taken yet.
+    Pending,
 }
 
 /// Something that happened. Borrowed: an observer that keeps it copies what it needs.

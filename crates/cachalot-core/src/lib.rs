@@ -88,7 +88,7 @@ pub use members::{Enrolled, Member, MemberBackend, Roll};
 #[cfg(feature = "bytes")]
 mod source;
 #[cfg(feature = "bytes")]
-pub use source::Source;
+pub use source::{FnSource, LoadFn, ReadOnly, Source, Write};
 #[cfg(feature = "bytes")]
 pub mod codec;
 #[cfg(feature = "bytes")]

@@ -256,12 +256,17 @@ where
         self.write(|rows| drop(rows.insert(key, value)), 1)
     }
 
-    async fn store_many(&self, items: &[(K, V)]) -> Result<(), SourceError> {
-        self.write(|rows| rows.extend(items.iter().cloned()), items.len())
+    async fn store_many(&self, items: &[(&K, &V)]) -> Result<(), SourceError> {
+        let items = items.iter().map(|(key, value)| ((*key).clone(), (*value).clone()));
+        self.write(|rows| rows.extend(items.clone()), items.len())
     }
 
     async fn delete(&self, key: &K) -> Result<(), SourceError> {
         self.write(|rows| drop(rows.remove(key)), 1)
+    }
+
+    async fn delete_many(&self, keys: &[&K]) -> Result<(), SourceError> {
+        self.write(|rows| keys.iter().for_each(|key| drop(rows.remove(*key))), keys.len())
     }
 }
 

@@ -71,10 +71,11 @@ mod cache {
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_core::{
-    Backend, BackendInfo, Body, Bus, BusEvent, BusGap, BusInfo, Codec, Depth, Enrolled, Expired, Held,
-    Holder, Key, KeyPattern, LeaseBackend, LeaseReply, Member, MemberBackend, Message, Namespace, Nonce,
-    Pattern, PublisherId, Put, PutReply, Record, Removed, Roll, Source, Subject, Subscription, SweepCursor,
-    Swept, TagBackend, TagIndexBackend, TagToken, TagWalk, Token, VersionBackend, codec,
+    Backend, BackendInfo, Body, Bus, BusEvent, BusGap, BusInfo, Codec, Depth, Enrolled, Expired, FnSource,
+    Held, Holder, Key, KeyPattern, LeaseBackend, LeaseReply, LoadFn, Member, MemberBackend, Message,
+    Namespace, Nonce, Pattern, PublisherId, Put, PutReply, ReadOnly, Record, Removed, Roll, Source, Subject,
+    Subscription, SweepCursor, Swept, TagBackend, TagIndexBackend, TagToken, TagWalk, Token, VersionBackend,
+    Write, codec,
 };
 #[cfg(feature = "cache")]
 #[doc(inline)]

@@ -40,11 +40,29 @@ pub(crate) enum Missed<K> {
     All,
 }
 
-impl<K> Missed<K> {
+impl<K: Clone> Missed<K> {
     fn key(&self) -> Option<&K> {
         match self {
             Self::Key(key, _) => Some(key),
             Self::Tag(_) | Self::Pattern(_) | Self::All => None,
+        }
+    }
+
+    /// The key, and the version below which nothing of it is good.
+    fn floor(&self) -> Option<(K, u64)> {
+        match self {
+            Self::Key(key, version) => Some((key.clone(), *version)),
+            _ => None,
+        }
+    }
+
+    /// What is left to be done of two about one name: the newer, at the higher version.
+    fn after(&self, newer: Self) -> Self {
+        match (self, newer) {
+            (Self::Key(_, before), Self::Key(key, version)) => Self::Key(key, version.max(*before)),
+            // The removal of all that a pattern means, by the same name: it ends what the pattern would, and more.
+            (Self::All, Self::Pattern(_)) => Self::All,
+            (_, newer) => newer,
         }
     }
 }
@@ -64,28 +82,6 @@ pub enum Inserted {
     /// Not stored, because the shared tier could not be reached. The old value there is removed by a
     /// replay, as with [`Removal::Deferred`].
     Deferred,
-}
-
-impl<K> Missed<K> {
-    /// What is left to be done of two about one name: the newer, at the higher version.
-    fn after(&self, newer: Self) -> Self {
-        match (self, newer) {
-            (Self::Key(_, before), Self::Key(key, version)) => Self::Key(key, version.max(*before)),
-            // The removal of all that a pattern means, by the same name: it ends what the pattern would, and more.
-            (Self::All, Self::Pattern(_)) => Self::All,
-            (_, newer) => newer,
-        }
-    }
-}
-
-impl<K: Clone> Missed<K> {
-    /// The key, and the version below which nothing of it is good.
-    fn floor(&self) -> Option<(K, u64)> {
-        match self {
-            Self::Key(key, version) => Some((key.clone(), *version)),
-            _ => None,
-        }
-    }
 }
 
 impl<K, V, S> Engine<K, V, S>
@@ -215,51 +211,61 @@ where
             }
         }
         let stamp = tags::stamp(began, &options.tags, version);
-        let entry = Arc::new(Entry { value: Some(value), meta: shared.in_memory(meta, now), stamp });
+        let entry = Entry { value: Some(value), meta: shared.in_memory(meta, now), stamp };
 
         self.forget(&key);
         let fence = self.store.begin(&key);
         let stored = self.put_over(leases, &shared_key, put, &tagged, version).await;
+        self.end_insert(shared, shared_key, key, fence, Some(Arc::new(entry)), stored).await
+    }
+
+    /// The local step of a write, once the shared tier has answered.
+    pub(crate) async fn end_insert(
+        self: &Arc<Self>,
+        shared: &Shared<K, V>,
+        shared_key: Key,
+        key: K,
+        fence: Fence,
+        entry: Option<Arc<Entry<V>>>,
+        stored: std::result::Result<Over, PutOver>,
+    ) -> Result<Inserted> {
         if !matches!(stored, Err(PutOver::Unreached(_)))
             && let Err(error) = self.end_dependants_of_insert(shared, &key).await
         {
             self.defer(shared_key, key, &error);
             return Ok(Inserted::Deferred);
         }
+        if let Err(PutOver::Unreached(error)) = stored {
+            self.defer(shared_key, key, &error);
+            return Ok(Inserted::Deferred);
+        }
+        self.tell_key(&key, false);
+        if let (Ok(Over::Stored), Some(entry)) = (&stored, entry) {
+            return Ok(self.stored_below(fence, &key, entry));
+        }
+        self.forget(&key);
         match stored {
-            Ok(Over::Stored) => {
-                self.tell_key(&key, false);
-                let fence = if mutant!(FencesAnInsertLate) { self.store.begin(&key) } else { fence };
-                let kept = self.commit_write(fence, &key, entry);
-                if kept == Commit::Revoked {
-                    // Another writer here came in between, and either value may be the last one below. Its
-                    // right to store in memory ends too, lest memory keeps the other one.
-                    self.forget(&key);
-                }
-                // Too heavy for memory or past its time there: the shared tier has it all the same.
-                Ok(self.inserted(if kept == Commit::Rejected { Commit::Stored } else { kept }))
-            }
-            Ok(Over::Outdated) => {
-                self.tell_key(&key, false);
-                self.forget(&key);
-                Ok(self.outdated())
-            }
+            Ok(Over::Outdated) => Ok(self.outdated()),
             Ok(Over::Lost) => {
-                self.tell_key(&key, false);
                 self.emit(&Event::Fenced { tier: Tier::Backend });
-                self.forget(&key);
                 Ok(Inserted::Dropped)
             }
-            Err(PutOver::Refused(error)) => {
-                self.tell_key(&key, false);
-                self.forget(&key);
-                Err(error)
-            }
-            Err(PutOver::Unreached(error)) => {
-                self.defer(shared_key, key, &error);
-                Ok(Inserted::Deferred)
-            }
+            Ok(Over::Stored | Over::Nothing) => Ok(Inserted::Dropped),
+            Err(PutOver::Refused(error) | PutOver::Unreached(error)) => Err(error),
         }
+    }
+
+    /// Keeps in memory what the shared tier has stored.
+    fn stored_below(&self, fence: Fence, key: &K, entry: Arc<Entry<V>>) -> Inserted {
+        let fence = if mutant!(FencesAnInsertLate) { self.store.begin(key) } else { fence };
+        let kept = self.commit_write(fence, key, entry);
+        if kept == Commit::Revoked {
+            // Another writer here came in between, and either value may be the last one below. Its right to store
+            // in memory ends too, lest memory keeps the other one.
+            self.forget(key);
+        }
+        // Too heavy for memory or past its time there: the shared tier has it all the same.
+        self.inserted(if kept == Commit::Rejected { Commit::Stored } else { kept })
     }
 
     /// Waits until no other insert of `key` runs in this process: two that overlap below would poison each
@@ -291,7 +297,7 @@ where
 
     /// Stores what a writer brings. A flight that was opened since its fence would hand out its older value to
     /// later callers.
-    fn commit_write(&self, fence: Fence, key: &K, entry: Arc<Entry<V>>) -> Commit {
+    pub(crate) fn commit_write(&self, fence: Fence, key: &K, entry: Arc<Entry<V>>) -> Commit {
         let kept = match mutant!(InsertsAsAReader) {
             true => self.store.commit(fence, key.clone(), entry),
             false => self.store.commit_write(fence, key.clone(), entry),
@@ -301,7 +307,7 @@ where
         kept
     }
 
-    fn inserted(&self, kept: Commit) -> Inserted {
+    pub(crate) fn inserted(&self, kept: Commit) -> Inserted {
         match kept {
             Commit::Stored => Inserted::Stored,
             Commit::Revoked => {
@@ -315,8 +321,6 @@ where
     /// Replaces the record by `put`: first a hold, which drops the old value and revokes every right, then,
     /// its reply seen, the value under that hold. One unconditional write would not do: timed out here but
     /// landing late there, it would undo a newer removal.
-    ///
-    /// The floor of versions is looked at once more in between: who raises it later finds this hold, and ends it.
     async fn put_over(
         &self,
         leases: &dyn LeaseBackend,
@@ -327,11 +331,25 @@ where
     ) -> std::result::Result<Over, PutOver> {
         let token = Token::draw(&self.entropy);
         match leases.hold(key, token, self.times.hold_term).await {
-            Ok(Held::Held) => {}
+            Ok(Held::Held) => self.put_under(leases, key, token, put, tags, version).await,
             // Nobody stores until the poisoned hold ends; what the writers left behind is then loaded.
-            Ok(Held::Overlap) => return Ok(Over::Lost),
-            Err(error) => return Err(PutOver::Unreached(error)),
+            Ok(Held::Overlap) => Ok(Over::Lost),
+            Err(error) => Err(PutOver::Unreached(error)),
         }
+    }
+
+    /// Stores `put` under the hold `token`.
+    ///
+    /// The floor of versions is looked at once more before: who raises it later finds this hold, and ends it.
+    pub(crate) async fn put_under(
+        &self,
+        leases: &dyn LeaseBackend,
+        key: &Key,
+        token: Token,
+        put: Put,
+        tags: &[Tagged],
+        version: u64,
+    ) -> std::result::Result<Over, PutOver> {
         match self.floor_below(key).await {
             Ok(floor) if floor > version && !mutant!(SkipsTheCheckUnderTheHold) => {
                 self.give_hold_back(leases, key, token).await;
@@ -365,7 +383,7 @@ where
     }
 
     /// A put of no life gives a hold back, or its term ends it.
-    async fn give_hold_back(&self, leases: &dyn LeaseBackend, key: &Key, token: Token) {
+    pub(crate) async fn give_hold_back(&self, leases: &dyn LeaseBackend, key: &Key, token: Token) {
         let nothing = Put { payload: Bytes::new(), nonce: Nonce::draw(&self.entropy), ttl: Duration::ZERO };
         if let Err(error) = leases.put_held(key, token, nothing).await {
             self.backend_failed(&error);
@@ -526,16 +544,18 @@ where
 /// How many invalidations are replayed in one go.
 const KEYS_PER_REPLAY: usize = 256;
 
-/// What [`Engine::put_over`] came to.
-enum Over {
+/// What a put over whatever was there came to.
+pub(crate) enum Over {
     Stored,
     /// Another came in between, or nobody knows: nothing is there, or what that other one put.
     Lost,
+    /// There was nothing to store: the old value is gone.
+    Nothing,
     Outdated,
 }
 
-/// Why [`Engine::put_over`] did not get to its end.
-enum PutOver {
+/// Why it did not get to its end.
+pub(crate) enum PutOver {
     /// The value is not acceptable.
     Refused(Error),
     /// The old value may still be there.

@@ -83,6 +83,8 @@ mod batch;
 pub use batch::{IntoLoaded, LoadMany, Unanswered};
 mod read_through;
 pub use read_through::ReadThrough;
+mod refresh_ahead;
+pub use refresh_ahead::{RefreshAhead, RefreshAheadBuilder, RefreshAheadStats, Registration};
 mod write_error;
 pub use write_error::WriteError;
 mod stats;

@@ -88,6 +88,8 @@ mod write_around;
 pub use write_around::WriteAround;
 mod write_through;
 pub use write_through::WriteThrough;
+mod refresh_ahead;
+pub use refresh_ahead::{RefreshAhead, RefreshAheadBuilder, RefreshAheadStats, Registration};
 mod write_error;
 pub use write_error::WriteError;
 mod stats;

@@ -23,6 +23,7 @@ mod order;
 mod outage;
 mod overflow;
 mod read_through;
+mod refresh_ahead;
 mod shared_tier;
 mod soft_and_hard;
 mod stale;

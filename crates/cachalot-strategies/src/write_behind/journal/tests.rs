@@ -22,6 +22,11 @@ async fn open_on(journal: FileJournal, faulty: &Faulty) -> Result<(Arc<dyn Journ
     journal.open_on(faulty.disk(), &Entropy::seeded(1), &Clock::system()).await
 }
 
+/// On a disk that does not wait for the hardware.
+async fn open_quick(journal: FileJournal, folder: &Path) -> Result<(Arc<dyn Journal>, Recovered)> {
+    open_on(journal, &Faulty::over(folder)).await
+}
+
 fn put(log: &Arc<dyn Journal>, key: &str, value: &str) -> u64 {
     log.append(Bytes::copy_from_slice(key.as_bytes()), Some(Bytes::copy_from_slice(value.as_bytes())))
 }

@@ -11,13 +11,13 @@ use cachalot_core::ErrorKind;
 /// Two segments: four writes with the first done, then three with a cut.
 async fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _) = open(FileJournal::at(dir.path())).await.unwrap();
+    let (log, _) = open_quick(FileJournal::at(dir.path()), dir.path()).await.unwrap();
     for n in 0..4 {
         keep(&log, "k", &format!("old {n}")).await;
     }
     log.done(&[1]);
     log.close().await.unwrap();
-    let (log, _) = open(FileJournal::at(dir.path())).await.unwrap();
+    let (log, _) = open_quick(FileJournal::at(dir.path()), dir.path()).await.unwrap();
     for n in 0..2 {
         keep(&log, "k", &format!("new {n}")).await;
     }

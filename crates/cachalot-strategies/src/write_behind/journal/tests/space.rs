@@ -19,7 +19,7 @@ const LONG: &str = "seventy-eight bytes of a value that says nothing, but says i
 #[tokio::test]
 async fn segments_go_once_the_source_has_what_is_in_them() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _) = open(small(&dir)).await.unwrap();
+    let (log, _) = open_quick(small(&dir), dir.path()).await.unwrap();
     for _ in 0..200 {
         let sequence = keep(&log, "k", LONG).await;
         log.done(&[sequence]);
@@ -34,7 +34,7 @@ async fn segments_go_once_the_source_has_what_is_in_them() {
 #[tokio::test]
 async fn a_segment_stays_while_an_older_one_holds_a_write() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _) = open(small(&dir)).await.unwrap();
+    let (log, _) = open_quick(small(&dir), dir.path()).await.unwrap();
     let held: Vec<u64> = {
         let mut held = Vec::new();
         for _ in 0..8 {
@@ -57,7 +57,7 @@ async fn a_segment_stays_while_an_older_one_holds_a_write() {
 #[tokio::test]
 async fn a_poison_write_does_not_pin_the_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _) = open(small(&dir)).await.unwrap();
+    let (log, _) = open_quick(small(&dir), dir.path()).await.unwrap();
     let poison = keep(&log, "poison", "x").await;
     log.dead(poison, 7, "refused");
     let waits = keep(&log, "k", "waits").await;
@@ -82,7 +82,7 @@ async fn a_poison_write_does_not_pin_the_disk() {
 #[tokio::test]
 async fn a_full_folder_is_an_error_that_says_so_and_passes() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _) = open(small(&dir)).await.unwrap();
+    let (log, _) = open_quick(small(&dir), dir.path()).await.unwrap();
     let mut kept = Vec::new();
     let error = loop {
         let sequence = put(&log, "k", LONG);
@@ -113,7 +113,7 @@ async fn a_full_folder_is_an_error_that_says_so_and_passes() {
 #[tokio::test]
 async fn a_full_folder_gives_back_what_lies_behind_many_writes_that_are_owed() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _) = open(small(&dir)).await.unwrap();
+    let (log, _) = open_quick(small(&dir), dir.path()).await.unwrap();
     let mut held = Vec::new();
     for _ in 0..30 {
         held.push(keep(&log, "held", LONG).await);
@@ -156,7 +156,7 @@ async fn what_cannot_be_moved_or_removed_stays_and_is_tried_again() {
 #[tokio::test]
 async fn a_write_longer_than_a_segment_is_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _) = open(small(&dir)).await.unwrap();
+    let (log, _) = open_quick(small(&dir), dir.path()).await.unwrap();
     let long = LONG.repeat(30);
     let one = keep(&log, "k", &long).await;
     let two = keep(&log, "k", "short").await;
@@ -167,11 +167,11 @@ async fn a_write_longer_than_a_segment_is_kept() {
 #[tokio::test]
 async fn many_openings_leave_few_segments() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, _) = open(small(&dir)).await.unwrap();
+    let (log, _) = open_quick(small(&dir), dir.path()).await.unwrap();
     let held = keep(&log, "held", "x").await;
     log.close().await.unwrap();
     for _ in 0..20 {
-        let (log, recovered) = open(small(&dir)).await.unwrap();
+        let (log, recovered) = open_quick(small(&dir), dir.path()).await.unwrap();
         assert_eq!(recovered.writes, [write(held, "held", "x")]);
         log.close().await.unwrap();
     }

@@ -78,6 +78,7 @@ mod versions;
 mod write;
 pub use write::{Inserted, Removal};
 mod confirmed;
+mod write_behind;
 pub use confirmed::{Confirmation, ConfirmedInvalidation, Invalidation};
 mod batch;
 pub use batch::{IntoLoaded, LoadMany, Unanswered};

@@ -77,6 +77,7 @@ pub use load::Load;
 mod versions;
 mod write;
 pub use write::{Inserted, Removal};
+mod write_behind;
 mod confirmed;
 pub use confirmed::{Confirmation, ConfirmedInvalidation, Invalidation};
 mod batch;

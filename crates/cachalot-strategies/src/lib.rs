@@ -78,6 +78,9 @@ mod versions;
 mod write;
 pub use write::{Inserted, Removal};
 mod write_behind;
+pub use write_behind::{
+    DeadLetter, Order, Overflow, Unflushed, WriteBehind, WriteBehindBuilder, WriteBehindStats,
+};
 mod confirmed;
 pub use confirmed::{Confirmation, ConfirmedInvalidation, Invalidation};
 mod batch;

@@ -35,4 +35,5 @@ mod timelines;
 mod versions;
 mod versions_order;
 mod world;
+mod write_behind;
 mod writes;

@@ -10,7 +10,11 @@ use cachalot_strategies::{WriteBehind, WriteBehindBuilder};
 use crate::world::{UsersBuilder, World};
 
 mod basics;
+mod deltas;
+mod ends;
+mod overflow;
 mod sink;
+mod trouble;
 use sink::Sink;
 
 type Store = Memory<u64, Arc<Entry<String>>>;

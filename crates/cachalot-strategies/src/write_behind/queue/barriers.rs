@@ -20,13 +20,18 @@ where
             let oldest = self.live.keys().next().copied().unwrap_or(u64::MAX);
             self.barriers.retain(|line| oldest < *line);
         }
-        if self.barriers.last() != Some(&line) {
-            self.barriers.push(line);
-        }
+        self.part(line);
         self.hurry();
         self.flushes.push((line, tell));
         self.tell_flushes();
         told
+    }
+
+    /// What is below `line` never becomes one with what is not.
+    pub(in crate::write_behind) fn part(&mut self, line: u64) {
+        if self.barriers.last() != Some(&line) {
+            self.barriers.push(line);
+        }
     }
 
     /// Tells those whose line has been reached.

@@ -161,10 +161,7 @@ where
     }
 
     /// What the source has for the keys of `load`.
-    pub(crate) async fn load_together(
-        self,
-        load: LoadMany<K>,
-    ) -> Result<Vec<(K, Option<V>)>, LoaderError> {
+    pub(crate) async fn load_together(self, load: LoadMany<K>) -> Result<Vec<(K, Option<V>)>, LoaderError> {
         let values = self.source.load_many(load.keys()).await?;
         let answers: Vec<_> = load.keys().iter().cloned().zip(values).collect();
         for (key, value) in &answers {
@@ -173,10 +170,6 @@ where
             }
         }
         Ok(answers)
-    }
-
-    pub(crate) fn options(&self) -> &EntryOptions {
-        &self.options
     }
 }
 

@@ -36,5 +36,6 @@ mod timelines;
 mod versions;
 mod versions_order;
 mod world;
+mod write_behind;
 mod write_through;
 mod writes;

@@ -8,6 +8,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cachalot_core::{Entropy, Result};
 
+mod file;
+pub use file::{FileJournal, Fsync};
+mod books;
+mod disk;
+mod format;
+mod garbage;
+mod replay;
+mod state;
+#[cfg(test)]
+mod tests;
+mod writer;
+
 /// One write in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Logged {
@@ -39,6 +51,22 @@ pub(crate) struct Recovered {
     pub(crate) dead: Vec<LoggedDead>,
     /// The cuts that still part writes, in their order.
     pub(crate) cuts: Vec<u64>,
+    /// So many bytes at the end were not whole, and are passed over.
+    pub(crate) torn_bytes: u64,
+}
+
+impl Recovered {
+    /// Of a writer that begins.
+    fn nothing(writer: u128) -> Self {
+        Self {
+            writer,
+            next_sequence: 1,
+            writes: Vec::new(),
+            dead: Vec::new(),
+            cuts: Vec::new(),
+            torn_bytes: 0,
+        }
+    }
 }
 
 /// What keeps writes until the source has them. No method does I/O in the caller.
@@ -47,8 +75,9 @@ pub(crate) trait Journal: Send + Sync + fmt::Debug {
     /// Allots the next sequence. The order of calls is the order in the file.
     fn append(&self, key: Bytes, value: Option<Bytes>) -> u64;
 
-    /// Waits until the write is as durable as promised. After an error it is void: it is not replayed. May be
-    /// dropped at any time; the write goes on.
+    /// Waits until the write is as durable as promised; the source must not have it before, or else a sequence that a
+    /// crash takes back could be one that the source knows. After an error the write is void: it is not replayed. To be
+    /// asked once a write. May be dropped at any time; the write goes on.
     async fn durable(&self, sequence: u64) -> Result<()>;
 
     /// Durable: on replay, writes at or below `through` are never merged with those above.
@@ -60,7 +89,8 @@ pub(crate) trait Journal: Send + Sync + fmt::Debug {
     /// The source refuses this one for good. It is kept until it is done.
     fn dead(&self, sequence: u64, attempts: u32, reason: &str);
 
-    /// Waits until all that was appended is durable.
+    /// Ends the journal: waits until all that was appended is durable and, with files, the folder is free for
+    /// another. What is appended later fails; what is done later is replayed.
     async fn close(&self) -> Result<()>;
 }
 
@@ -73,13 +103,7 @@ pub(crate) struct BestEffort {
 impl BestEffort {
     /// Nothing is recovered, and the writer is a new one.
     pub(crate) fn open(entropy: &Entropy) -> (Arc<dyn Journal>, Recovered) {
-        let recovered = Recovered {
-            writer: u128::from_le_bytes(entropy.draw_128()),
-            next_sequence: 1,
-            writes: Vec::new(),
-            dead: Vec::new(),
-            cuts: Vec::new(),
-        };
+        let recovered = Recovered::nothing(u128::from_le_bytes(entropy.draw_128()));
         (Arc::new(Self { next: AtomicU64::new(1) }), recovered)
     }
 }

@@ -89,7 +89,8 @@ mod write_through;
 pub use write_through::WriteThrough;
 mod write_behind;
 pub use write_behind::{
-    DeadLetter, Order, Overflow, Unflushed, WriteBehind, WriteBehindBuilder, WriteBehindStats,
+    DeadLetter, FileJournal, Fsync, JournaledBuilder, Order, Overflow, Unflushed, WriteBehind,
+    WriteBehindBuilder, WriteBehindStats,
 };
 mod refresh_ahead;
 pub use refresh_ahead::{RefreshAhead, RefreshAheadBuilder, RefreshAheadStats, Registration};

@@ -25,7 +25,9 @@ mod flush;
 mod inner;
 use inner::Inner;
 mod journal;
-mod link;
+pub use journal::{FileJournal, Fsync};
+mod journaled;
+pub use journaled::JournaledBuilder;
 mod queue;
 mod read;
 
@@ -332,6 +334,7 @@ where
             coalesced: queue.counts.coalesced,
             retries: queue.counts.retries,
             dead_letters: queue.dead_count(),
+            recovered: self.inner().recovered,
             lost_total: 0,
         }
     }

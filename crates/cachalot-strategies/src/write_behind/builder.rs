@@ -5,14 +5,17 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cachalot_core::{Error, ErrorKind, Result, Source, Store};
+use cachalot_core::codec::{Codec, MsgPack};
+use cachalot_core::{CacheKey, Error, ErrorKind, Result, Source, Store};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use super::WriteBehind;
 use super::enter::Admission;
 use super::inner::{Inner, Permanent};
-use super::journal::{BestEffort, Journal};
-use super::link::Encode;
+use super::journal::{BestEffort, FileJournal, Journal};
+use super::journaled::{Encode, JournaledBuilder};
 use super::queue::Queue;
 use super::rules::{Order, Overflow, Rules};
 use crate::cache::Cache;
@@ -26,8 +29,8 @@ where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    reads: ReadThrough<K, V, S, D>,
-    rules: Rules<K, V>,
+    pub(super) reads: ReadThrough<K, V, S, D>,
+    pub(super) rules: Rules<K, V>,
     overflow: Overflow,
     source_timeout: Duration,
     permanent: Option<Permanent<D::Error>>,
@@ -140,28 +143,50 @@ where
         self
     }
 
+    /// Keeps the writes in files until the source has them: what was acknowledged survives the process, and comes back
+    /// when the folder is opened again.
+    ///
+    /// Values are written as MessagePack, keys in their [byte form](CacheKey), which must be readable again
+    /// ([`read_key`](CacheKey::read_key)).
+    pub fn journal(self, journal: FileJournal) -> JournaledBuilder<K, V, S, D>
+    where
+        K: CacheKey,
+        V: Serialize + DeserializeOwned,
+    {
+        self.journal_with(journal, MsgPack)
+    }
+
+    /// As [`journal`](WriteBehindBuilder::journal), with another form of the values.
+    pub fn journal_with(self, journal: FileJournal, codec: impl Codec<V>) -> JournaledBuilder<K, V, S, D>
+    where
+        K: CacheKey,
+    {
+        JournaledBuilder::new(self, journal, Arc::new(codec))
+    }
+
     /// A write-behind that keeps its writes in memory alone: what waits when the process dies is lost.
     ///
     /// # Errors
     /// [`Config`](ErrorKind::Config): a bound, a size or a period is zero.
     pub fn build(self) -> Result<WriteBehind<K, V, S, D>> {
         let (journal, recovered) = BestEffort::open(&self.reads.cache().engine.entropy);
-        self.build_over(journal, None, recovered.writer, recovered.next_sequence)
+        self.build_over(Kept {
+            journal,
+            encode: None,
+            writer: recovered.writer,
+            next: recovered.next_sequence,
+            recovered: 0,
+        })
     }
 
-    pub(super) fn build_over(
-        self,
-        journal: Arc<dyn Journal>,
-        encode: Option<Encode<K, V>>,
-        writer: u128,
-        next_sequence: u64,
-    ) -> Result<WriteBehind<K, V, S, D>> {
+    pub(super) fn build_over(self, kept: Kept<K, V>) -> Result<WriteBehind<K, V, S, D>> {
         self.check()?;
         let Self { reads, rules, overflow, source_timeout, permanent } = self;
+        let Kept { journal, encode, writer, next, recovered } = kept;
         Ok(WriteBehind::over(Inner {
             is_of_deltas: rules.merge.is_some(),
             weigher: rules.weigher.clone(),
-            queue: Mutex::new(Queue::new(rules, next_sequence)),
+            queue: Mutex::new(Queue::new(rules, next)),
             reads,
             wake: Notify::new(),
             room: Notify::new(),
@@ -173,10 +198,11 @@ where
             journal,
             encode,
             writer,
+            recovered,
         }))
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let Rules { flush_every, batch, concurrency, max_entries, max_bytes, max_attempts, pauses, .. } =
             &self.rules;
         let zero = [
@@ -197,6 +223,16 @@ where
             }
         }
     }
+}
+
+/// What keeps the writes.
+pub(super) struct Kept<K, V> {
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) encode: Option<Encode<K, V>>,
+    pub(super) writer: u128,
+    /// The sequence of the next write.
+    pub(super) next: u64,
+    pub(super) recovered: u64,
 }
 
 impl<K, V, S, D> fmt::Debug for WriteBehindBuilder<K, V, S, D>

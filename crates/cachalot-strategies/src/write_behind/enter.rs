@@ -180,6 +180,7 @@ where
             queue.hurry();
         }
         self.journal.done(&queue.take_superseded());
+        queue.take_outlived().iter().for_each(|outlived| self.note_dead(outlived));
         Ok(wakes || is_waited_for || !queue.is_running)
     }
 

@@ -169,9 +169,7 @@ where
         inner.journal.done(&superseded);
         for buried in &failed.buried {
             inner.engine().emit(&Event::WriteDead { reason: &refusal.reason });
-            for sequence in &buried.sequences {
-                inner.journal.dead(*sequence, buried.attempts, &refusal.reason);
-            }
+            inner.note_dead(buried);
         }
         inner.stir();
         failed

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::enter::Admission;
 use super::journal::Journal;
-use super::link::Encode;
+use super::journaled::Encode;
 use super::queue::Queue;
 use super::rules::{Overflow, Weigher};
 use crate::engine::Engine;
@@ -43,6 +43,8 @@ where
     pub(super) encode: Option<Encode<K, V>>,
     /// Whose writes these are.
     pub(super) writer: u128,
+    /// How many of them are from before the start.
+    pub(super) recovered: u64,
 }
 
 /// Whether trying again does not help after this error.

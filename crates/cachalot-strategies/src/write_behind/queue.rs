@@ -60,6 +60,8 @@ pub(super) struct Queue<K, V> {
     outage: Option<Outage>,
     dead: BTreeMap<u64, Dead<K, V>>,
     dead_of: HashMap<K, Vec<u64>>,
+    /// Dead letters that a newer write has come after, as the journal is yet to be told.
+    outlived: Vec<Buried<K>>,
     /// The sequence that the next write gets at least.
     next_sequence: u64,
     /// Writes do not coalesce across these sequences.
@@ -111,6 +113,7 @@ where
             outage: None,
             dead: BTreeMap::new(),
             dead_of: HashMap::new(),
+            outlived: Vec::new(),
             next_sequence,
             barriers: Vec::new(),
             flushes: Vec::new(),

@@ -25,6 +25,8 @@ pub struct WriteBehindStats {
     pub retries: u64,
     /// Dead letters, now.
     pub dead_letters: usize,
+    /// Writes that the journal brought back from before the start, dead letters included.
+    pub recovered: u64,
     /// Acknowledged writes that are lost. Nothing is while a handle is there to ask: it is zero, and when a
     /// write-behind without a journal ends too early, [`WritesLost`](cachalot_core::Event::WritesLost) and
     /// [`Stats::writes_lost`](crate::Stats::writes_lost) of the cache say how many were.

@@ -12,6 +12,7 @@ use crate::world::{UsersBuilder, World};
 mod basics;
 mod deltas;
 mod ends;
+mod journal;
 mod overflow;
 mod sink;
 mod trouble;

@@ -27,6 +27,8 @@ pub(in crate::write_behind) struct Buried<K> {
     pub(in crate::write_behind) key: K,
     pub(in crate::write_behind) sequences: Vec<u64>,
     pub(in crate::write_behind) attempts: u32,
+    pub(in crate::write_behind) reason: String,
+    pub(in crate::write_behind) is_superseded: bool,
 }
 
 impl<K, V> Queue<K, V>
@@ -55,7 +57,7 @@ where
         };
         self.dead_of.entry(item.key.clone()).or_default().push(write.sequence);
         self.dead.insert(write.sequence, dead);
-        Some(Buried { key: item.key.clone(), sequences, attempts })
+        Some(Buried { key: item.key.clone(), sequences, attempts, reason: reason.to_owned(), is_superseded })
     }
 
     /// A dead letter that the journal has kept.
@@ -69,10 +71,21 @@ where
     /// A newer write of `key` has come.
     pub(super) fn supersede_dead(&mut self, key: &K) {
         for id in self.dead_of.get(key).into_iter().flatten() {
-            if let Some(dead) = self.dead.get_mut(id) {
-                dead.is_superseded = true;
-            }
+            let Some(dead) = self.dead.get_mut(id).filter(|dead| !dead.is_superseded) else { continue };
+            dead.is_superseded = true;
+            self.outlived.push(Buried {
+                key: key.clone(),
+                sequences: dead.sequences.clone(),
+                attempts: dead.attempts,
+                reason: dead.reason.clone(),
+                is_superseded: true,
+            });
         }
+    }
+
+    /// Takes the dead letters that a newer write has come after.
+    pub(in crate::write_behind) fn take_outlived(&mut self) -> Vec<Buried<K>> {
+        std::mem::take(&mut self.outlived)
     }
 
     /// All of them, oldest first, by their ids.

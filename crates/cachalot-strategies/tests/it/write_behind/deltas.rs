@@ -1,11 +1,14 @@
 //! Values that add up, and writes that keep the order of all.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use cachalot_core::{Source, Write};
-use cachalot_strategies::{Order, WriteBehind};
+use cachalot_core::{Entry, ErrorKind, Source, Write};
+use cachalot_memory_backend::Memory;
+use cachalot_strategies::{Cache, FileJournal, Order, WriteBehind};
 use cachalot_testkit::Gate;
 
 use super::sink::{Refused, Told};
@@ -14,11 +17,11 @@ use crate::world::{pass, secs, settle};
 
 /// Adds each delta once: notes the last sequence of each key.
 #[derive(Clone)]
-struct Counters {
+pub(super) struct Counters {
     rows: Arc<Mutex<BTreeMap<u64, (i64, u64)>>>,
     calls: Arc<Mutex<Vec<Vec<(u64, Option<i64>)>>>>,
     before: Gate,
-    after: Gate,
+    pub(super) after: Gate,
     /// Answers with an error although it has taken the writes.
     lies: Arc<Mutex<bool>>,
 }
@@ -31,7 +34,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    fn row(&self, key: u64) -> Option<i64> {
+    pub(super) fn row(&self, key: u64) -> Option<i64> {
         self.rows.lock().unwrap().get(&key).map(|(count, _)| *count)
     }
 }
@@ -74,18 +77,34 @@ impl Source<u64, i64> for Counters {
     }
 }
 
-type Store = cachalot_memory_backend::Memory<u64, Arc<cachalot_core::Entry<i64>>>;
-type Views = WriteBehind<u64, i64, Store, Counters>;
+pub(super) type Store = Memory<u64, Arc<Entry<i64>>>;
+pub(super) type Views = WriteBehind<u64, i64, Store, Counters>;
 
 fn views() -> (Views, Counters) {
     let counters = Counters::default();
-    let cache: cachalot_strategies::Cache<u64, i64, Store> = cachalot_strategies::Cache::builder("views")
-        .memory(cachalot_memory_backend::Memory::entries(100))
+    let cache: Cache<u64, i64, Store> = Cache::builder("views")
+        .memory(Memory::entries(100))
         .clock(cachalot_testkit::tokio_clock())
         .build()
         .unwrap();
     let views = WriteBehind::builder(cache, counters.clone()).merge(|older, newer| older + newer);
     (views.build().unwrap(), counters)
+}
+
+/// The same in real time with a journal in `folder`, as soon as that is free.
+pub(super) async fn journaled(folder: &Path, counters: &Counters) -> Views {
+    for _ in 0..2_000 {
+        let cache: Cache<u64, i64, Store> =
+            Cache::builder("views").memory(Memory::entries(100)).build().unwrap();
+        let builder = WriteBehind::builder(cache, counters.clone()).flush_every(secs(3600));
+        let builder = builder.merge(|older, newer| older + newer);
+        match builder.journal(FileJournal::at(folder)).open().await {
+            Ok(views) => return views,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("the folder is never freed");
 }
 
 async fn count(views: &Views, key: u64) -> Option<i64> {
@@ -188,10 +207,7 @@ async fn a_delta_that_failed_stays_what_it_was() {
 #[tokio::test(start_paused = true)]
 async fn a_merge_that_panics_leaves_both() {
     let counters = Counters::default();
-    let cache: cachalot_strategies::Cache<u64, i64, Store> = cachalot_strategies::Cache::builder("views")
-        .memory(cachalot_memory_backend::Memory::entries(100))
-        .build()
-        .unwrap();
+    let cache: Cache<u64, i64, Store> = Cache::builder("views").memory(Memory::entries(100)).build().unwrap();
     let views = WriteBehind::builder(cache, counters.clone()).merge(|_: &i64, _: &i64| panic!("no"));
     let views = views.build().unwrap();
     views.put(1, 1).await.unwrap();

@@ -78,10 +78,18 @@ mod versions;
 mod write;
 pub use write::{Inserted, Removal};
 mod confirmed;
-mod write_behind;
 pub use confirmed::{Confirmation, ConfirmedInvalidation, Invalidation};
 mod batch;
 pub use batch::{IntoLoaded, LoadMany, Unanswered};
+mod read_through;
+pub use read_through::ReadThrough;
+mod write_behind;
+pub use write_behind::{
+    DeadLetter, FileJournal, Fsync, JournaledBuilder, Order, Overflow, Unflushed, WriteBehind,
+    WriteBehindBuilder, WriteBehindStats,
+};
+mod write_error;
+pub use write_error::WriteError;
 mod stats;
 pub use stats::Stats;
 mod early;

@@ -104,6 +104,11 @@ where
         &self.source
     }
 
+    /// The options of what it loads.
+    pub(crate) fn options(&self) -> &EntryOptions {
+        &self.options
+    }
+
     /// [`Cache::get_local`].
     pub fn get_local(&self, key: &K) -> Option<Cached<V>> {
         self.cache.get_local(key)

@@ -36,4 +36,5 @@ mod timelines;
 mod versions;
 mod versions_order;
 mod world;
+mod write_through;
 mod writes;

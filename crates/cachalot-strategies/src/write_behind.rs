@@ -1,0 +1,3 @@
+//! Writes that the source gets later.
+
+mod journal;

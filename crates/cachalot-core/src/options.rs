@@ -123,7 +123,7 @@ impl EntryOptions {
         compute_time: Duration,
         entropy: &Entropy,
     ) -> Option<Meta> {
-        let fresh_for = ttl.draw(entropy);
+        let fresh_for = ttl.draw_for(compute_time, entropy);
         if fresh_for < Duration::from_millis(1) {
             return None;
         }

@@ -46,9 +46,9 @@
 
 #[doc(inline)]
 pub use cachalot_core::{
-    CacheKey, Clock, Commit, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Hit,
-    LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Stamp, Store,
-    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, Versioned, units,
+    CacheKey, Clock, Commit, DataClass, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence,
+    Freshness, Hit, LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Recency, Result, Retry,
+    Spawn, Stamp, Store, StoreCursor, StoreStats, Tag, Tags, Tier, Tiers, Timestamp, Ttl, Versioned, units,
 };
 
 #[cfg(feature = "memory")]

@@ -31,6 +31,7 @@ mod tag_index;
 mod tags;
 mod tags_trouble;
 mod timelines;
+mod ttl;
 mod versions;
 mod versions_order;
 mod world;

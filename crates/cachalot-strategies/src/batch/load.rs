@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cachalot_core::{BoxFuture, LoaderError, Result, Ttl};
 
-use crate::load::{TagOf, Wished};
+use crate::load::{Load, TagOf, Wished};
 
 /// The load of many keys in progress, handed to the loader, which owns it.
 #[derive(Debug)]
@@ -52,6 +52,13 @@ impl<K: Hash + Eq + Clone> LoadMany<K> {
     /// [`Load::depends_on`](crate::Load::depends_on).
     pub fn depends_on(&self, key: &K, parent: &K) {
         self.wishes.lock().entry(key.clone()).or_default().depend(self.tag_of, key, parent);
+    }
+
+    /// Has `mark` say of `key` what the loader of one key says of it.
+    pub(crate) fn mark(&self, key: &K, mark: impl FnOnce(&Load<K>)) {
+        let load = Load::new(key.clone(), self.tag_of);
+        mark(&load);
+        self.wishes.lock().insert(key.clone(), load.wishes().taken());
     }
 
     /// An answer for every key: what was `found`, and "absent" for the others. For a loader of

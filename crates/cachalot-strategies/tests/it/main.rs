@@ -22,6 +22,7 @@ mod old_versions;
 mod order;
 mod outage;
 mod overflow;
+mod read_through;
 mod shared_tier;
 mod soft_and_hard;
 mod stale;

@@ -24,6 +24,8 @@ mod outage;
 mod overflow;
 mod read_through;
 mod shared_tier;
+mod sliding;
+mod sliding_order;
 mod soft_and_hard;
 mod stale;
 mod steps;

@@ -146,7 +146,8 @@ where
         Self { through: self.through.with(change), ..self.clone() }
     }
 
-    /// The cache, to invalidate in. Reads of it prolong nothing.
+    /// The cache, to invalidate in. Reads of it prolong nothing in a shared tier; a copy that one makes in memory ends a
+    /// TTL later at most.
     pub fn cache(&self) -> &Cache<K, V, S> {
         self.through.cache()
     }

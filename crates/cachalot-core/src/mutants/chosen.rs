@@ -29,6 +29,12 @@ mutants! {
     FencesAFlightLate,
     /// An insert takes its fence when the shared tier has stored, not before.
     FencesAnInsertLate,
+    /// A write-through takes no hold before it writes to the source.
+    WritesThroughUnheld,
+    /// A write-through takes its fence when the source has taken the write, not before.
+    FencesAWriteThroughLate,
+    /// A write-through that nobody knows the outcome of is not followed by a removal.
+    ForgetsTheUnknown,
     /// A removal forgets in memory first, then in the shared tier.
     ForgetsMemoryFirst,
     /// An insert or an invalidation runs in its caller's future, and ends with it.
@@ -143,6 +149,18 @@ mutants! {
     ProlongsUnfenced,
     /// A removal of what is older than a version leaves no floor against what is yet to come.
     LeavesNoTombstone,
+    /// A write-behind leaves in the tiers what was there before its flush.
+    FlushesWithoutRemoving,
+    /// After a flush, reads look at the tiers before these have given up what they had.
+    DropsTheOverlayBeforeTheRemove,
+    /// A write is acknowledged before the journal has it.
+    AcknowledgesBeforeTheJournal,
+    /// A write is sent while an older one of its key is at the source.
+    OvertakesTheWriteInFlight,
+    /// A write becomes one with another from before a barrier.
+    CoalescesAcrossABarrier,
+    /// What the source has not taken is forgotten.
+    DropsTheWritesOfAFailedFlush,
 }
 
 thread_local! {

@@ -143,6 +143,10 @@ mutants! {
     SkipsTheCheckUnderTheHold,
     /// A load stores its version although a newer one is known.
     StoresAnOutdatedLoad,
+    /// A read that prolongs a life prolongs whatever has taken the place of what it hit.
+    TouchesASuccessor,
+    /// What a read has prolonged goes back to memory whatever was invalidated meanwhile.
+    ProlongsUnfenced,
     /// A removal of what is older than a version leaves no floor against what is yet to come.
     LeavesNoTombstone,
     /// A write-behind leaves in the tiers what was there before its flush.

@@ -46,9 +46,9 @@
 
 #[doc(inline)]
 pub use cachalot_core::{
-    CacheKey, Clock, Commit, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Hit,
-    LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Stamp, Store,
-    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, Versioned, units,
+    CacheKey, Clock, Commit, DataClass, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence,
+    Freshness, Hit, LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Recency, Result, Retry,
+    Spawn, Stamp, Store, StoreCursor, StoreStats, Tag, Tags, Tier, Tiers, Timestamp, Ttl, Versioned, units,
 };
 
 #[cfg(feature = "memory")]
@@ -86,6 +86,10 @@ mod strategies {
     /// Writes to the source, and the cache forgets: [`cachalot_strategies::WriteAround`] over the memory engine. `D`
     /// is the [`Source`](crate::Source).
     pub type WriteAround<K, V, D> = cachalot_strategies::WriteAround<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// Read-through whose reads prolong the life of what they hit: [`cachalot_strategies::Sliding`] over the memory
+    /// engine. `D` is the [`Source`](crate::Source).
+    pub type Sliding<K, V, D> = cachalot_strategies::Sliding<K, V, Memory<K, Arc<Entry<V>>>, D>;
 }
 #[cfg(feature = "cache")]
 #[doc(inline)]
@@ -112,7 +116,7 @@ pub use cachalot_strategies::{
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheBuilder};
 #[cfg(feature = "cache")]
-pub use strategies::{ReadThrough, WriteAround, WriteThrough};
+pub use strategies::{ReadThrough, Sliding, WriteAround, WriteThrough};
 
 #[cfg(feature = "redis")]
 #[doc(inline)]

@@ -174,10 +174,6 @@ where
         }
         Ok(answers)
     }
-
-    pub(crate) fn options(&self) -> &EntryOptions {
-        &self.options
-    }
 }
 
 impl<K, V, S, D> Clone for ReadThrough<K, V, S, D> {

@@ -78,17 +78,22 @@ mod versions;
 mod write;
 pub use write::{Inserted, Removal};
 mod confirmed;
-mod write_behind;
 pub use confirmed::{Confirmation, ConfirmedInvalidation, Invalidation};
 mod batch;
 pub use batch::{IntoLoaded, LoadMany, Unanswered};
 mod read_through;
-mod replay;
 pub use read_through::ReadThrough;
+mod sliding;
+pub use sliding::Sliding;
 mod write_around;
 pub use write_around::WriteAround;
 mod write_through;
 pub use write_through::WriteThrough;
+mod write_behind;
+pub use write_behind::{
+    DeadLetter, FileJournal, Fsync, JournaledBuilder, Order, Overflow, Unflushed, WriteBehind,
+    WriteBehindBuilder, WriteBehindStats,
+};
 mod refresh_ahead;
 pub use refresh_ahead::{RefreshAhead, RefreshAheadBuilder, RefreshAheadStats, Registration};
 mod write_error;
@@ -112,7 +117,9 @@ mod membership;
 mod names;
 mod old_versions;
 mod read;
+mod replay;
 mod shared;
+mod slide;
 mod snapshot;
 pub use snapshot::{Refused, Restored, Snapshot, SnapshotFile};
 mod spawn;

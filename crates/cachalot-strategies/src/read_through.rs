@@ -161,10 +161,7 @@ where
     }
 
     /// What the source has for the keys of `load`.
-    pub(crate) async fn load_together(
-        self,
-        load: LoadMany<K>,
-    ) -> Result<Vec<(K, Option<V>)>, LoaderError> {
+    pub(crate) async fn load_together(self, load: LoadMany<K>) -> Result<Vec<(K, Option<V>)>, LoaderError> {
         let values = self.source.load_many(load.keys()).await?;
         let answers: Vec<_> = load.keys().iter().cloned().zip(values).collect();
         for (key, value) in &answers {

@@ -230,9 +230,8 @@ where
         let budget = budget.map(|(per_second, burst)| RefreshBudget::new(per_second, burst)).transpose()?;
         let engine = &read.cache().engine;
         let counters = counters.unwrap_or((settings.top * COUNTERS_PER_KEY).max(64));
-        let hot = (settings.top > 0).then(|| {
-            Mutex::new(Hot { sketch: Sketch::new(counters), halved_at: engine.clock.monotonic() })
-        });
+        let hot = (settings.top > 0)
+            .then(|| Mutex::new(Hot { sketch: Sketch::new(counters), halved_at: engine.clock.monotonic() }));
         let inner = Arc::new(Inner {
             duty: engine.namespace.duty(&name),
             settings,
@@ -243,7 +242,12 @@ where
             gone: Arc::default(),
             read,
         });
-        inner.read.cache().engine.spawn.spawn(Box::pin(round::run(Arc::downgrade(&inner), inner.gone.clone())));
+        inner
+            .read
+            .cache()
+            .engine
+            .spawn
+            .spawn(Box::pin(round::run(Arc::downgrade(&inner), inner.gone.clone())));
         Ok(RefreshAhead { inner })
     }
 }
@@ -347,7 +351,10 @@ impl<K, V, S, D> fmt::Debug for RefreshAhead<K, V, S, D> {
 impl<K, V, S, D> fmt::Debug for RefreshAheadBuilder<K, V, S, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { read, settings, .. } = self;
-        f.debug_struct("RefreshAheadBuilder").field("read", read).field("settings", settings).finish_non_exhaustive()
+        f.debug_struct("RefreshAheadBuilder")
+            .field("read", read)
+            .field("settings", settings)
+            .finish_non_exhaustive()
     }
 }
 

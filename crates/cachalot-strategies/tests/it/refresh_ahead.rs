@@ -81,9 +81,10 @@ async fn one_process_of_a_fleet_loads_and_another_takes_over_when_it_dies() {
         let before: Vec<u64> =
             fleet.iter().map(|node| node.as_ref().map_or(0, |(_, ahead)| ahead.stats().rounds)).collect();
         pass_secs(1).await;
-        let leader = fleet.iter().zip(before).position(|(node, before)| {
-            node.as_ref().is_some_and(|(_, ahead)| ahead.stats().rounds > before)
-        });
+        let leader = fleet
+            .iter()
+            .zip(before)
+            .position(|(node, before)| node.as_ref().is_some_and(|(_, ahead)| ahead.stats().rounds > before));
         fleet[leader.expect("somebody has done a round")] = None;
         let done = rounds(&fleet);
         pass(Duration::from_millis(1_005)).await;

@@ -72,7 +72,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // It is still among the most read, and stays warm without being registered.
     drop(registered);
     sleep(millis(700)).await;
-    println!("not registered any more: {:?}", warm.get(&fiction).await?.map(|list| (list.tier(), list.age())));
+    println!(
+        "not registered any more: {:?}",
+        warm.get(&fiction).await?.map(|list| (list.tier(), list.age()))
+    );
 
     cache.shutdown(millis(500)).await?;
     Ok(())

@@ -125,9 +125,7 @@ pub use cachalot_strategies::{
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheBuilder};
 #[cfg(feature = "cache")]
-pub use strategies::{
-    ReadThrough, RefreshAhead, RefreshAheadBuilder, Sliding, WriteAround, WriteThrough,
-};
+pub use strategies::{ReadThrough, RefreshAhead, RefreshAheadBuilder, Sliding, WriteAround, WriteThrough};
 
 #[cfg(feature = "redis")]
 #[doc(inline)]

@@ -9,6 +9,8 @@ use crate::cached::Cached;
 use crate::confirmed::Invalidation;
 use crate::write::{Inserted, Removal};
 
+mod ahead;
+pub(crate) use ahead::{Ahead, due_at, life};
 mod load;
 pub use load::{IntoLoaded, LoadMany, Unanswered};
 mod calls;

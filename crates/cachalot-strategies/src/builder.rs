@@ -28,11 +28,11 @@ use crate::index::Index;
 use crate::load::TagOf;
 use crate::membership::Wish;
 use crate::names::Names;
+use crate::replay::Missed;
 use crate::shared::Shared;
 use crate::spawn::TokioSpawn;
 use crate::sweep;
 use crate::versions::Versions;
-use crate::write::Missed;
 
 /// See [`CacheBuilder::backend_timeout`].
 const BACKEND_TIMEOUT: Duration = seconds(2);

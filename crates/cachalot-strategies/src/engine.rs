@@ -25,11 +25,11 @@ use crate::flight::Outcome;
 use crate::index::Index;
 use crate::membership;
 use crate::names::Names;
+use crate::replay::Missed;
 use crate::shared::Shared;
 use crate::stats::{Counters, Stats};
 use crate::tags::{Epoch, Everything};
 use crate::versions::Versions;
-use crate::write::Missed;
 
 pub(crate) struct Engine<K, V, S> {
     pub(crate) name: Arc<str>,

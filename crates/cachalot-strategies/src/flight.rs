@@ -73,7 +73,7 @@ pub(crate) struct Flight<K, V, S> {
 }
 
 /// What a flight is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Purpose {
     /// To answer callers that have nothing.
     Answer,
@@ -81,6 +81,9 @@ pub(crate) enum Purpose {
     Renew,
     /// To replace a value that is fresh, by one that is not about to expire.
     Refresh,
+    /// To replace a value of which this share of its life has gone, whatever the cache itself refreshes early. Nobody
+    /// need wait for it.
+    Ahead(f64),
 }
 
 /// The loader's future, not yet run, and where it leaves its wishes.

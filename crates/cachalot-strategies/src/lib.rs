@@ -83,11 +83,17 @@ mod batch;
 pub use batch::{IntoLoaded, LoadMany, Unanswered};
 mod read_through;
 pub use read_through::ReadThrough;
+mod write_around;
+pub use write_around::WriteAround;
+mod write_through;
+pub use write_through::WriteThrough;
 mod write_behind;
 pub use write_behind::{
     DeadLetter, FileJournal, Fsync, JournaledBuilder, Order, Overflow, Unflushed, WriteBehind,
     WriteBehindBuilder, WriteBehindStats,
 };
+mod refresh_ahead;
+pub use refresh_ahead::{RefreshAhead, RefreshAheadBuilder, RefreshAheadStats, Registration};
 mod write_error;
 pub use write_error::WriteError;
 mod stats;
@@ -109,6 +115,7 @@ mod membership;
 mod names;
 mod old_versions;
 mod read;
+mod replay;
 mod shared;
 mod spawn;
 mod tags;

@@ -30,6 +30,8 @@ mod journaled;
 pub use journaled::JournaledBuilder;
 mod queue;
 mod read;
+#[cfg(test)]
+mod tests;
 
 /// A [`Cache`] bound to a [`Source`] that gets its writes later: [`put`](WriteBehind::put) returns once the write is
 /// queued, and a task of its own gives the source many at once, every 5 seconds or as soon as 100 keys wait.

@@ -69,6 +69,25 @@ mod cache {
     pub type CacheBuilder<K, V> = cachalot_strategies::CacheBuilder<K, V, Memory<K, Arc<Entry<V>>>>;
 }
 #[cfg(feature = "cache")]
+mod strategies {
+    use std::sync::Arc;
+
+    use cachalot_core::Entry;
+    use cachalot_memory_backend::Memory;
+
+    /// A [`Cache`](crate::Cache) that knows where its values come from: [`cachalot_strategies::ReadThrough`] over
+    /// the memory engine. `D` is the [`Source`](crate::Source).
+    pub type ReadThrough<K, V, D> = cachalot_strategies::ReadThrough<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// Writes to the source, then to the cache: [`cachalot_strategies::WriteThrough`] over the memory engine. `D` is
+    /// the [`Source`](crate::Source).
+    pub type WriteThrough<K, V, D> = cachalot_strategies::WriteThrough<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// Writes to the source, and the cache forgets: [`cachalot_strategies::WriteAround`] over the memory engine. `D`
+    /// is the [`Source`](crate::Source).
+    pub type WriteAround<K, V, D> = cachalot_strategies::WriteAround<K, V, Memory<K, Arc<Entry<V>>>, D>;
+}
+#[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_core::{
     Backend, BackendInfo, Body, Bus, BusEvent, BusGap, BusInfo, Codec, Depth, Enrolled, Expired, FnSource,
@@ -88,9 +107,12 @@ pub use cachalot_memory_backend::MemoryBackend;
 pub use cachalot_strategies::{
     Cached, Confirmation, ConfirmedInvalidation, Inserted, IntoLoaded, Invalidation, KeysOfTag, Load,
     LoadMany, OnDeserted, RefreshMode, Removal, StaleReason, Stats, TokioSpawn, Unanswered, Unfinished, View,
+    WriteError,
 };
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheBuilder};
+#[cfg(feature = "cache")]
+pub use strategies::{ReadThrough, WriteAround, WriteThrough};
 
 #[cfg(feature = "redis")]
 #[doc(inline)]

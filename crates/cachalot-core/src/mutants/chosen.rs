@@ -29,6 +29,12 @@ mutants! {
     FencesAFlightLate,
     /// An insert takes its fence when the shared tier has stored, not before.
     FencesAnInsertLate,
+    /// A write-through takes no hold before it writes to the source.
+    WritesThroughUnheld,
+    /// A write-through takes its fence when the source has taken the write, not before.
+    FencesAWriteThroughLate,
+    /// A write-through that nobody knows the outcome of is not followed by a removal.
+    ForgetsTheUnknown,
     /// A removal forgets in memory first, then in the shared tier.
     ForgetsMemoryFirst,
     /// An insert or an invalidation runs in its caller's future, and ends with it.

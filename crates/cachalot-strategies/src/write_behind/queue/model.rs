@@ -199,7 +199,7 @@ impl Model {
         } else {
             if self.order == Order::Global {
                 // It all comes again, in the same order.
-                batch.items.iter().for_each(|item| drop(self.seen.remove(&item.key)));
+                self.seen.retain(|key, _| batch.items.iter().all(|item| item.key != *key));
                 self.last_taken = 0;
             }
             let refusal = Refusal { reason: "no".into(), is_permanent: false, was_tried: true };

@@ -301,7 +301,7 @@ fn live(steps: &[Step], is_of_deltas: bool, order: Order) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn the_source_ends_as_if_each_write_had_been_done_in_its_turn(steps in steps()) {

@@ -45,7 +45,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Plan {
     counts: BTreeMap<Op, usize>,
-    ops: usize,
+    ops: Vec<Op>,
     /// The n-th of its kind from now on, counted from 1.
     faults: Vec<(Op, usize, Fault)>,
     /// By the number of the operation, whatever it is.
@@ -63,6 +63,8 @@ struct Plan {
 struct Shadow {
     content: Vec<u8>,
     durable: Vec<u8>,
+    /// What it was before it was cut, as long as that is not durable either.
+    before_cut: Vec<u8>,
     /// An fsync failed: the pages are gone, though later ones succeed.
     lost: bool,
 }
@@ -77,7 +79,7 @@ impl Faulty {
                 let path = entry.unwrap().path();
                 let content = std::fs::read(&path).unwrap();
                 let id = plan.files.len();
-                plan.files.push(Shadow { durable: content.clone(), content, lost: false });
+                plan.files.push(Shadow { durable: content.clone(), content, ..Shadow::default() });
                 plan.names.insert(path.clone(), id);
                 plan.durable_names.insert(path, id);
             }
@@ -97,6 +99,11 @@ impl Faulty {
         self.plan().counts.get(&op).copied().unwrap_or(0)
     }
 
+    /// All that was asked so far.
+    pub(super) fn ops(&self) -> Vec<Op> {
+        self.plan().ops.clone()
+    }
+
     /// Lets the `nth` operation of that kind from now on fail.
     pub(super) fn fail(&self, op: Op, nth: usize, fault: Fault) {
         let mut plan = self.plan();
@@ -107,7 +114,7 @@ impl Faulty {
     /// Lets the `nth` operation from now on fail.
     pub(super) fn fail_any(&self, nth: usize, fault: Fault) {
         let mut plan = self.plan();
-        let nth = plan.ops + nth;
+        let nth = plan.ops.len() + nth;
         plan.any.push((nth, fault));
     }
 
@@ -144,7 +151,8 @@ impl Faulty {
         let plan = self.plan();
         for (path, id) in if names { &plan.names } else { &plan.durable_names } {
             let shadow = &plan.files[*id];
-            let rest = shadow.content.strip_prefix(&shadow.durable[..]).unwrap_or_default();
+            let written = if shadow.before_cut.is_empty() { &shadow.content } else { &shadow.before_cut };
+            let rest = written.strip_prefix(&shadow.durable[..]).unwrap_or_default();
             let image = [&shadow.durable[..], &rest[..besides.min(rest.len())]].concat();
             std::fs::write(into.join(path.file_name().unwrap()), image).unwrap();
         }
@@ -153,8 +161,8 @@ impl Faulty {
     /// Counts the operation; whether it fails.
     fn asked(&self, op: Op) -> Option<Fault> {
         let mut plan = self.plan();
-        plan.ops += 1;
-        let at = plan.ops;
+        plan.ops.push(op);
+        let at = plan.ops.len();
         let count = plan.counts.entry(op).or_default();
         *count += 1;
         let nth = *count;
@@ -246,6 +254,7 @@ impl Segment for FaultyFile {
         }
         if !shadow.lost {
             shadow.durable = shadow.content.clone();
+            shadow.before_cut.clear();
         }
         Ok(())
     }
@@ -253,7 +262,9 @@ impl Segment for FaultyFile {
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.disk.checked(Op::Truncate)?;
         self.file.truncate(len)?;
-        self.disk.plan().files[self.id].content.truncate(len as usize);
+        let shadow = &mut self.disk.plan().files[self.id];
+        shadow.before_cut = shadow.content.clone();
+        shadow.content.truncate(len as usize);
         Ok(())
     }
 }

@@ -55,6 +55,25 @@ async fn a_segment_stays_while_an_older_one_holds_a_write() {
 }
 
 #[tokio::test]
+async fn a_segment_is_gone_for_good_before_the_next_one_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let faulty = Faulty::default();
+    let (log, _) = open_on(small(&dir), &faulty).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..50 {
+        held.push(keep(&log, "held", LONG).await);
+    }
+    log.done(&held);
+    keep(&log, "k", LONG).await;
+    log.close().await.unwrap();
+    let names: Vec<Op> =
+        faulty.ops().into_iter().filter(|op| matches!(op, Op::Remove | Op::SyncFolder)).collect();
+    assert!(names.iter().filter(|op| **op == Op::Remove).count() >= 4);
+    assert!(!names.windows(2).any(|pair| pair == [Op::Remove, Op::Remove]), "{names:?}");
+    assert_eq!(names.last(), Some(&Op::SyncFolder));
+}
+
+#[tokio::test]
 async fn a_poison_write_does_not_pin_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open_quick(small(&dir), dir.path()).await.unwrap();

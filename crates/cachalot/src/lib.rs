@@ -90,6 +90,14 @@ mod strategies {
     /// Read-through whose reads prolong the life of what they hit: [`cachalot_strategies::Sliding`] over the memory
     /// engine. `D` is the [`Source`](crate::Source).
     pub type Sliding<K, V, D> = cachalot_strategies::Sliding<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// Acknowledges a write at once, and gives the source many together: [`cachalot_strategies::WriteBehind`] over the
+    /// memory engine. `D` is the [`Source`](crate::Source).
+    pub type WriteBehind<K, V, D> = cachalot_strategies::WriteBehind<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// What builds a [`WriteBehind`].
+    pub type WriteBehindBuilder<K, V, D> =
+        cachalot_strategies::WriteBehindBuilder<K, V, Memory<K, Arc<Entry<V>>>, D>;
 }
 #[cfg(feature = "cache")]
 #[doc(inline)]
@@ -109,14 +117,15 @@ pub use cachalot_memory_backend::MemoryBackend;
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_strategies::{
-    Cached, Confirmation, ConfirmedInvalidation, Inserted, IntoLoaded, Invalidation, KeysOfTag, Load,
-    LoadMany, OnDeserted, RefreshMode, Removal, StaleReason, Stats, TokioSpawn, Unanswered, Unfinished, View,
+    Cached, Confirmation, ConfirmedInvalidation, DeadLetter, FileJournal, Fsync, Inserted, IntoLoaded,
+    Invalidation, JournaledBuilder, KeysOfTag, Load, LoadMany, OnDeserted, Order, Overflow, RefreshMode,
+    Removal, StaleReason, Stats, TokioSpawn, Unanswered, Unfinished, Unflushed, View, WriteBehindStats,
     WriteError,
 };
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheBuilder};
 #[cfg(feature = "cache")]
-pub use strategies::{ReadThrough, Sliding, WriteAround, WriteThrough};
+pub use strategies::{ReadThrough, Sliding, WriteAround, WriteBehind, WriteBehindBuilder, WriteThrough};
 
 #[cfg(feature = "redis")]
 #[doc(inline)]

@@ -99,6 +99,31 @@ pub enum Event<'a> {
     /// The registration of this cache among the members of its fleet has ended before it was renewed: memory serves
     /// nothing until there is another.
     Lapsed,
+    /// The source has taken what a write-behind gave it in one call.
+    WritesFlushed {
+        /// How many writes, each of another key.
+        count: usize,
+        /// The source's time alone.
+        took: Duration,
+    },
+    /// The source has not taken what a write-behind gave it, or has not answered in time. Nothing is lost: it is tried
+    /// again.
+    FlushFailed {
+        /// How many writes.
+        count: usize,
+        /// What the source said.
+        reason: &'a str,
+    },
+    /// A write is tried no more: it is among the dead letters of its write-behind.
+    WriteDead {
+        /// What the source said.
+        reason: &'a str,
+    },
+    /// Writes that were acknowledged are lost: a write-behind without a journal has ended before its source had them.
+    WritesLost {
+        /// How many.
+        count: u64,
+    },
     /// A background task of the cache panicked, or an [`Observer`]. A bug of ours, or of a `Drop` or codec of yours.
     TaskPanicked,
 }

@@ -34,7 +34,7 @@ pub use key::{CacheKey, Versioned};
 mod entry;
 pub use entry::{Entry, Freshness, Meta, Stamp};
 mod ttl;
-pub use ttl::Ttl;
+pub use ttl::{DataClass, Recency, Tiers, Ttl};
 mod options;
 pub use options::EntryOptions;
 mod tag;

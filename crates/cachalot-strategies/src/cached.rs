@@ -58,6 +58,12 @@ impl<V> Cached<V> {
         Self::new(found).map(|cached| Self { stale: Some(Arc::new(reason)), ..cached })
     }
 
+    /// A write that its source has not taken yet. `None` for a deletion.
+    pub(crate) fn pending(entry: Arc<Entry<V>>, at: Timestamp) -> Option<Self> {
+        let serve = entry.value.is_some();
+        serve.then_some(Self { entry, at, stale: None, tier: Tier::Pending, freshness: Freshness::Fresh })
+    }
+
     /// Where it came from.
     pub fn tier(&self) -> Tier {
         self.tier

@@ -15,6 +15,8 @@ pub struct Stats {
     pub memory_hits: u64,
     /// Reads served fresh from the shared tier.
     pub backend_hits: u64,
+    /// Reads served from writes that their source has not taken yet.
+    pub pending_hits: u64,
     /// Reads that found nothing in any tier; those that may load began one, unless a failure was remembered.
     pub misses: u64,
     /// Reads answered by a load that another caller had begun.
@@ -58,6 +60,8 @@ pub struct Stats {
     pub gaps: u64,
     /// Times that the registration among the members of the fleet has ended before it was renewed.
     pub lapses: u64,
+    /// Acknowledged writes that were lost: a write-behind without a journal has ended before its source had them.
+    pub writes_lost: u64,
     /// Background tasks and observers that panicked.
     pub task_panics: u64,
     /// Keys whose invalidation is still to be replayed, now.
@@ -74,10 +78,11 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// The share of reads served without the loader: from memory, from the shared tier, or stale. Zero
+    /// The share of reads served without the loader: from memory, from the shared tier, from what waits to be
+    /// written, or stale. Zero
     /// before the first read.
     pub fn hit_ratio(&self) -> f64 {
-        let hits = self.memory_hits + self.backend_hits + self.stale_served;
+        let hits = self.memory_hits + self.backend_hits + self.pending_hits + self.stale_served;
         let reads = hits + self.misses + self.coalesced;
         if reads == 0 { 0.0 } else { hits as f64 / reads as f64 }
     }
@@ -88,6 +93,7 @@ impl Stats {
 pub(crate) struct Counters {
     memory_hits: Striped,
     backend_hits: AtomicU64,
+    pending_hits: AtomicU64,
     misses: AtomicU64,
     coalesced: AtomicU64,
     stale_served: AtomicU64,
@@ -109,6 +115,7 @@ pub(crate) struct Counters {
     heard: AtomicU64,
     gaps: AtomicU64,
     lapses: AtomicU64,
+    writes_lost: AtomicU64,
     task_panics: AtomicU64,
 }
 
@@ -122,7 +129,12 @@ impl Counters {
     pub(crate) fn count(&self, event: &Event<'_>) {
         let counter = match event {
             Event::Hit { tier: Tier::Memory } => return self.memory_hit(),
+            Event::Hit { tier: Tier::Pending } => &self.pending_hits,
             Event::Hit { .. } => &self.backend_hits,
+            Event::WritesLost { count } => {
+                self.writes_lost.fetch_add(*count, Ordering::Relaxed);
+                return;
+            }
             Event::Miss => &self.misses,
             Event::StaleServed { .. } => &self.stale_served,
             Event::Coalesced => &self.coalesced,
@@ -155,6 +167,7 @@ impl Counters {
         Stats {
             memory_hits: self.memory_hits.sum(),
             backend_hits: read(&self.backend_hits),
+            pending_hits: read(&self.pending_hits),
             misses: read(&self.misses),
             coalesced: read(&self.coalesced),
             stale_served: read(&self.stale_served),
@@ -176,6 +189,7 @@ impl Counters {
             heard: read(&self.heard),
             gaps: read(&self.gaps),
             lapses: read(&self.lapses),
+            writes_lost: read(&self.writes_lost),
             task_panics: read(&self.task_panics),
             ..Stats::default()
         }

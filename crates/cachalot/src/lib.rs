@@ -46,9 +46,9 @@
 
 #[doc(inline)]
 pub use cachalot_core::{
-    CacheKey, Clock, Commit, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Hit,
-    LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Stamp, Store,
-    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, Versioned, units,
+    CacheKey, Clock, Commit, DataClass, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence,
+    Freshness, Hit, LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Recency, Result, Retry,
+    Spawn, Stamp, Store, StoreCursor, StoreStats, Tag, Tags, Tier, Tiers, Timestamp, Ttl, Versioned, units,
 };
 
 #[cfg(feature = "memory")]
@@ -67,6 +67,29 @@ mod cache {
 
     /// What builds a [`Cache`].
     pub type CacheBuilder<K, V> = cachalot_strategies::CacheBuilder<K, V, Memory<K, Arc<Entry<V>>>>;
+}
+#[cfg(feature = "cache")]
+mod strategies {
+    use std::sync::Arc;
+
+    use cachalot_core::Entry;
+    use cachalot_memory_backend::Memory;
+
+    /// A [`Cache`](crate::Cache) that knows where its values come from: [`cachalot_strategies::ReadThrough`] over
+    /// the memory engine. `D` is the [`Source`](crate::Source).
+    pub type ReadThrough<K, V, D> = cachalot_strategies::ReadThrough<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// Writes to the source, then to the cache: [`cachalot_strategies::WriteThrough`] over the memory engine. `D` is
+    /// the [`Source`](crate::Source).
+    pub type WriteThrough<K, V, D> = cachalot_strategies::WriteThrough<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// Writes to the source, and the cache forgets: [`cachalot_strategies::WriteAround`] over the memory engine. `D`
+    /// is the [`Source`](crate::Source).
+    pub type WriteAround<K, V, D> = cachalot_strategies::WriteAround<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// Read-through whose reads prolong the life of what they hit: [`cachalot_strategies::Sliding`] over the memory
+    /// engine. `D` is the [`Source`](crate::Source).
+    pub type Sliding<K, V, D> = cachalot_strategies::Sliding<K, V, Memory<K, Arc<Entry<V>>>, D>;
 }
 #[cfg(feature = "cache")]
 #[doc(inline)]
@@ -88,9 +111,12 @@ pub use cachalot_memory_backend::MemoryBackend;
 pub use cachalot_strategies::{
     Cached, Confirmation, ConfirmedInvalidation, Inserted, IntoLoaded, Invalidation, KeysOfTag, Load,
     LoadMany, OnDeserted, RefreshMode, Removal, StaleReason, Stats, TokioSpawn, Unanswered, Unfinished, View,
+    WriteError,
 };
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheBuilder};
+#[cfg(feature = "cache")]
+pub use strategies::{ReadThrough, Sliding, WriteAround, WriteThrough};
 
 #[cfg(feature = "redis")]
 #[doc(inline)]

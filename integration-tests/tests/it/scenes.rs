@@ -14,6 +14,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
 
 mod foreign;
+mod sliding;
 
 type Engine = Memory<u64, Arc<Entry<String>>>;
 type Builder = CacheBuilder<u64, String, Engine>;
@@ -65,6 +66,8 @@ scenes! {
     an_older_insert_does_not_land_on_a_newer_one: two_inserts_in_reverse;
     a_load_of_an_older_version_is_not_kept: a_lagging_load;
     what_was_removed_up_to_a_version_is_not_inserted_late: a_late_insert;
+    a_touch_prolongs_what_was_read_and_no_successor: sliding::a_touch_and_a_successor;
+    a_touch_brings_nothing_back_to_memory: sliding::a_touch_and_a_removal;
 }
 
 fn a_failed_batch() -> Scene {

@@ -143,8 +143,24 @@ mutants! {
     SkipsTheCheckUnderTheHold,
     /// A load stores its version although a newer one is known.
     StoresAnOutdatedLoad,
+    /// A read that prolongs a life prolongs whatever has taken the place of what it hit.
+    TouchesASuccessor,
+    /// What a read has prolonged goes back to memory whatever was invalidated meanwhile.
+    ProlongsUnfenced,
     /// A removal of what is older than a version leaves no floor against what is yet to come.
     LeavesNoTombstone,
+    /// A write-behind leaves in the tiers what was there before its flush.
+    FlushesWithoutRemoving,
+    /// After a flush, reads look at the tiers before these have given up what they had.
+    DropsTheOverlayBeforeTheRemove,
+    /// A write is acknowledged before the journal has it.
+    AcknowledgesBeforeTheJournal,
+    /// A write is sent while an older one of its key is at the source.
+    OvertakesTheWriteInFlight,
+    /// A write becomes one with another from before a barrier.
+    CoalescesAcrossABarrier,
+    /// What the source has not taken is forgotten.
+    DropsTheWritesOfAFailedFlush,
 }
 
 thread_local! {

@@ -1,0 +1,305 @@
+//! How a write comes in: room for it, its place in the journal, and who is told what.
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cachalot_core::{Entry, Error, ErrorKind, Meta, Result, Source, Store, mutant};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::inner::Inner;
+use super::letters::unknown;
+use super::queue::{End, Entering, Queue};
+use super::rules::Overflow;
+
+/// Writes that the journal does not have yet, in its order.
+pub(super) struct Admission<K, V> {
+    staged: Mutex<Staged<K, V>>,
+}
+
+struct Staged<K, V> {
+    writes: VecDeque<(u64, Entering<K, V>, oneshot::Sender<Result<()>>)>,
+    is_admitting: bool,
+}
+
+impl<K, V> Default for Admission<K, V> {
+    fn default() -> Self {
+        Self { staged: Mutex::new(Staged { writes: VecDeque::new(), is_admitting: false }) }
+    }
+}
+
+/// What a write waits for once it is in.
+pub(super) struct Ack {
+    journal: Option<oneshot::Receiver<Result<()>>>,
+    source: Option<oneshot::Receiver<End>>,
+}
+
+impl Ack {
+    pub(super) async fn given(self, operation: &'static str) -> Result<()> {
+        if let Some(journal) = self.journal {
+            journal.await.unwrap_or_else(|_| Err(ended(operation)))?;
+        }
+        match self.source {
+            None => Ok(()),
+            Some(source) => match source.await {
+                Ok(End::Stored) => Ok(()),
+                Ok(End::Dead(reason)) => {
+                    let detail = format!("the source refuses it; it is a dead letter now: {reason}");
+                    Err(Error::new(ErrorKind::Conflict, operation).detail(detail))
+                }
+                Err(_) => Err(ended(operation)),
+            },
+        }
+    }
+}
+
+/// The runtime has ended: whether the write is done is not known.
+fn ended(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Cancelled, operation).detail("the task that was to do it has ended")
+}
+
+impl<K, V, S, D> Inner<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    /// Lets a write in as soon as there is room for it.
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        operation: &'static str,
+        key: K,
+        entry: Arc<Entry<V>>,
+    ) -> Result<Ack> {
+        let (weight, encoded) = self.prepare(&key, &entry)?;
+        let mut entering = Entering { key, entry, weight, waiter: None, replays: None };
+        let mut deadline = None;
+        loop {
+            let mut room = pin!(self.room.notified());
+            room.as_mut().enable();
+            let pause = match self.try_enter(operation, entering, encoded.clone())? {
+                Tried::In(ack) => return Ok(ack),
+                Tried::Full(back, pause) => {
+                    entering = back;
+                    pause
+                }
+            };
+            self.start();
+            let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(pause));
+            let waited = match deadline {
+                Some(deadline) => timeout_at(deadline, room).await.is_ok(),
+                None => {
+                    room.await;
+                    true
+                }
+            };
+            if !waited {
+                return Err(self.full(operation));
+            }
+        }
+    }
+
+    fn try_enter(
+        self: &Arc<Self>,
+        operation: &'static str,
+        mut entering: Entering<K, V>,
+        encoded: Option<(Bytes, Option<Bytes>)>,
+    ) -> Result<Tried<K, V>> {
+        self.engine().check_open(operation)?;
+        let mut queue = self.lock();
+        refuse_closed(&queue, operation)?;
+        let mut ack = Ack { journal: None, source: None };
+        if queue.rules().max_bytes.is_some_and(|most| entering.weight > most) {
+            let detail = "the write alone is heavier than all that may wait";
+            return Err(Error::new(ErrorKind::Config, operation).detail(detail));
+        }
+        if !queue.has_room(&entering.key, entering.weight) {
+            queue.hurry();
+            match self.overflow {
+                Overflow::Block(pause) => {
+                    drop(queue);
+                    return Ok(Tried::Full(entering, pause));
+                }
+                Overflow::Reject => {
+                    drop(queue);
+                    self.start();
+                    return Err(self.full(operation));
+                }
+                Overflow::WriteThrough => {
+                    let (tell, told) = oneshot::channel();
+                    (entering.waiter, ack.source) = (Some(tell), Some(told));
+                }
+            }
+        }
+        ack.journal = self.take_in(queue, entering, encoded)?;
+        Ok(Tried::In(ack))
+    }
+
+    /// Takes a write in: into the queue at once, or once the journal has it.
+    fn take_in(
+        self: &Arc<Self>,
+        mut queue: MutexGuard<'_, Queue<K, V>>,
+        entering: Entering<K, V>,
+        encoded: Option<(Bytes, Option<Bytes>)>,
+    ) -> Result<Option<oneshot::Receiver<Result<()>>>> {
+        let is_kept = encoded.is_some();
+        let (key, value) = encoded.unwrap_or_default();
+        // Under the lock: the order of the journal is the order of the queue.
+        let sequence = self.journal.append(key, value);
+        if is_kept && !mutant!(AcknowledgesBeforeTheJournal) {
+            queue.stage(sequence, entering.weight);
+            return Ok(Some(self.admission.stage(self, sequence, entering)));
+        }
+        let wakes = self.admit(&mut queue, entering, sequence)?;
+        drop(queue);
+        if wakes {
+            self.start();
+        }
+        Ok(None)
+    }
+
+    /// Queues a write. Whether who sends is to be woken.
+    fn admit(&self, queue: &mut Queue<K, V>, entering: Entering<K, V>, sequence: u64) -> Result<bool> {
+        if let Some(id) = entering.replays {
+            if let Err(error) = may_replay(queue, id) {
+                self.journal.done(&[sequence]);
+                return Err(error);
+            }
+            if let Some(dead) = queue.forget_dead(id) {
+                self.journal.done(&dead.sequences);
+            }
+        }
+        let is_waited_for = entering.waiter.is_some();
+        let wakes = queue.admit(entering, sequence, self.now());
+        if is_waited_for {
+            queue.hurry();
+        }
+        self.journal.done(&queue.take_superseded());
+        queue.take_outlived().iter().for_each(|outlived| self.note_dead(outlived));
+        Ok(wakes || is_waited_for || !queue.is_running)
+    }
+
+    /// Takes a dead letter in again, as a new write.
+    pub(super) async fn replay(self: &Arc<Self>, id: u64) -> Result<()> {
+        let operation = "replay";
+        self.engine().check_open(operation)?;
+        let (key, entry) = {
+            let queue = self.lock();
+            may_replay(&queue, id)?;
+            let Some(dead) = queue.dead_letter(id) else { return Err(unknown(operation, id)) };
+            (dead.key.clone(), dead.entry.clone())
+        };
+        let (weight, encoded) = self.prepare(&key, &entry)?;
+        let entering = Entering { key, entry, weight, waiter: None, replays: Some(id) };
+        let queue = self.lock();
+        refuse_closed(&queue, operation)?;
+        let journal = self.take_in(queue, entering, encoded)?;
+        Ack { journal, source: None }.given(operation).await
+    }
+
+    fn prepare(&self, key: &K, entry: &Entry<V>) -> Result<(u64, Option<(Bytes, Option<Bytes>)>)> {
+        let value = entry.value.as_ref();
+        let encoded = self.encode.as_ref().map(|encode| encode(key, value)).transpose()?;
+        Ok((self.weigher.as_ref().map_or(0, |weigh| weigh(key, value)), encoded))
+    }
+
+    fn full(&self, operation: &'static str) -> Error {
+        let (entries, bytes) = self.lock().load();
+        let detail = format!("no room: {entries} writes of {bytes} bytes wait for the source");
+        Error::new(ErrorKind::Unavailable, operation).detail(detail)
+    }
+
+    /// An entry of a write: it does not age.
+    pub(super) fn entry(&self, value: Option<V>) -> Arc<Entry<V>> {
+        let meta = Meta::new(self.now(), Duration::MAX, Duration::MAX, Duration::ZERO);
+        Arc::new(Entry::new(value, meta))
+    }
+
+    /// Admits what is staged, in its order, as soon as the journal has it.
+    async fn admit_all(self: Arc<Self>) {
+        while let Some(sequence) = self.admission.next() {
+            let kept = self.journal.durable(sequence).await;
+            self.admit_first(kept);
+        }
+    }
+
+    fn admit_first(self: &Arc<Self>, kept: Result<()>) {
+        let mut queue = self.lock();
+        let Some((sequence, entering, tell)) = self.admission.lock().writes.pop_front() else { return };
+        queue.unstage(entering.weight);
+        let admitted = kept.and_then(|()| self.admit(&mut queue, entering, sequence));
+        drop(queue);
+        match &admitted {
+            Ok(true) => self.start(),
+            Ok(false) => {}
+            Err(_) => self.stir(),
+        }
+        // A caller that has left does not hear it; its write is done all the same.
+        let _ = tell.send(admitted.map(drop));
+    }
+}
+
+/// Whether a dead letter may be taken in again.
+fn may_replay<K: Hash + Eq + Clone, V>(queue: &Queue<K, V>, id: u64) -> Result<()> {
+    let Some(dead) = queue.dead_letter(id) else { return Err(unknown("replay", id)) };
+    if dead.is_superseded && queue.rules().merge.is_none() {
+        let detail = "a newer write of the key came after it";
+        return Err(Error::new(ErrorKind::Conflict, "replay").detail(detail));
+    }
+    Ok(())
+}
+
+fn refuse_closed<K: Hash + Eq + Clone, V>(queue: &Queue<K, V>, operation: &'static str) -> Result<()> {
+    if queue.is_closed {
+        let detail = "the write-behind is shut down";
+        return Err(Error::new(ErrorKind::Closed, operation).detail(detail));
+    }
+    Ok(())
+}
+
+impl<K, V> Admission<K, V> {
+    fn lock(&self) -> MutexGuard<'_, Staged<K, V>> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stage<S, D>(
+        &self,
+        inner: &Arc<Inner<K, V, S, D>>,
+        sequence: u64,
+        entering: Entering<K, V>,
+    ) -> oneshot::Receiver<Result<()>>
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        S: Store<K, V>,
+        D: Source<K, V>,
+    {
+        let (tell, told) = oneshot::channel();
+        let mut staged = self.lock();
+        staged.writes.push_back((sequence, entering, tell));
+        if !std::mem::replace(&mut staged.is_admitting, true) {
+            inner.engine().spawn.spawn(Box::pin(inner.clone().admit_all()));
+        }
+        told
+    }
+
+    /// The next write that the journal is to be asked about. `None`: there is none, and nobody asks any more.
+    fn next(&self) -> Option<u64> {
+        let mut staged = self.lock();
+        let next = staged.writes.front().map(|(sequence, ..)| *sequence);
+        staged.is_admitting = next.is_some();
+        next
+    }
+}
+
+/// How a try to come in has ended.
+enum Tried<K, V> {
+    In(Ack),
+    /// There is no room; it may wait so long.
+    Full(Entering<K, V>, Duration),
+}

@@ -1,0 +1,109 @@
+//! What all handles to one write-behind and its tasks share.
+
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cachalot_core::{Event, Source, Store, Timestamp};
+use tokio::sync::Notify;
+
+use super::enter::Admission;
+use super::journal::Journal;
+use super::journaled::Encode;
+use super::queue::Queue;
+use super::rules::{Overflow, Weigher};
+use crate::engine::Engine;
+use crate::read_through::ReadThrough;
+
+pub(super) struct Inner<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    pub(super) reads: ReadThrough<K, V, S, D>,
+    /// Never held across an await.
+    pub(super) queue: Mutex<Queue<K, V>>,
+    /// Who sends should look.
+    pub(super) wake: Notify,
+    /// There may be room.
+    pub(super) room: Notify,
+    /// What was at the source has come back.
+    pub(super) landed: Notify,
+    pub(super) admission: Admission<K, V>,
+    /// Whether values are merged.
+    pub(super) is_of_deltas: bool,
+    pub(super) weigher: Option<Weigher<K, V>>,
+    pub(super) overflow: Overflow,
+    pub(super) source_timeout: Duration,
+    pub(super) permanent: Option<Permanent<D::Error>>,
+    pub(super) journal: Arc<dyn Journal>,
+    /// `None`: the journal keeps nothing.
+    pub(super) encode: Option<Encode<K, V>>,
+    /// Whose writes these are.
+    pub(super) writer: u128,
+    /// How many of them are from before the start.
+    pub(super) recovered: u64,
+}
+
+/// Whether trying again does not help after this error.
+pub(super) type Permanent<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
+
+impl<K, V, S, D> Inner<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    pub(super) fn lock(&self) -> MutexGuard<'_, Queue<K, V>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine<K, V, S>> {
+        &self.reads.cache().engine
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.engine().clock.now()
+    }
+
+    /// Sees to it that somebody sends.
+    pub(super) fn start(self: &Arc<Self>) {
+        let is_running = std::mem::replace(&mut self.lock().is_running, true);
+        if is_running {
+            self.wake.notify_one();
+        } else {
+            self.engine().spawn.spawn(Box::pin(self.clone().send_all()));
+        }
+    }
+
+    /// Nobody can come any more: what is left is sent, as long as there is a runtime.
+    pub(super) fn desert(&self) {
+        let now = self.now();
+        let mut queue = self.lock();
+        queue.is_closed = true;
+        queue.hurry_retries(now);
+        drop(queue);
+        self.wake.notify_one();
+    }
+}
+
+/// The last one to hold it is a handle, or a task that has ended with its runtime.
+impl<K, V, S, D> Drop for Inner<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    fn drop(&mut self) {
+        let queue = self.lock();
+        let count = (queue.waiting() + queue.dead_count()) as u64;
+        drop(queue);
+        if count > 0 && self.encode.is_none() {
+            self.engine().emit(&Event::WritesLost { count });
+        }
+    }
+}

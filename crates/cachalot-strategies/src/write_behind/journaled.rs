@@ -1,0 +1,193 @@
+//! A write-behind over a journal: writes in bytes, and what comes back when it is opened.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cachalot_core::codec::Codec;
+use cachalot_core::{CacheKey, Error, ErrorKind, Result, Source, Store};
+
+use super::WriteBehind;
+use super::builder::{Kept, WriteBehindBuilder};
+use super::inner::Inner;
+use super::journal::{FileJournal, Logged, LoggedDead, Recovered};
+use super::queue::{Buried, Dead, Entering};
+
+/// Turns a write into the bytes of its key and its value.
+pub(super) type Encode<K, V> = Arc<dyn Fn(&K, Option<&V>) -> Result<(Bytes, Option<Bytes>)> + Send + Sync>;
+
+/// Opens a [`WriteBehind`] over a journal, made by [`WriteBehindBuilder::journal`].
+#[must_use = "nothing is opened yet"]
+pub struct JournaledBuilder<K, V, S, D>
+where
+    D: Source<K, V>,
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    builder: WriteBehindBuilder<K, V, S, D>,
+    journal: FileJournal,
+    codec: Arc<dyn Codec<V>>,
+    read_key: fn(&[u8]) -> Option<K>,
+    write_key: fn(&K) -> Vec<u8>,
+}
+
+impl<K, V, S, D> JournaledBuilder<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    pub(super) fn new(
+        builder: WriteBehindBuilder<K, V, S, D>,
+        journal: FileJournal,
+        codec: Arc<dyn Codec<V>>,
+    ) -> Self
+    where
+        K: CacheKey,
+    {
+        Self { builder, journal, codec, read_key: K::read_key, write_key: K::to_key_bytes }
+    }
+
+    /// Opens the journal, and queues what it still owes: that is sent at once. Bounds do not apply to it; new writes
+    /// wait until there is room again.
+    ///
+    /// A write that the source has taken just before a crash may be sent again, with the same
+    /// [`writer`](cachalot_core::Write::writer) and [`sequence`](cachalot_core::Write::sequence).
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config): a bound, a size or a period is zero. [`Decode`](ErrorKind::Decode): the journal is
+    /// damaged, or holds keys or values of another type; nothing of it is lost by that. Whatever else the folder has to
+    /// say.
+    pub async fn open(self) -> Result<WriteBehind<K, V, S, D>> {
+        self.builder.check()?;
+        let Self { builder, journal, codec, read_key, write_key } = self;
+        let engine = builder.reads.cache().engine.clone();
+        let (journal, recovered) = journal.open(&engine.entropy, &engine.clock).await?;
+        let read = |write: &Logged| decode(write, &*codec, read_key);
+        let writes: Vec<_> = recovered.writes.iter().map(&read).collect::<Result<_>>()?;
+        let dead: Vec<_> = recovered.dead.iter().map(|dead| read(&dead.write)).collect::<Result<_>>()?;
+        let encode: Encode<K, V> =
+            Arc::new(move |key, value| encode(key, value, &*codec, read_key, write_key));
+        let kept = Kept {
+            journal,
+            encode: Some(encode),
+            writer: recovered.writer,
+            next: recovered.next_sequence,
+            recovered: (writes.len() + dead.len()) as u64,
+        };
+        let opened = builder.build_over(kept)?;
+        opened.inner().recover(&recovered, writes, dead);
+        Ok(opened)
+    }
+}
+
+impl<K, V, S, D> Inner<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    fn recover(
+        self: &Arc<Self>,
+        recovered: &Recovered,
+        writes: Vec<(K, Option<V>)>,
+        dead: Vec<(K, Option<V>)>,
+    ) {
+        let now = self.now();
+        let mut queue = self.lock();
+        for (logged, (key, value)) in recovered.dead.iter().zip(dead) {
+            let sequence = logged.write.sequence;
+            queue.restore_dead(sequence, self.letter(logged, key, value));
+        }
+        let mut cuts = recovered.cuts.iter().peekable();
+        for (logged, (key, value)) in recovered.writes.iter().zip(writes) {
+            while let Some(cut) = cuts.next_if(|cut| **cut < logged.sequence) {
+                // Without deltas there is nothing that must stay apart.
+                if self.is_of_deltas {
+                    queue.part(cut + 1);
+                }
+            }
+            let weight = self.weigher.as_ref().map_or(0, |weigh| weigh(&key, value.as_ref()));
+            let entering = Entering { key, entry: self.entry(value), weight, waiter: None, replays: None };
+            queue.admit(entering, logged.sequence, now);
+        }
+        queue.hurry();
+        self.journal.done(&queue.take_superseded());
+        queue.take_outlived().iter().for_each(|outlived| self.note_dead(outlived));
+        let is_idle = queue.is_idle();
+        drop(queue);
+        if !is_idle {
+            self.start();
+        }
+    }
+
+    fn letter(&self, logged: &LoggedDead, key: K, value: Option<V>) -> Dead<K, V> {
+        let weight = self.weigher.as_ref().map_or(0, |weigh| weigh(&key, value.as_ref()));
+        Dead {
+            key,
+            entry: self.entry(value),
+            attempts: logged.attempts & !SUPERSEDED,
+            reason: logged.reason.clone(),
+            is_superseded: logged.attempts & SUPERSEDED != 0,
+            sequences: vec![logged.write.sequence],
+            weight,
+        }
+    }
+
+    /// Tells the journal of a dead letter.
+    pub(super) fn note_dead(&self, dead: &Buried<K>) {
+        let mark = if dead.is_superseded { SUPERSEDED } else { 0 };
+        let attempts = (dead.attempts & !SUPERSEDED) | mark;
+        dead.sequences.iter().for_each(|sequence| self.journal.dead(*sequence, attempts, &dead.reason));
+    }
+}
+
+/// Among the attempts of a dead letter: a newer write of its key came, which the journal may not know any more.
+const SUPERSEDED: u32 = 1 << 31;
+
+fn encode<K: Eq, V: 'static>(
+    key: &K,
+    value: Option<&V>,
+    codec: &dyn Codec<V>,
+    read_key: fn(&[u8]) -> Option<K>,
+    write_key: fn(&K) -> Vec<u8>,
+) -> Result<(Bytes, Option<Bytes>)> {
+    let bytes = write_key(key);
+    // Better refused now than not to be read after a crash.
+    if read_key(&bytes).as_ref() != Some(key) {
+        let detail = "keys of this type cannot be read back from their bytes: CacheKey::read_key";
+        return Err(Error::new(ErrorKind::Config, "journal").detail(detail).key(&bytes));
+    }
+    let encode = |value| {
+        let mut out = Vec::new();
+        codec.encode(value, &mut out).map(|()| Bytes::from(out))
+    };
+    Ok((bytes.into(), value.map(encode).transpose()?))
+}
+
+fn decode<K, V: 'static>(
+    write: &Logged,
+    codec: &dyn Codec<V>,
+    read_key: fn(&[u8]) -> Option<K>,
+) -> Result<(K, Option<V>)> {
+    let key = read_key(&write.key).ok_or_else(|| {
+        let detail = "the journal holds a key of another type";
+        Error::new(ErrorKind::Decode, "journal open").detail(detail).key(&write.key)
+    })?;
+    let value = write.value.as_ref().map(|bytes| codec.decode(bytes)).transpose()?;
+    Ok((key, value))
+}
+
+impl<K, V, S, D> fmt::Debug for JournaledBuilder<K, V, S, D>
+where
+    D: Source<K, V>,
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JournaledBuilder").field("journal", &self.journal).finish_non_exhaustive()
+    }
+}

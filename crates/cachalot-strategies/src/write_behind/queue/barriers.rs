@@ -1,0 +1,72 @@
+//! Waiting until all that was queued before is done, and reading beside what is under way.
+
+use std::hash::Hash;
+
+use tokio::sync::oneshot;
+
+use super::Queue;
+use super::lane::Readings;
+
+impl<K, V> Queue<K, V>
+where
+    K: Hash + Eq + Clone,
+{
+    /// Draws a line: nothing coalesces across it, and what is before it is sent at once. Told when that is done.
+    pub(in crate::write_behind) fn flush(&mut self) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        let line = self.next_sequence;
+        // What the journal does not have yet can still come before an older line.
+        if self.staged == 0 {
+            let oldest = self.live.keys().next().copied().unwrap_or(u64::MAX);
+            self.barriers.retain(|line| oldest < *line);
+        }
+        self.part(line);
+        self.hurry();
+        self.flushes.push((line, tell));
+        self.tell_flushes();
+        told
+    }
+
+    /// What is below `line` never becomes one with what is not.
+    pub(in crate::write_behind) fn part(&mut self, line: u64) {
+        if self.barriers.last() != Some(&line) {
+            self.barriers.push(line);
+        }
+    }
+
+    /// Tells those whose line has been reached.
+    pub(super) fn tell_flushes(&mut self) {
+        let oldest = self.live.keys().next().copied().unwrap_or(u64::MAX);
+        let is_reached = |(line, _): &mut (u64, oneshot::Sender<()>)| oldest >= *line;
+        // Nobody may be left to hear it.
+        self.flushes.extract_if(.., is_reached).for_each(|(_, tell)| {
+            let _ = tell.send(());
+        });
+    }
+
+    /// Somebody reads `key` at the source, until [`leave_reading`](Queue::leave_reading).
+    pub(in crate::write_behind) fn begin_reading(&mut self, key: &K) {
+        self.lanes.entry(key.clone()).or_default().readers += 1;
+    }
+
+    /// What such a reader merges with the source's value.
+    pub(in crate::write_behind) fn readings(&self, key: &K) -> Readings<V> {
+        match self.lanes.get(key) {
+            None => Readings { entries: Vec::new(), is_flying: false, takes: 0 },
+            Some(lane) => Readings {
+                entries: lane.writes.iter().map(|write| write.entry.clone()).collect(),
+                is_flying: lane.flying > 0,
+                takes: lane.takes,
+            },
+        }
+    }
+
+    /// A reader has what it wanted.
+    pub(in crate::write_behind) fn leave_reading(&mut self, key: &K) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        lane.readers -= 1;
+        if lane.is_unused() {
+            self.lanes.remove(key);
+        }
+    }
+}

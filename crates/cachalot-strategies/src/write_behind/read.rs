@@ -1,0 +1,201 @@
+//! Reads: what waits for the source comes before what any tier has.
+
+use std::hash::Hash;
+use std::pin::pin;
+use std::sync::Arc;
+
+use cachalot_core::{Entry, Event, LoadError, Meta, Source, Store, Tier};
+
+use super::inner::Inner;
+use super::queue::Readings;
+use super::rules::Merge;
+use crate::cached::Cached;
+
+type Answer<V> = Option<Cached<V>>;
+
+impl<K, V, S, D> Inner<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    /// What waits for `key`. `Some(None)`: its deletion.
+    fn pending(&self, key: &K) -> Option<Answer<V>> {
+        let entry = self.lock().last(key)?.clone();
+        Some(self.serve(entry))
+    }
+
+    fn serve(&self, entry: Arc<Entry<V>>) -> Answer<V> {
+        self.engine().emit(&Event::Hit { tier: Tier::Pending });
+        Cached::pending(entry, self.engine().clock.coarse())
+    }
+
+    fn merge(&self) -> Option<Merge<V>> {
+        self.lock().rules().merge.clone()
+    }
+
+    pub(super) async fn get(&self, key: &K) -> Result<Answer<V>, LoadError> {
+        if self.is_of_deltas {
+            return Box::pin(self.get_merged(key)).await;
+        }
+        match self.pending(key) {
+            Some(answer) => Ok(answer),
+            None => self.reads.get(key).await,
+        }
+    }
+
+    pub(super) fn get_local(&self, key: &K) -> Answer<V> {
+        if !self.is_of_deltas {
+            return self.pending(key).unwrap_or_else(|| self.reads.get_local(key));
+        }
+        let merge = self.merge()?;
+        let queue = self.lock();
+        let readings = queue.readings(key);
+        if readings.is_flying {
+            return None;
+        }
+        // Under the lock: nothing is sent between the two looks.
+        let base = self.reads.get_local(key);
+        drop(queue);
+        if base.is_none() && !readings.is_complete() {
+            return None;
+        }
+        self.fold(&merge, base, readings.entries)
+    }
+
+    /// The source's value with the deltas that it does not have. While it is not known whether it has one, there is
+    /// no answer; and if one was sent while it was read, it is read again.
+    async fn get_merged(&self, key: &K) -> Result<Answer<V>, LoadError> {
+        let Some(merge) = self.merge() else { return self.reads.get(key).await };
+        let reading = Reading::begin(self, vec![key.clone()]);
+        loop {
+            let before = reading.settled(key).await;
+            let base = if before.is_complete() { None } else { self.reads.get(key).await? };
+            let after = self.lock().readings(key);
+            if after.takes == before.takes {
+                return Ok(self.fold(&merge, base, after.entries));
+            }
+        }
+    }
+
+    pub(super) async fn get_many(&self, keys: &[K]) -> Vec<Result<Answer<V>, LoadError>> {
+        if self.is_of_deltas {
+            return self.get_many_merged(keys).await;
+        }
+        let mut answers: Vec<_> = keys.iter().map(|key| self.pending(key).map(Ok)).collect();
+        let missing = |(answer, key): (&Option<_>, &K)| answer.is_none().then(|| key.clone());
+        let missing: Vec<K> = answers.iter().zip(keys).filter_map(missing).collect();
+        let read = if missing.is_empty() { Vec::new() } else { self.reads.get_many(&missing).await };
+        let mut read = read.into_iter();
+        answers.iter_mut().filter(|answer| answer.is_none()).for_each(|answer| *answer = read.next());
+        answers.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect()
+    }
+
+    async fn get_many_merged(&self, keys: &[K]) -> Vec<Result<Answer<V>, LoadError>> {
+        let Some(merge) = self.merge() else { return self.reads.get_many(keys).await };
+        let reading = Reading::begin(self, keys.to_vec());
+        let mut takes = Vec::with_capacity(keys.len());
+        for key in keys {
+            takes.push(reading.settled(key).await.takes);
+        }
+        let bases = self.reads.get_many(keys).await;
+        let mut answers = Vec::with_capacity(keys.len());
+        for ((key, takes), base) in keys.iter().zip(takes).zip(bases) {
+            let after = self.lock().readings(key);
+            answers.push(match base {
+                Ok(base) if after.takes == takes => Ok(self.fold(&merge, base, after.entries)),
+                // Something was sent meanwhile: by itself it is read anew.
+                Ok(_) => Box::pin(self.get_merged(key)).await,
+                Err(error) => Err(error),
+            });
+        }
+        answers
+    }
+
+    /// `base` with all that waits.
+    fn fold(&self, merge: &Merge<V>, base: Answer<V>, entries: Vec<Arc<Entry<V>>>) -> Answer<V> {
+        if entries.is_empty() {
+            return base;
+        }
+        let mut value = base.map(|base| base.arc().clone());
+        for entry in entries {
+            value = match (value, &entry.value) {
+                (_, None) => None,
+                (None, Some(_)) => Some(entry),
+                (Some(older), Some(delta)) => Some(merged(merge, &older, delta, entry.meta)),
+            };
+        }
+        match value {
+            Some(entry) => self.serve(entry),
+            None => {
+                self.engine().emit(&Event::Hit { tier: Tier::Pending });
+                None
+            }
+        }
+    }
+}
+
+fn merged<V>(merge: &Merge<V>, older: &Entry<V>, delta: &V, meta: Meta) -> Arc<Entry<V>> {
+    Arc::new(Entry::new(older.value.as_ref().map(|older| merge(older, delta)), meta))
+}
+
+impl<V> Readings<V> {
+    /// Whether what waits is the whole value: it begins with a deletion.
+    fn is_complete(&self) -> bool {
+        self.entries.iter().any(|entry| entry.value.is_none())
+    }
+}
+
+/// Somebody reads these keys: their lanes remember whether something was sent meanwhile.
+struct Reading<'a, K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    inner: &'a Inner<K, V, S, D>,
+    keys: Vec<K>,
+}
+
+impl<'a, K, V, S, D> Reading<'a, K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    fn begin(inner: &'a Inner<K, V, S, D>, keys: Vec<K>) -> Self {
+        let mut queue = inner.lock();
+        keys.iter().for_each(|key| queue.begin_reading(key));
+        drop(queue);
+        Self { inner, keys }
+    }
+
+    /// What waits for `key` once nothing of it is at the source.
+    async fn settled(&self, key: &K) -> Readings<V> {
+        loop {
+            let mut landed = pin!(self.inner.landed.notified());
+            landed.as_mut().enable();
+            let readings = self.inner.lock().readings(key);
+            if !readings.is_flying {
+                return readings;
+            }
+            landed.await;
+        }
+    }
+}
+
+impl<K, V, S, D> Drop for Reading<'_, K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    fn drop(&mut self) {
+        let mut queue = self.inner.lock();
+        self.keys.iter().for_each(|key| queue.leave_reading(key));
+    }
+}

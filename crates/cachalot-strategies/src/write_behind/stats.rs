@@ -1,0 +1,57 @@
+//! Figures of a write-behind.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Figures of a write-behind since it was built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriteBehindStats {
+    /// Writes that wait for the source or are on their way, now.
+    pub depth: usize,
+    /// What counts against the bound of entries, now: those, dead letters, and what the journal does not have yet.
+    pub entries: usize,
+    /// What counts against the bound of bytes, now. Zero without a weigher.
+    pub bytes: u64,
+    /// How long the oldest of them has waited.
+    pub oldest_age: Duration,
+    /// Calls that the source has taken.
+    pub batches: u64,
+    /// Writes that the source has taken: of each key, what had become one.
+    pub flushed: u64,
+    /// Writes that became one with another before they were sent.
+    pub coalesced: u64,
+    /// Calls that tried something again.
+    pub retries: u64,
+    /// Dead letters, now.
+    pub dead_letters: usize,
+    /// Writes that the journal brought back from before the start, dead letters included.
+    pub recovered: u64,
+    /// Acknowledged writes that are lost. Nothing is while a handle is there to ask: it is zero, and when a
+    /// write-behind without a journal ends too early, [`WritesLost`](cachalot_core::Event::WritesLost) and
+    /// [`Stats::writes_lost`](crate::Stats::writes_lost) of the cache say how many were.
+    pub lost_total: u64,
+}
+
+/// What a [`WriteBehind::shutdown`](crate::WriteBehind::shutdown) had to leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unflushed<K> {
+    /// The keys whose writes the source does not have, oldest first.
+    pub keys: Vec<K>,
+    /// How many writes these are.
+    pub writes: usize,
+    /// How many dead letters nobody has replayed or discarded.
+    pub dead_letters: usize,
+    /// Whether a journal has them all, so that they come back when it is opened again.
+    pub is_kept: bool,
+}
+
+impl<K> fmt::Display for Unflushed<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { keys, writes, dead_letters, is_kept } = self;
+        let kept = if *is_kept { "the journal keeps them" } else { "they end with the process" };
+        write!(f, "{writes} writes of {} keys and {dead_letters} dead letters are left; {kept}", keys.len())
+    }
+}
+
+impl<K: fmt::Debug> std::error::Error for Unflushed<K> {}

@@ -83,8 +83,6 @@ mod batch;
 pub use batch::{IntoLoaded, LoadMany, Unanswered};
 mod read_through;
 pub use read_through::ReadThrough;
-mod sliding;
-pub use sliding::Sliding;
 mod write_around;
 pub use write_around::WriteAround;
 mod write_through;
@@ -96,6 +94,8 @@ pub use write_behind::{
 };
 mod refresh_ahead;
 pub use refresh_ahead::{RefreshAhead, RefreshAheadBuilder, RefreshAheadStats, Registration};
+mod sliding;
+pub use sliding::Sliding;
 mod write_error;
 pub use write_error::WriteError;
 mod stats;

@@ -317,10 +317,10 @@ fn a_second_message() -> Scene {
         tier.down();
         let removed = one.remove(&1).await.unwrap();
         sleep(SOON).await;
-        // It has not been told, and copies the old value.
+        // It has not been told, and copies the old value once it has heard that it missed something.
         let late = with_bus(&tier, 3);
-        sleep(SOON).await;
-        let copied = late.get(&1).await.is_some();
+        sleep(MINUTE / 2).await;
+        let copied = late.get(&1).await.is_some() && late.get_local(&1).is_some();
         tier.up();
         sleep(MINUTE / 2).await;
         removed == Removal::Deferred && copied && late.get_local(&1).is_none()

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
 
+mod behind;
 mod foreign;
 
 type Engine = Memory<u64, Arc<Entry<String>>>;
@@ -65,6 +66,12 @@ scenes! {
     an_older_insert_does_not_land_on_a_newer_one: two_inserts_in_reverse;
     a_load_of_an_older_version_is_not_kept: a_lagging_load;
     what_was_removed_up_to_a_version_is_not_inserted_late: a_late_insert;
+    a_flush_ends_what_every_tier_had: behind::a_flush;
+    a_read_during_a_flush_sees_what_was_written: behind::a_read_during_a_flush;
+    no_write_is_sent_while_another_of_its_key_is: behind::a_write_during_a_call;
+    no_write_becomes_one_with_another_across_a_barrier: behind::a_barrier;
+    a_flush_that_fails_keeps_its_writes: behind::a_failed_flush;
+    no_write_is_acknowledged_that_the_journal_cannot_keep: behind::a_full_journal;
 }
 
 fn a_failed_batch() -> Scene {

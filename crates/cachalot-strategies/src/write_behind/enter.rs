@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachalot_core::{Entry, Error, ErrorKind, Meta, Result, Source, Store, mutant};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::admission::Kept;
 use super::inner::Inner;
@@ -64,36 +64,34 @@ where
         entry: Arc<Entry<V>>,
     ) -> Result<Ack> {
         let (weight, encoded) = self.prepare(&key, &entry)?;
-        let mut entering = Entering { key, entry, weight, waiter: None, replays: None };
-        let mut deadline = None;
-        loop {
-            let mut room = pin!(self.room.notified());
-            // Only who was refused once needs to hear of room from here on.
-            if deadline.is_some() {
-                room.as_mut().enable();
-            }
-            let pause = match self.try_enter(operation, entering, encoded.clone())? {
-                Tried::In(ack) => return Ok(ack),
-                Tried::Full(back, pause) => {
-                    entering = back;
-                    pause
-                }
-            };
-            let Some(until) = deadline else {
+        let entering = Entering { key, entry, weight, waiter: None, replays: None };
+        match self.try_enter(operation, entering, encoded.clone())? {
+            Tried::In(ack) => Ok(ack),
+            Tried::Full(entering, pause) => {
                 self.start();
-                deadline = Some(Instant::now().checked_add(pause));
-                continue;
-            };
-            let waited = match until {
-                Some(deadline) => timeout_at(deadline, room).await.is_ok(),
-                None => {
-                    room.await;
-                    true
-                }
-            };
-            if !waited {
-                return Err(self.full(operation));
+                let waiting = self.enter_with_room(operation, entering, encoded);
+                timeout(pause, waiting).await.unwrap_or_else(|_| Err(self.full(operation)))
             }
+        }
+    }
+
+    /// As soon as there is room, however long that takes.
+    async fn enter_with_room(
+        self: &Arc<Self>,
+        operation: &'static str,
+        mut entering: Entering<K, V>,
+        encoded: Option<Encoded>,
+    ) -> Result<Ack> {
+        loop {
+            // Before the try: it must not miss what is freed right after.
+            let mut room = pin!(self.room.notified());
+            room.as_mut().enable();
+            match self.try_enter(operation, entering, encoded.clone())? {
+                Tried::In(ack) => return Ok(ack),
+                Tried::Full(back, _) => entering = back,
+            }
+            self.start();
+            room.await;
         }
     }
 

@@ -88,14 +88,16 @@ impl Journal for Told {
 
 type Store = Memory<u64, Arc<Entry<u64>>>;
 
+type Rows = Arc<Mutex<BTreeMap<u64, u64>>>;
+
 /// A write-behind over `journal`, and what its source has stored.
 fn over(
     journal: &Told,
     is_of_deltas: bool,
-) -> (WriteBehind<u64, u64, Store, impl Source<u64, u64> + use<>>, Arc<Mutex<BTreeMap<u64, u64>>>) {
+) -> (WriteBehind<u64, u64, Store, impl Source<u64, u64> + use<>>, Rows) {
     let cache: Cache<u64, u64, Store> =
         Cache::builder("numbers").memory(Memory::entries(10)).clock(tokio_clock()).build().unwrap();
-    let rows = Arc::new(Mutex::new(BTreeMap::new()));
+    let rows = Rows::default();
     let (reads, writes, told) = (rows.clone(), rows.clone(), journal.clone());
     let source = FnSource::new(
         move |key: u64| {

@@ -1,7 +1,11 @@
 //! Parts that the benchmarks share: keys, values, policies, traces.
 
 pub mod contender;
+mod options;
+pub use options::{Options, rounds};
 pub mod policy;
+mod sheet;
+pub use sheet::{Figure, Sheet};
 mod spread;
 pub use spread::{Spread, number};
 pub mod trace;

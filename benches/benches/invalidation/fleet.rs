@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use benches::runtime;
+use benches::{Figure, Sheet, rounds, runtime};
 use cachalot_core::{Event, Observer, Tags};
 use cachalot_memory_backend::Memory;
 use cachalot_redis_backend::Redis;
@@ -20,9 +20,8 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{sleep, timeout};
 
+use crate::Scale;
 use crate::fixture::{NAME, Named, built, fill};
-use crate::report::{Figure, Report};
-use crate::{Scale, rounds};
 
 const P50: Figure = Figure::new("from the call, p50", "ms");
 const P99: Figure = Figure::new("from the call, p99", "ms");
@@ -38,7 +37,7 @@ const AT_MOST_MS: f64 = 5.0;
 const PACE: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) fn play(scale: &Scale, report: &mut Report) {
+pub(crate) fn play(scale: &Scale, sheet: &mut Sheet) {
     let mut fleets = scale.fleets.to_vec();
     rounds(scale.long_rounds, "propagation", &mut fleets, |size| {
         let seen = measure(*size, scale.removals);
@@ -52,9 +51,9 @@ pub(crate) fn play(scale: &Scale, report: &mut Report) {
             (AFTER_P99, &seen.from_return, 0.99),
             (CALL, &seen.calls, 0.50),
         ] {
-            report.add(case, &name, figure, quantile(values, share) / 1e6);
+            sheet.add(case, &name, figure, quantile(values, share) / 1e6);
         }
-        report.add(case, &name, GAPS, seen.gaps as f64);
+        sheet.add(case, &name, GAPS, seen.gaps as f64);
     });
 }
 

@@ -3,17 +3,16 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use benches::{CAPACITY, HOT_KEYS, Keys, runtime};
+use benches::{CAPACITY, Figure, HOT_KEYS, Keys, Sheet, rounds, runtime};
 use cachalot_core::Tier;
 use cachalot_memory_backend::Memory;
 use cachalot_strategies::Cache;
 use cachalot_testkit::RedisServer;
 use tokio::runtime::Runtime;
 
+use crate::Scale;
 use crate::fixture::{Entries, Named, VALUE, Value, built, fill, tags, without_memory};
 use crate::proxy::Proxy;
-use crate::report::{Figure, Report};
-use crate::{Scale, rounds};
 
 const IN_MEMORY: &str = "L1 hit";
 const BELOW: &str = "L2 hit";
@@ -35,26 +34,26 @@ const BATCH: u32 = 1000;
 /// How many hits below a round times.
 const HITS: u32 = 500;
 
-pub(crate) fn play(scale: &Scale, report: &mut Report) {
+pub(crate) fn play(scale: &Scale, sheet: &mut Sheet) {
     let runtime = runtime();
-    in_memory(scale, report, &runtime);
-    below(scale, report, &runtime);
+    in_memory(scale, sheet, &runtime);
+    below(scale, sheet, &runtime);
 }
 
 type Numbered = Cache<u64, Value, Entries<u64>>;
 
-fn in_memory(scale: &Scale, report: &mut Report, runtime: &Runtime) {
+fn in_memory(scale: &Scale, sheet: &mut Sheet, runtime: &Runtime) {
     let open = |tags, removed| runtime.block_on(full(tags, removed));
     let mut contenders: Vec<(&str, Numbered)> =
         TAGGED.iter().map(|(name, tags)| (*name, open(*tags, 0))).collect();
     contenders.push(("one tag, 1,000 others removed", open(1, OTHERS)));
     rounds(scale.rounds, IN_MEMORY, &mut contenders, |(name, cache)| {
         let (wall, cpu) = runtime.block_on(hits(cache));
-        report.add(IN_MEMORY, name, NS, wall);
-        report.add(IN_MEMORY, name, CPU_NS, cpu);
+        sheet.add(IN_MEMORY, name, NS, wall);
+        sheet.add(IN_MEMORY, name, CPU_NS, cpu);
     });
-    report.compare(IN_MEMORY, NS.metric, PLAIN, RATIO);
-    report.compare(IN_MEMORY, CPU_NS.metric, PLAIN, Figure::new("CPU / no tags", "ratio").at_most(1.3));
+    sheet.compare(IN_MEMORY, NS.metric, PLAIN, RATIO);
+    sheet.compare(IN_MEMORY, CPU_NS.metric, PLAIN, Figure::new("CPU / no tags", "ratio").at_most(1.3));
 }
 
 /// Memory alone, with every hot key.
@@ -95,7 +94,7 @@ fn cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-fn below(scale: &Scale, report: &mut Report, runtime: &Runtime) {
+fn below(scale: &Scale, sheet: &mut Sheet, runtime: &Runtime) {
     let server = RedisServer::start();
     let cache = without_memory(runtime, &server.url());
     let proxy = Proxy::before(server.addr());
@@ -108,13 +107,13 @@ fn below(scale: &Scale, report: &mut Report, runtime: &Runtime) {
             assert!(counted.get(key).await.is_some(), "a value that is not there");
             let before = proxy.trips();
             assert!(counted.get(key).await.is_some());
-            report.add(BELOW, name, TRIPS, (proxy.trips() - before) as f64);
+            sheet.add(BELOW, name, TRIPS, (proxy.trips() - before) as f64);
         });
     }
     rounds(scale.rounds, BELOW, &mut contenders, |(name, _, key)| {
-        report.add(BELOW, name, US, runtime.block_on(hits_below(&cache, key)));
+        sheet.add(BELOW, name, US, runtime.block_on(hits_below(&cache, key)));
     });
-    report.compare(BELOW, US.metric, PLAIN, RATIO);
+    sheet.compare(BELOW, US.metric, PLAIN, RATIO);
 }
 
 /// Microseconds each.

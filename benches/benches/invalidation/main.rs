@@ -11,16 +11,12 @@ mod fixture;
 mod fleet;
 mod hits;
 mod proxy;
-mod report;
 mod sweep;
 mod tags;
 
-use std::path::PathBuf;
-use std::{env, fs, io};
+use std::{env, io};
 
-use report::Report;
-
-const ROUNDS: usize = 9;
+use benches::{Options, Sheet};
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -62,7 +58,7 @@ impl Scale {
     };
 }
 
-type Scene = fn(&Scale, &mut Report);
+type Scene = fn(&Scale, &mut Sheet);
 
 /// The scenes by name, quick ones first.
 const SCENES: [(&str, Scene); 4] =
@@ -76,55 +72,13 @@ fn main() -> io::Result<()> {
         fleet::listen(url, removals);
         return Ok(());
     }
-    let options = Options::parse(args)?;
-    let mut report = Report::default();
-    for (name, play) in SCENES.iter().filter(|(name, _)| name.contains(&options.only)) {
+    let options = Options::parse("invalidation", args)?;
+    let scale = if options.bench { Scale::full(options.rounds) } else { Scale::CHECK };
+    let only = options.only.as_deref().unwrap_or_default();
+    let mut sheet = Sheet::new("invalidation");
+    for (name, play) in SCENES.iter().filter(|(name, _)| name.contains(only)) {
         eprintln!("invalidation  {name}");
-        play(&options.scale, &mut report);
+        play(&scale, &mut sheet);
     }
-    print!("\n{}", report.table());
-    match options.report {
-        Some(file) => fs::write(file, report.rows()),
-        None => Ok(()),
-    }
-}
-
-struct Options {
-    scale: Scale,
-    only: String,
-    report: Option<PathBuf>,
-}
-
-impl Options {
-    fn parse(args: Vec<String>) -> io::Result<Self> {
-        let usage = || {
-            let text = "usage: invalidation [--rounds N] [--only TEXT] [--report FILE]";
-            io::Error::new(io::ErrorKind::InvalidInput, text)
-        };
-        let (mut rounds, mut only, mut report, mut bench) = (ROUNDS, String::new(), None, false);
-        let mut args = args.into_iter();
-        while let Some(arg) = args.next() {
-            match arg.as_str() {
-                "--bench" => bench = true,
-                "--rounds" => {
-                    let asked = args.next().and_then(|rounds| rounds.parse().ok());
-                    rounds = asked.filter(|rounds| *rounds > 0).ok_or_else(usage)?;
-                }
-                "--only" => only = args.next().ok_or_else(usage)?,
-                "--report" => report = Some(args.next().ok_or_else(usage)?.into()),
-                _ => return Err(usage()),
-            }
-        }
-        let scale = if bench { Scale::full(rounds) } else { Scale::CHECK };
-        Ok(Self { scale, only, report })
-    }
-}
-
-/// Plays each of `contenders` in turn, round after round; each round begins with another one.
-pub(crate) fn rounds<T>(count: usize, scene: &str, contenders: &mut [T], mut play: impl FnMut(&mut T)) {
-    for round in 0..count {
-        eprintln!("round {}/{count}  invalidation  {scene}", round + 1);
-        let len = contenders.len();
-        (0..len).for_each(|at| play(&mut contenders[(at + round) % len]));
-    }
+    sheet.finish(&options)
 }

@@ -5,14 +5,13 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use benches::runtime;
+use benches::{Figure, Sheet, rounds, runtime};
 use cachalot_core::{Pattern, Tags};
 use cachalot_testkit::{RedisServer, Server};
 use tokio::runtime::Runtime;
 
+use crate::Scale;
 use crate::fixture::{NAME, Named, fill, without_memory};
-use crate::report::{Figure, Report};
-use crate::{Scale, rounds};
 
 const TIME: Figure = Figure::new("time", "ms");
 const OURS: &str = "remove_pattern";
@@ -20,7 +19,7 @@ const OURS: &str = "remove_pattern";
 const OWN: usize = 8;
 const TYPED: &str = "redis-cli | xargs redis-cli";
 
-pub(crate) fn play(scale: &Scale, report: &mut Report) {
+pub(crate) fn play(scale: &Scale, sheet: &mut Sheet) {
     let (server, runtime) = (RedisServer::start(), runtime());
     let cache = without_memory(&runtime, &server.url());
     let case = format!("pattern: {} of {} keys", scale.matching, scale.keys);
@@ -39,9 +38,9 @@ pub(crate) fn play(scale: &Scale, report: &mut Report) {
         let took = remove(&runtime, &cache, &server);
         let left = scale.keys - scale.matching;
         assert!((left..left + OWN).contains(&keys(&server)), "{name} has removed others");
-        report.add(&case, name, TIME, took.as_secs_f64() * 1e3);
+        sheet.add(&case, name, TIME, took.as_secs_f64() * 1e3);
     });
-    report.compare(&case, TIME.metric, OURS, Figure::new("time / remove_pattern", "ratio"));
+    sheet.compare(&case, TIME.metric, OURS, Figure::new("time / remove_pattern", "ratio"));
 }
 
 /// How long it takes one way to remove what matches.

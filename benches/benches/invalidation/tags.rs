@@ -2,13 +2,12 @@
 
 use std::time::Instant;
 
-use benches::runtime;
+use benches::{Figure, Sheet, rounds, runtime};
 use cachalot_testkit::RedisServer;
 
+use crate::Scale;
 use crate::fixture::{fill, tags, without_memory};
 use crate::proxy::Proxy;
-use crate::report::{Figure, Report};
-use crate::{Scale, rounds};
 
 const CASE: &str = "remove_tag";
 const TIME: Figure = Figure::new("time", "us");
@@ -25,7 +24,7 @@ struct Members {
 }
 
 /// Each key has as many tags as there are sizes that count it in.
-pub(crate) fn play(scale: &Scale, report: &mut Report) {
+pub(crate) fn play(scale: &Scale, sheet: &mut Sheet) {
     let (server, runtime) = (RedisServer::start(), runtime());
     let cache = without_memory(&runtime, &server.url());
     let tag = |members: usize| format!("among {members}");
@@ -53,7 +52,7 @@ pub(crate) fn play(scale: &Scale, report: &mut Report) {
             assert!(cache.get(&one.key).await.is_some(), "a member that is not there");
             let before = proxy.trips();
             assert!(counted.remove_tag(&one.tag).await.is_ok());
-            report.add(CASE, &one.name, TRIPS, (proxy.trips() - before) as f64);
+            sheet.add(CASE, &one.name, TRIPS, (proxy.trips() - before) as f64);
             assert!(cache.get(&one.key).await.is_none(), "a member that outlived its tag");
         });
     }
@@ -63,8 +62,8 @@ pub(crate) fn play(scale: &Scale, report: &mut Report) {
             assert!(runtime.block_on(cache.remove_tag(&one.tag)).is_ok());
         }
         let each = begin.elapsed().as_secs_f64() * 1e6 / f64::from(REMOVALS);
-        report.add(CASE, &one.name, TIME, each);
+        sheet.add(CASE, &one.name, TIME, each);
     });
     let least = format!("{} members", scale.members[0]);
-    report.compare(CASE, TIME.metric, &least, Figure::new("time / fewest members", "ratio"));
+    sheet.compare(CASE, TIME.metric, &least, Figure::new("time / fewest members", "ratio"));
 }

@@ -10,19 +10,16 @@
 mod contender;
 #[cfg(feature = "peers")]
 mod peers;
-mod report;
 mod scenes;
 
-use std::path::PathBuf;
-use std::{env, fs, io};
+use std::{env, io};
 
+use benches::{Figure, Options, Sheet, rounds};
 use cachalot_ring::{Jump, Ketama, Maglev, Md5Ring, Rendezvous, SlotRing};
 
 use contender::Contender;
-use report::{Figure, Report};
 use scenes::{Keys, Moves};
 
-const ROUNDS: usize = 9;
 const FLEETS: [usize; 3] = [10, 100, 1_000];
 
 /// A contender and its part in every scene.
@@ -67,84 +64,47 @@ const ENTRANTS: &[Entrant] = &[
     Entrant::new::<peers::Anchor>("anchorhash"),
 ];
 
+const LOOKUP: Figure = Figure::new("lookup", "ns/op");
+const LOOKUP_RATIOS: [(&str, Figure); 4] = [
+    ("hashring", Figure::new("lookup / hashring", "ratio")),
+    ("ketama", Figure::new("lookup / ketama", "ratio")),
+    ("jumphash", Figure::new("lookup / jumphash", "ratio")),
+    ("anchorhash", Figure::new("lookup / anchorhash", "ratio")),
+];
+const BUILD: Figure = Figure::new("build", "ms");
+const MEMORY: Figure = Figure::new("memory", "KiB");
+const PEAK: Figure = Figure::new("peak to mean", "times");
+const JOIN: Figure = Figure::new("moved by a join", "of its share");
+const LEAVE: Figure = Figure::new("moved by a leave", "of its share");
+const BETWEEN_OTHERS: Figure = Figure::new("moved between others", "%");
+
 fn main() -> io::Result<()> {
-    let options = Options::parse()?;
+    let options = Options::parse("ring", env::args().skip(1))?;
     let keys = if options.bench { Keys::many() } else { Keys::few() };
-    let mut report = Report::default();
-    let entrants = options.entrants();
+    let mut sheet = Sheet::new("ring");
+    let wanted = |one: &&Entrant| options.only.as_deref().is_none_or(|only| only == one.name);
+    let mut entrants: Vec<&Entrant> = ENTRANTS.iter().filter(wanted).collect();
     for nodes in FLEETS {
         let case = format!("{nodes} nodes");
-        let lower = |metric, unit| Figure { case: case.clone(), metric, unit };
-        rounds(options.rounds, &entrants, &format!("{case}: lookup"), |one| {
-            report.add(lower("lookup", "ns/op"), one.name, (one.lookup)(nodes, &keys));
+        rounds(options.rounds, &format!("ring  {case}: lookup"), &mut entrants, |one| {
+            sheet.add(&case, one.name, LOOKUP, (one.lookup)(nodes, &keys));
         });
-        for baseline in ["hashring", "ketama", "jumphash", "anchorhash"] {
-            report.compare(&case, "lookup", baseline);
+        for (baseline, ratio) in LOOKUP_RATIOS {
+            sheet.compare(&case, LOOKUP.metric, baseline, ratio);
         }
         // One of them takes seconds to build a thousand nodes.
         let builds = if nodes < 1_000 { options.rounds } else { options.rounds.min(3) };
-        rounds(builds, &entrants, &format!("{case}: build"), |one| {
-            report.add(lower("build", "ms"), one.name, (one.build)(nodes, &keys));
+        rounds(builds, &format!("ring  {case}: build"), &mut entrants, |one| {
+            sheet.add(&case, one.name, BUILD, (one.build)(nodes, &keys));
         });
-        rounds(1, &entrants, &format!("{case}: sizes, shares and moves"), |one| {
-            report.add(lower("memory", "KiB"), one.name, (one.bytes)(nodes) / 1024.0);
-            report.add(lower("peak to mean", "times"), one.name, (one.peak)(nodes, &keys));
+        rounds(1, &format!("ring  {case}: sizes, shares and moves"), &mut entrants, |one| {
+            sheet.add(&case, one.name, MEMORY, (one.bytes)(nodes) / 1024.0);
+            sheet.add(&case, one.name, PEAK, (one.peak)(nodes, &keys));
             let moves = (one.moves)(nodes, &keys);
-            report.add(lower("moved by a join", "of its share"), one.name, moves.join);
-            report.add(lower("moved by a leave", "of its share"), one.name, moves.leave);
-            report.add(lower("moved between others", "%"), one.name, moves.between_others);
+            sheet.add(&case, one.name, JOIN, moves.join);
+            sheet.add(&case, one.name, LEAVE, moves.leave);
+            sheet.add(&case, one.name, BETWEEN_OTHERS, moves.between_others);
         });
     }
-    print!("\n{}", report.table());
-    match options.report {
-        Some(file) => fs::write(file, report.rows()),
-        None => Ok(()),
-    }
-}
-
-struct Options {
-    rounds: usize,
-    only: Option<String>,
-    report: Option<PathBuf>,
-    bench: bool,
-}
-
-impl Options {
-    fn parse() -> io::Result<Self> {
-        let usage = || {
-            let usage = "usage: ring [--rounds N] [--only NAME] [--report FILE]";
-            io::Error::new(io::ErrorKind::InvalidInput, usage)
-        };
-        let mut options = Self { rounds: ROUNDS, only: None, report: None, bench: false };
-        let mut args = env::args().skip(1);
-        while let Some(arg) = args.next() {
-            match arg.as_str() {
-                "--bench" => options.bench = true,
-                "--rounds" => {
-                    let rounds = args.next().and_then(|rounds| rounds.parse().ok());
-                    options.rounds = rounds.filter(|rounds| *rounds > 0).ok_or_else(usage)?;
-                }
-                "--only" => options.only = Some(args.next().ok_or_else(usage)?),
-                "--report" => options.report = Some(args.next().ok_or_else(usage)?.into()),
-                _ => return Err(usage()),
-            }
-        }
-        if !options.bench {
-            options.rounds = 1;
-        }
-        Ok(options)
-    }
-
-    fn entrants(&self) -> Vec<&'static Entrant> {
-        let wanted = |one: &&Entrant| self.only.as_deref().is_none_or(|only| only == one.name);
-        ENTRANTS.iter().filter(wanted).collect()
-    }
-}
-
-/// Each contender in turn, round after round; each round begins with another one.
-fn rounds(count: usize, entrants: &[&Entrant], scene: &str, mut play: impl FnMut(&Entrant)) {
-    for round in 0..count {
-        eprintln!("round {}/{count}  ring  {scene}", round + 1);
-        (0..entrants.len()).for_each(|at| play(entrants[(at + round) % entrants.len()]));
-    }
+    sheet.finish(&options)
 }

@@ -11,20 +11,16 @@ mod contender;
 mod ours;
 #[cfg(feature = "peers")]
 mod peers;
-mod report;
 mod scenes;
 
-use std::path::PathBuf;
-use std::{env, fs, io};
+use std::{env, io};
 
 use allocation_counter::AllocationInfo;
-use benches::HOT_KEYS;
+use benches::{Figure, HOT_KEYS, Options, Sheet, rounds};
 
 use contender::{Contender, Writable};
-use report::{Figure, Report};
 use scenes::{CROWD, Failure, HURRIED, Hits, Hurry, Storm, UNLUCKY};
 
-const ROUNDS: usize = 9;
 /// Of scenes that count and mostly sleep.
 const COUNTING_ROUNDS: usize = 3;
 
@@ -88,136 +84,88 @@ const ENTRANTS: &[Entrant] = &[
     Entrant::new::<peers::OnceCells>("once cells"),
 ];
 
-const HIT: Figure = lower("hit on 10,000 keys", "time", "ns/op");
-const HIT_CPU: Figure = lower(HIT.case, "CPU", "ns/op");
-const HIT_ON_ONE: Figure = lower("hit on one key", "time", "ns/op");
-const HIT_ON_ONE_CPU: Figure = lower(HIT_ON_ONE.case, "CPU", "ns/op");
-const STORM_CPU: Figure = lower("10,000 at a missing key", "CPU", "ms");
-
-const fn lower(case: &'static str, metric: &'static str, unit: &'static str) -> Figure {
-    Figure { case, metric, unit, better: "lower" }
-}
+const HIT: &str = "hit on 10,000 keys";
+const HIT_ON_ONE: &str = "hit on one key";
+const STORM: &str = "10,000 at a missing key";
+const TIME: Figure = Figure::new("time", "ns/op");
+const CPU: Figure = Figure::new("CPU", "ns/op");
+const LOADS: Figure = Figure::new("loads", "calls");
 
 fn main() -> io::Result<()> {
-    let options = Options::parse()?;
-    let mut report = Report::default();
-    let entrants = options.entrants();
-    rounds(options.rounds, &entrants, "hits", |one| add_hits(&mut report, one));
-    rounds(options.rounds, &entrants, "a crowd at a missing key", |one| add_storm(&mut report, one));
-    rounds(1, &entrants, "what a crowd allocates", |one| add_allocations(&mut report, one));
+    let options = Options::parse("stampede", env::args().skip(1))?;
+    let mut sheet = Sheet::new("stampede");
+    let wanted = |one: &&Entrant| options.only.as_deref().is_none_or(|only| only == one.name);
+    let mut entrants: Vec<&Entrant> = ENTRANTS.iter().filter(wanted).collect();
+    let mut play = |count, scene: &str, add: fn(&mut Sheet, &Entrant)| {
+        rounds(count, &format!("stampede  {scene}"), &mut entrants, |one| add(&mut sheet, one));
+    };
     let counting = options.rounds.min(COUNTING_ROUNDS);
-    rounds(counting, &entrants, "a failing source", |one| add_failure(&mut report, one));
-    rounds(counting, &entrants, "callers in a hurry", |one| add_hurry(&mut report, one));
-    rounds(1, &entrants, "writes during a load, and a panic in one", |one| add_writes(&mut report, one));
-    for hit in [HIT, HIT_CPU, HIT_ON_ONE, HIT_ON_ONE_CPU] {
-        report.compare(hit, "quick_cache");
+    play(options.rounds, "hits", add_hits);
+    play(options.rounds, "a crowd at a missing key", add_storm);
+    play(1, "what a crowd allocates", add_allocations);
+    play(counting, "a failing source", add_failure);
+    play(counting, "callers in a hurry", add_hurry);
+    play(1, "writes during a load, and a panic in one", add_writes);
+    for case in [HIT, HIT_ON_ONE] {
+        sheet.compare(case, TIME.metric, "quick_cache", Figure::new("time / quick_cache", "ratio"));
+        sheet.compare(
+            case,
+            CPU.metric,
+            "quick_cache",
+            Figure::new("CPU / quick_cache", "ratio").at_most(0.75),
+        );
     }
-    report.compare(STORM_CPU, "foyer");
-    print!("\n{}", report.table());
-    match options.report {
-        Some(file) => fs::write(file, report.rows()),
-        None => Ok(()),
-    }
+    sheet.compare(STORM, "CPU", "foyer", Figure::new("CPU / foyer", "ratio").at_most(1.0));
+    sheet.finish(&options)
 }
 
-struct Options {
-    rounds: usize,
-    only: Option<String>,
-    report: Option<PathBuf>,
-}
-
-impl Options {
-    fn parse() -> io::Result<Self> {
-        let usage = || {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "usage: stampede [--rounds N] [--only NAME] [--report FILE]",
-            )
-        };
-        let (mut options, mut bench, mut args) =
-            (Self { rounds: ROUNDS, only: None, report: None }, false, env::args().skip(1));
-        while let Some(arg) = args.next() {
-            match arg.as_str() {
-                "--bench" => bench = true,
-                "--rounds" => {
-                    let rounds = args.next().and_then(|rounds| rounds.parse().ok());
-                    options.rounds = rounds.filter(|rounds| *rounds > 0).ok_or_else(usage)?;
-                }
-                "--only" => options.only = Some(args.next().ok_or_else(usage)?),
-                "--report" => options.report = Some(args.next().ok_or_else(usage)?.into()),
-                _ => return Err(usage()),
-            }
-        }
-        if !bench {
-            options.rounds = 1;
-        }
-        Ok(options)
-    }
-
-    fn entrants(&self) -> Vec<&'static Entrant> {
-        let wanted = |one: &&Entrant| self.only.as_deref().is_none_or(|only| only == one.name);
-        ENTRANTS.iter().filter(wanted).collect()
-    }
-}
-
-/// Each contender in turn, round after round; each round begins with another one.
-fn rounds(count: usize, entrants: &[&Entrant], scene: &str, mut play: impl FnMut(&Entrant)) {
-    for round in 0..count {
-        eprintln!("round {}/{count}  stampede  {scene}", round + 1);
-        (0..entrants.len()).for_each(|at| play(entrants[(at + round) % entrants.len()]));
-    }
-}
-
-fn add_hits(report: &mut Report, one: &Entrant) {
+fn add_hits(sheet: &mut Sheet, one: &Entrant) {
     if let Some(hits) = one.hits {
-        for (case, keys) in [(HIT.case, HOT_KEYS), (HIT_ON_ONE.case, 1)] {
+        for (case, keys) in [(HIT, HOT_KEYS), (HIT_ON_ONE, 1)] {
             let hits = hits(keys);
-            report.add(lower(case, "time", "ns/op"), one.name, hits.wall_ns);
-            report.add(lower(case, "CPU", "ns/op"), one.name, hits.cpu_ns);
+            sheet.add(case, one.name, TIME, hits.wall_ns);
+            sheet.add(case, one.name, CPU, hits.cpu_ns);
         }
     }
 }
 
-fn add_storm(report: &mut Report, one: &Entrant) {
+fn add_storm(sheet: &mut Sheet, one: &Entrant) {
     let storm = (one.storm)();
-    let case = STORM_CPU.case;
-    report.add(lower(case, "loads", "calls"), one.name, storm.loads as f64);
-    report.add(STORM_CPU, one.name, storm.cpu.as_secs_f64() * 1e3);
-    report.add(lower(case, "wall", "ms"), one.name, storm.wall.as_secs_f64() * 1e3);
+    sheet.add(STORM, one.name, LOADS, storm.loads as f64);
+    sheet.add(STORM, one.name, Figure::new("CPU", "ms"), storm.cpu.as_secs_f64() * 1e3);
+    sheet.add(STORM, one.name, Figure::new("wall", "ms"), storm.wall.as_secs_f64() * 1e3);
 }
 
-fn add_allocations(report: &mut Report, one: &Entrant) {
+fn add_allocations(sheet: &mut Sheet, one: &Entrant) {
     let AllocationInfo { count_total, bytes_max, .. } = (one.allocations)();
     let per_caller = count_total as f64 / CROWD as f64;
-    report.add(lower(STORM_CPU.case, "allocations", "per caller"), one.name, per_caller);
+    sheet.add(STORM, one.name, Figure::new("allocations", "per caller"), per_caller);
     let peak = bytes_max as f64 / CROWD as f64;
-    report.add(lower(STORM_CPU.case, "peak memory", "bytes per caller"), one.name, peak);
+    sheet.add(STORM, one.name, Figure::new("peak memory", "bytes per caller"), peak);
 }
 
-fn add_failure(report: &mut Report, one: &Entrant) {
+fn add_failure(sheet: &mut Sheet, one: &Entrant) {
     const { assert!(UNLUCKY == 50) };
     let (failure, case) = ((one.failing)(), "50 at a failing source");
-    report.add(lower(case, "loads", "calls"), one.name, failure.loads as f64);
-    report.add(lower(case, "last error", "ms"), one.name, failure.wall.as_secs_f64() * 1e3);
+    sheet.add(case, one.name, LOADS, failure.loads as f64);
+    sheet.add(case, one.name, Figure::new("last error", "ms"), failure.wall.as_secs_f64() * 1e3);
 }
 
-fn add_hurry(report: &mut Report, one: &Entrant) {
+fn add_hurry(sheet: &mut Sheet, one: &Entrant) {
     const { assert!(HURRIED == 10) };
     let (hurry, case) = ((one.hurried)(), "10 with 50 ms for a load of 120");
-    let higher = |metric, unit| Figure { case, metric, unit, better: "higher" };
-    report.add(lower(case, "loads", "calls"), one.name, hurry.loads as f64);
-    report.add(higher("served", "callers"), one.name, hurry.served as f64);
-    report.add(higher("filled afterwards", "of 1"), one.name, f64::from(hurry.filled));
+    sheet.add(case, one.name, LOADS, hurry.loads as f64);
+    sheet.add(case, one.name, Figure::higher("served", "callers"), hurry.served as f64);
+    sheet.add(case, one.name, Figure::higher("filled afterwards", "of 1"), f64::from(hurry.filled));
 }
 
-fn add_writes(report: &mut Report, one: &Entrant) {
-    let of_1 = |case, metric, better| Figure { case, metric, unit: "of 1", better };
+fn add_writes(sheet: &mut Sheet, one: &Entrant) {
     if let Some(writes) = &one.writes {
-        let returned = of_1("a removal during a load", "old value comes back", "lower");
-        report.add(returned, one.name, f64::from((writes.comes_back)()));
-        let overwritten = of_1("an insert during a load", "old value overwrites it", "lower");
-        report.add(overwritten, one.name, f64::from((writes.is_overwritten)()));
+        let returned = Figure::new("old value comes back", "of 1");
+        sheet.add("a removal during a load", one.name, returned, f64::from((writes.comes_back)()));
+        let overwritten = Figure::new("old value overwrites it", "of 1");
+        sheet.add("an insert during a load", one.name, overwritten, f64::from((writes.is_overwritten)()));
     }
-    let served = of_1("a loader that panics", "next caller served", "higher");
-    report.add(served, one.name, f64::from((one.panicking)()));
+    let served = Figure::higher("next caller served", "of 1");
+    sheet.add("a loader that panics", one.name, served, f64::from((one.panicking)()));
 }

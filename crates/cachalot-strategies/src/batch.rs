@@ -9,12 +9,14 @@ use crate::cached::Cached;
 use crate::confirmed::Invalidation;
 use crate::write::{Inserted, Removal};
 
+mod ahead;
+pub(crate) use ahead::{Ahead, due_at, life};
 mod load;
 pub use load::{IntoLoaded, LoadMany, Unanswered};
 mod calls;
 mod distinct;
 mod flights;
-mod pipeline;
+pub(crate) mod pipeline;
 pub(crate) use pipeline::pipelined;
 mod read;
 mod write;

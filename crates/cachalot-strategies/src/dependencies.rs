@@ -17,9 +17,9 @@ use cachalot_stampede::guard;
 use crate::cache::View;
 use crate::engine::Engine;
 use crate::load::{Load, TagOf};
+use crate::replay::Missed;
 use crate::shared::Shared;
 use crate::tags::Epoch;
-use crate::write::Missed;
 
 /// What a cache with dependencies keeps for them.
 pub(crate) struct Dependencies<K> {

@@ -25,11 +25,12 @@ use crate::flight::Outcome;
 use crate::index::Index;
 use crate::membership;
 use crate::names::Names;
+use crate::replay::Missed;
 use crate::shared::Shared;
+use crate::slide;
 use crate::stats::{Counters, Stats};
 use crate::tags::{Epoch, Everything};
 use crate::versions::Versions;
-use crate::write::Missed;
 
 pub(crate) struct Engine<K, V, S> {
     pub(crate) name: Arc<str>,
@@ -145,6 +146,7 @@ where
     pub(crate) fn in_memory(&self, meta: Meta, now: Timestamp) -> Meta {
         match &self.shared {
             Some(shared) => shared.in_memory(meta, now),
+            None if self.slides() => slide::in_memory(meta, now, true),
             None => self.refresh.early.mark(meta),
         }
     }

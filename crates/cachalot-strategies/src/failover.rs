@@ -16,7 +16,7 @@ use cachalot_invalidation::Recent;
 use tokio::time::sleep;
 
 use crate::engine::Engine;
-use crate::write::Missed;
+use crate::replay::Missed;
 
 /// What is kept in case a server forgets it.
 pub(crate) struct Memo<K> {

@@ -83,11 +83,19 @@ mod batch;
 pub use batch::{IntoLoaded, LoadMany, Unanswered};
 mod read_through;
 pub use read_through::ReadThrough;
+mod write_around;
+pub use write_around::WriteAround;
+mod write_through;
+pub use write_through::WriteThrough;
 mod write_behind;
 pub use write_behind::{
     DeadLetter, FileJournal, Fsync, JournaledBuilder, Order, Overflow, Unflushed, WriteBehind,
     WriteBehindBuilder, WriteBehindStats,
 };
+mod refresh_ahead;
+pub use refresh_ahead::{RefreshAhead, RefreshAheadBuilder, RefreshAheadStats, Registration};
+mod sliding;
+pub use sliding::Sliding;
 mod write_error;
 pub use write_error::WriteError;
 mod stats;
@@ -109,8 +117,14 @@ mod membership;
 mod names;
 mod old_versions;
 mod read;
+mod replay;
 mod shared;
+mod slide;
+mod snapshot;
+pub use snapshot::{Refused, Restored, Snapshot, SnapshotFile};
 mod spawn;
 mod tags;
 pub use spawn::TokioSpawn;
 mod sweep;
+mod warm_up;
+pub use warm_up::{WarmUp, WarmUpProgress, WarmedUp};

@@ -237,7 +237,7 @@ where
     /// Whether a value that was found fresh and offered still is.
     fn is_still_fresh(&self, found: &Found<V>) -> bool {
         let meta = &found.entry.meta;
-        self.refresh.early.expiry(meta).is_some_and(|expiry| self.clock.now() < expiry)
+        self.clock.now() < self.refresh.early.expiry(meta).unwrap_or(meta.soft_expiry())
     }
 
     /// What the flight lands, or offers and `content` takes.

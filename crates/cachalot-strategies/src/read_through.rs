@@ -104,6 +104,11 @@ where
         &self.source
     }
 
+    /// The options of what it loads.
+    pub(crate) fn options(&self) -> &EntryOptions {
+        &self.options
+    }
+
     /// [`Cache::get_local`].
     pub fn get_local(&self, key: &K) -> Option<Cached<V>> {
         self.cache.get_local(key)
@@ -150,21 +155,21 @@ where
     /// # Dropping the future
     /// Only this caller leaves; the loads go on.
     pub async fn get_many(&self, keys: &[K]) -> Vec<Result<Option<Cached<V>>, LoadError>> {
-        let (source, mark) = (self.source.clone(), self.mark.clone());
-        let load = move |load: LoadMany<K>| {
-            let (source, mark) = (source.clone(), mark.clone());
-            async move {
-                let values = source.load_many(load.keys()).await?;
-                let answers: Vec<_> = load.keys().iter().cloned().zip(values).collect();
-                for (key, value) in &answers {
-                    if let (Some(mark), Some(value)) = (&mark, value) {
-                        load.mark(key, |one| mark(one, value));
-                    }
-                }
-                Ok(answers)
-            }
-        };
+        let this = self.clone();
+        let load = move |load: LoadMany<K>| this.clone().load_together(load);
         Box::pin(self.cache.engine.load_options(keys, &self.options, load)).await
+    }
+
+    /// What the source has for the keys of `load`.
+    pub(crate) async fn load_together(self, load: LoadMany<K>) -> Result<Vec<(K, Option<V>)>, LoaderError> {
+        let values = self.source.load_many(load.keys()).await?;
+        let answers: Vec<_> = load.keys().iter().cloned().zip(values).collect();
+        for (key, value) in &answers {
+            if let (Some(mark), Some(value)) = (&self.mark, value) {
+                load.mark(key, |one| mark(one, value));
+            }
+        }
+        Ok(answers)
     }
 }
 

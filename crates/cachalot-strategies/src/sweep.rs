@@ -11,8 +11,9 @@ use cachalot_core::{
 use crate::cache::Cache;
 use crate::confirmed::Invalidation;
 use crate::engine::Engine;
+use crate::replay::Missed;
 use crate::shared::Shared;
-use crate::write::{Missed, Removal};
+use crate::write::Removal;
 
 impl<K, V, S> Cache<K, V, S>
 where

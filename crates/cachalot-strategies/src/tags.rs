@@ -19,8 +19,9 @@ use equivalent::Equivalent;
 
 use crate::both::both;
 use crate::engine::Engine;
+use crate::replay::Missed;
 use crate::shared::Shared;
-use crate::write::{Missed, Removal};
+use crate::write::Removal;
 
 mod known;
 pub(crate) use known::{Epoch, Everything};

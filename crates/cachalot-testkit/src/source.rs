@@ -13,6 +13,8 @@ use crate::Gate;
 
 /// A [`Source`] in memory that counts. Clones are the same source.
 ///
+/// A write passes a gate before it changes a row, and one after.
+///
 /// A load reads, and then takes its time; so what happens during that time happens between the read and its
 /// answer, which is where stale values come from. Its points, in order: the gate before reading, the read,
 /// the gate after reading, the time it takes, the failure if one is due.
@@ -37,11 +39,14 @@ struct Inner<K, V> {
     loads: HashMap<K, usize>,
     calls: usize,
     stores: usize,
+    statements: usize,
     running: usize,
     takes: Duration,
     failures: VecDeque<bool>,
     before_reading: Gate,
     after_reading: Gate,
+    before_writing: Gate,
+    after_writing: Gate,
 }
 
 /// Why a [`CountingSource`] has no answer.
@@ -81,11 +86,14 @@ where
             loads: HashMap::new(),
             calls: 0,
             stores: 0,
+            statements: 0,
             running: 0,
             takes: Duration::ZERO,
             failures: VecDeque::new(),
             before_reading: Gate::opened(),
             after_reading: Gate::opened(),
+            before_writing: Gate::opened(),
+            after_writing: Gate::opened(),
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
@@ -115,6 +123,16 @@ where
     /// Closes the gate after reading, for loads that come from here on: they hold what they will answer.
     pub fn stop_after_reading(&self) -> Gate {
         closed(self.lock().after_reading.clone())
+    }
+
+    /// Closes the gate before writing, for writes that come from here on: they have begun and changed nothing.
+    pub fn stop_before_writing(&self) -> Gate {
+        closed(self.lock().before_writing.clone())
+    }
+
+    /// Closes the gate after writing, for writes that come from here on: they are done and not answered.
+    pub fn stop_after_writing(&self) -> Gate {
+        closed(self.lock().after_writing.clone())
     }
 
     /// Writes a row as somebody else would: not counted, at once.
@@ -150,6 +168,11 @@ where
     /// How many rows have been stored or deleted through [`Source`].
     pub fn stores(&self) -> usize {
         self.lock().stores
+    }
+
+    /// How many calls have written; one of `store_many` or `delete_many` counts once.
+    pub fn statements(&self) -> usize {
+        self.lock().statements
     }
 
     /// How many loads are under way: neither answered nor dropped.
@@ -205,11 +228,20 @@ where
         }
     }
 
-    fn write(&self, change: impl FnOnce(&mut HashMap<K, V>), rows: usize) -> Result<(), SourceError> {
+    async fn write(
+        &self,
+        change: impl FnOnce(&mut HashMap<K, V>) + Send,
+        rows: usize,
+    ) -> Result<(), SourceError> {
+        self.gate(|inner| &inner.before_writing).pass().await;
         self.fail_if_due()?;
-        let mut inner = self.lock();
-        change(&mut inner.rows);
-        inner.stores += rows;
+        {
+            let mut inner = self.lock();
+            change(&mut inner.rows);
+            inner.stores += rows;
+            inner.statements += 1;
+        }
+        self.gate(|inner| &inner.after_writing).pass().await;
         Ok(())
     }
 }
@@ -253,20 +285,21 @@ where
 
     async fn store(&self, key: &K, value: &V) -> Result<(), SourceError> {
         let (key, value) = (key.clone(), value.clone());
-        self.write(|rows| drop(rows.insert(key, value)), 1)
+        self.write(|rows| drop(rows.insert(key, value)), 1).await
     }
 
     async fn store_many(&self, items: &[(&K, &V)]) -> Result<(), SourceError> {
-        let items = items.iter().map(|(key, value)| ((*key).clone(), (*value).clone()));
-        self.write(|rows| rows.extend(items.clone()), items.len())
+        let count = items.len();
+        let items: Vec<_> = items.iter().map(|(key, value)| ((*key).clone(), (*value).clone())).collect();
+        self.write(|rows| rows.extend(items), count).await
     }
 
     async fn delete(&self, key: &K) -> Result<(), SourceError> {
-        self.write(|rows| drop(rows.remove(key)), 1)
+        self.write(|rows| drop(rows.remove(key)), 1).await
     }
 
     async fn delete_many(&self, keys: &[&K]) -> Result<(), SourceError> {
-        self.write(|rows| keys.iter().for_each(|key| drop(rows.remove(*key))), keys.len())
+        self.write(|rows| keys.iter().for_each(|key| drop(rows.remove(*key))), keys.len()).await
     }
 }
 

@@ -46,9 +46,9 @@
 
 #[doc(inline)]
 pub use cachalot_core::{
-    CacheKey, Clock, Commit, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Hit,
-    LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Stamp, Store,
-    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, Versioned, units,
+    CacheKey, Clock, Commit, DataClass, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence,
+    Freshness, Hit, LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Recency, Result, Retry,
+    Spawn, Stamp, Store, StoreCursor, StoreStats, Tag, Tags, Tier, Tiers, Timestamp, Ttl, Versioned, units,
 };
 
 #[cfg(feature = "memory")]
@@ -69,6 +69,45 @@ mod cache {
     pub type CacheBuilder<K, V> = cachalot_strategies::CacheBuilder<K, V, Memory<K, Arc<Entry<V>>>>;
 }
 #[cfg(feature = "cache")]
+mod strategies {
+    use std::sync::Arc;
+
+    use cachalot_core::Entry;
+    use cachalot_memory_backend::Memory;
+
+    /// A [`Cache`](crate::Cache) that knows where its values come from: [`cachalot_strategies::ReadThrough`] over
+    /// the memory engine. `D` is the [`Source`](crate::Source).
+    pub type ReadThrough<K, V, D> = cachalot_strategies::ReadThrough<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// Writes to the source, then to the cache: [`cachalot_strategies::WriteThrough`] over the memory engine. `D` is
+    /// the [`Source`](crate::Source).
+    pub type WriteThrough<K, V, D> = cachalot_strategies::WriteThrough<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// Writes to the source, and the cache forgets: [`cachalot_strategies::WriteAround`] over the memory engine. `D`
+    /// is the [`Source`](crate::Source).
+    pub type WriteAround<K, V, D> = cachalot_strategies::WriteAround<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// Read-through whose reads prolong the life of what they hit: [`cachalot_strategies::Sliding`] over the memory
+    /// engine. `D` is the [`Source`](crate::Source).
+    pub type Sliding<K, V, D> = cachalot_strategies::Sliding<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// Acknowledges a write at once, and gives the source many together: [`cachalot_strategies::WriteBehind`] over the
+    /// memory engine. `D` is the [`Source`](crate::Source).
+    pub type WriteBehind<K, V, D> = cachalot_strategies::WriteBehind<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// What builds a [`WriteBehind`].
+    pub type WriteBehindBuilder<K, V, D> =
+        cachalot_strategies::WriteBehindBuilder<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// Keeps a set of keys warm: [`cachalot_strategies::RefreshAhead`] over the memory engine. `D` is the
+    /// [`Source`](crate::Source).
+    pub type RefreshAhead<K, V, D> = cachalot_strategies::RefreshAhead<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// What builds a [`RefreshAhead`].
+    pub type RefreshAheadBuilder<K, V, D> =
+        cachalot_strategies::RefreshAheadBuilder<K, V, Memory<K, Arc<Entry<V>>>, D>;
+}
+#[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_core::{
     Backend, BackendInfo, Body, Bus, BusEvent, BusGap, BusInfo, Codec, Depth, Enrolled, Expired, FnSource,
@@ -86,11 +125,19 @@ pub use cachalot_memory_backend::MemoryBackend;
 #[cfg(feature = "cache")]
 #[doc(inline)]
 pub use cachalot_strategies::{
-    Cached, Confirmation, ConfirmedInvalidation, Inserted, IntoLoaded, Invalidation, KeysOfTag, Load,
-    LoadMany, OnDeserted, RefreshMode, Removal, StaleReason, Stats, TokioSpawn, Unanswered, Unfinished, View,
+    Cached, Confirmation, ConfirmedInvalidation, DeadLetter, FileJournal, Fsync, Inserted, IntoLoaded,
+    Invalidation, JournaledBuilder, KeysOfTag, Load, LoadMany, OnDeserted, Order, Overflow,
+    RefreshAheadStats, RefreshMode, Refused, Registration, Removal, Restored, Snapshot, SnapshotFile,
+    StaleReason, Stats, TokioSpawn, Unanswered, Unfinished, Unflushed, View, WarmUp, WarmUpProgress,
+    WarmedUp, WriteBehindStats, WriteError,
 };
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheBuilder};
+#[cfg(feature = "cache")]
+pub use strategies::{
+    ReadThrough, RefreshAhead, RefreshAheadBuilder, Sliding, WriteAround, WriteBehind, WriteBehindBuilder,
+    WriteThrough,
+};
 
 #[cfg(feature = "redis")]
 #[doc(inline)]

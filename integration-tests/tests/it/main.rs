@@ -17,6 +17,7 @@ mod processes;
 mod residue;
 mod rolling_deploy;
 mod scenes;
+mod sliding;
 mod stampede;
 mod tag_index;
 mod versions;

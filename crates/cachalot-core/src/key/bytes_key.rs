@@ -75,6 +75,12 @@ impl Namespace {
         Key::new([self.0.as_bytes(), b"^", own].concat())
     }
 
+    /// Where the right to do what one process does for all lies: `namespace~name`, which is no record's key, since no
+    /// namespace has a `~`.
+    pub fn duty(&self, name: &str) -> Key {
+        Key::new([self.0.as_bytes(), b"~", name.as_bytes()].concat())
+    }
+
     fn mark(&self, name: &[u8]) -> Key {
         Key::new([self.0.as_bytes(), b"#", name].concat())
     }
@@ -136,6 +142,7 @@ mod tests {
         assert_eq!(users.tag(&Tag::everything()).as_bytes(), b"users!");
         assert_eq!(users.members().as_bytes(), b"users@");
         assert_eq!(users.floor(&users.key(&7u8)).as_bytes(), b"users^7");
+        assert_eq!(users.duty("warm").as_bytes(), b"users~warm");
     }
 
     #[test]

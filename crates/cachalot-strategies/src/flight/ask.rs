@@ -1,6 +1,7 @@
 //! What a flight asks of the shared tier: the value, or the right to load it.
 
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{
@@ -9,6 +10,7 @@ use cachalot_core::{
 use cachalot_invalidation::Backoff;
 
 use super::{Flight, Purpose, Right, Wanted};
+use crate::batch::{due_at, life};
 use crate::cached::Found;
 use crate::engine::Engine;
 use crate::fleet::Listening;
@@ -47,6 +49,8 @@ pub(crate) enum Considered<V> {
 
 /// How long a reader waits for a writer before it loads without storing.
 const WRITER_PATIENCE: Duration = Duration::from_millis(50);
+/// Whose value ends sooner is leased for as long as any.
+const SHORTEST_TERM: Duration = Duration::from_millis(500);
 /// How often a value is refused that somebody keeps refreshing, before it is loaded without the tier.
 pub(crate) const REFUSALS: usize = 8;
 
@@ -130,7 +134,8 @@ where
         refuse: Option<Nonce>,
         stale: &mut Option<Found<V>>,
     ) -> Tried<V> {
-        match leases.get_or_lease(key, token, self.engine.times.lease_term, refuse).await {
+        let term = self.term.get().copied().unwrap_or(self.engine.times.lease_term);
+        match leases.get_or_lease(key, token, term, refuse).await {
             Ok(LeaseReply::Hit(record)) => {
                 let record = self.engine.vet(shared, key, record).await;
                 match self.answer(shared, key, &record, stale) {
@@ -173,8 +178,8 @@ where
         stale: &mut Option<Found<V>>,
     ) -> std::result::Result<Asked<V>, Nonce> {
         match self.answer(shared, key, vetted, stale)? {
-            Asked::Found(found) if self.is_to_be_replaced(&found) => {
-                self.offer(Some(&found));
+            Asked::Found(found) if self.is_record_to_be_replaced(&found, key, vetted) => {
+                self.offer_in_its_life(found, key, vetted);
                 Err(vetted.record.nonce)
             }
             answer => Ok(answer),
@@ -205,16 +210,54 @@ where
     /// Whether `found`, fresh, is what a refresh is about: a value that is near its expiry.
     pub(super) fn is_to_be_replaced(&self, found: &Found<V>) -> bool {
         let meta = &found.entry.meta;
-        let is_refresh = self.purpose == Purpose::Refresh && !mutant!(RefreshesByWhatIsThere);
-        is_refresh && meta.is_early(found.at) && meta.early_from() < meta.soft_expiry()
+        match self.purpose {
+            Purpose::Ahead(ratio) => due_at(ratio, meta).is_some_and(|due| due <= found.at),
+            Purpose::Refresh if !mutant!(RefreshesByWhatIsThere) => {
+                meta.is_early(found.at) && meta.early_from() < meta.soft_expiry()
+            }
+            _ => false,
+        }
+    }
+
+    /// The same of what was found in the shared tier, whose life may be longer than that of a copy in memory.
+    fn is_record_to_be_replaced(&self, found: &Found<V>, key: &Key, vetted: &Vetted) -> bool {
+        match self.purpose {
+            Purpose::Ahead(ratio) => {
+                let life = life(key, &vetted.record, found.at);
+                life.and_then(|meta| due_at(ratio, &meta)).is_some_and(|due| due <= found.at)
+            }
+            _ => self.is_to_be_replaced(found),
+        }
     }
 
     /// Offers what was found to participants who would rather have it now than wait; each decides by its own
     /// options. What was invalidated is for failures only.
     fn offer(&self, found: Option<&Found<V>>) {
-        if let Some(found) = found.filter(|found| found.freshness != Freshness::Invalidated) {
+        // What is refreshed ahead of its end was offered when it was found, for longer.
+        let is_offered = |found: &Found<V>| {
+            matches!(self.purpose, Purpose::Ahead(_)) && found.freshness == Freshness::Fresh
+        };
+        let fit = |found: &&Found<V>| found.freshness != Freshness::Invalidated && !is_offered(found);
+        if let Some(found) = found.filter(fit) {
             self.lead.offer(Ok(found.clone()));
         }
+    }
+
+    /// Offers what is to be replaced. Ahead of its end, for as long as it is fresh, and not only for as long as memory
+    /// would keep a copy; and the lease is to be shorter than what is left of it, or the shared tier would give it up for
+    /// the lease, and others would wait.
+    fn offer_in_its_life(&self, mut found: Found<V>, key: &Key, vetted: &Vetted) {
+        if let Purpose::Ahead(_) = self.purpose
+            && let Some(life) = life(key, &vetted.record, found.at)
+            && let Some(entry) = Arc::get_mut(&mut found.entry)
+        {
+            entry.meta = life;
+            let left = life.hard_expiry().since(found.at).mul_f64(0.9);
+            if left >= SHORTEST_TERM {
+                let _ = self.term.set(left.min(self.engine.times.lease_term));
+            }
+        }
+        self.lead.offer(Ok(found));
     }
 
     /// What `record` is worth as a stale candidate. One that cannot be read was counted when it was refused.

@@ -63,7 +63,7 @@ fn writes_are_counted_and_fail_without_a_trace() {
         source.fail_next(1);
         assert!(source.store(&"k", &1).await.is_err());
         assert_eq!((source.row(&"k"), source.stores()), (None, 0));
-        source.store_many(&[("k", 1), ("l", 2)]).await.unwrap();
+        source.store_many(&[(&"k", &1), (&"l", &2)]).await.unwrap();
         source.delete(&"k").await.unwrap();
         assert_eq!((source.row(&"k"), source.row(&"l"), source.stores()), (None, Some(2), 3));
     });

@@ -2,6 +2,7 @@
 //! can be measured side by side. A service of your own needs the catalog alone.
 
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use cachalot::{Cached, Tier};
 use serde::{Deserialize, Serialize, Serializer};
@@ -19,7 +20,7 @@ pub enum Pages {
     /// Every read is a query.
     Direct(Database),
     /// Reads go through the catalog.
-    Cached(Catalog),
+    Cached(Arc<Catalog>),
 }
 
 /// A page, and where it came from.

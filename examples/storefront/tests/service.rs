@@ -182,7 +182,7 @@ fn direct(database: Database) -> Pages {
 }
 
 fn cached(database: Database) -> Pages {
-    Pages::Cached(Catalog::new(database, None).unwrap())
+    Pages::Cached(Arc::new(Catalog::new(database, None).unwrap()))
 }
 
 #[tokio::test]
@@ -283,7 +283,7 @@ async fn two_services(database: &Database, redis: &storefront::redis::Redis) -> 
         while catalog.stats().iter().any(|cache| cache.gaps == 0) {
             tokio::task::yield_now().await;
         }
-        clients.push(Arc::new(serve(Pages::Cached(catalog)).await));
+        clients.push(Arc::new(serve(Pages::Cached(Arc::new(catalog))).await));
     }
     clients.try_into().unwrap()
 }

@@ -14,6 +14,7 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, sleep};
 
 mod foreign;
+mod restored;
 mod sliding;
 
 type Engine = Memory<u64, Arc<Entry<String>>>;
@@ -66,6 +67,7 @@ scenes! {
     an_older_insert_does_not_land_on_a_newer_one: two_inserts_in_reverse;
     a_load_of_an_older_version_is_not_kept: a_lagging_load;
     what_was_removed_up_to_a_version_is_not_inserted_late: a_late_insert;
+    a_removal_during_a_restore_is_not_undone: restored::a_removal_during_a_restore;
     a_touch_prolongs_what_was_read_and_no_successor: sliding::a_touch_and_a_successor;
     a_touch_brings_nothing_back_to_memory: sliding::a_touch_and_a_removal;
 }
@@ -315,10 +317,10 @@ fn a_second_message() -> Scene {
         tier.down();
         let removed = one.remove(&1).await.unwrap();
         sleep(SOON).await;
-        // It has not been told, and copies the old value.
+        // It has not been told, and copies the old value once it has heard that it missed something.
         let late = with_bus(&tier, 3);
-        sleep(SOON).await;
-        let copied = late.get(&1).await.is_some();
+        sleep(MINUTE / 2).await;
+        let copied = late.get(&1).await.is_some() && late.get_local(&1).is_some();
         tier.up();
         sleep(MINUTE / 2).await;
         removed == Removal::Deferred && copied && late.get_local(&1).is_none()

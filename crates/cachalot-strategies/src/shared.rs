@@ -152,7 +152,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
 }
 
 /// A codec that panics over a value has failed to read or write it: no lease is lost, and no key is closed.
-fn caught<T>(kind: ErrorKind, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn caught<T>(kind: ErrorKind, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(Error::new(kind, "codec").detail("it panicked")))
 }

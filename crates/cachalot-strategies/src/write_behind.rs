@@ -3,10 +3,8 @@
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cachalot_core::{LoadError, Source, Store};
-use tokio::time::timeout;
 
 use crate::cache::Cache;
 use crate::cached::Cached;
@@ -20,6 +18,8 @@ mod letters;
 pub use letters::DeadLetter;
 mod stats;
 pub use stats::{Unflushed, WriteBehindStats};
+mod admission;
+mod ends;
 mod enter;
 mod flush;
 mod inner;
@@ -30,6 +30,8 @@ mod journaled;
 pub use journaled::JournaledBuilder;
 mod queue;
 mod read;
+#[cfg(test)]
+mod tests;
 
 /// A [`Cache`] bound to a [`Source`] that gets its writes later: [`put`](WriteBehind::put) returns once the write is
 /// queued, and a task of its own gives the source many at once, every 5 seconds or as soon as 100 keys wait.
@@ -231,112 +233,6 @@ where
     /// waits to be deleted, and if values are merged and memory has none to merge with.
     pub fn get_local(&self, key: &K) -> Option<Cached<V>> {
         self.inner().get_local(key)
-    }
-
-    /// Sends what waits, and returns when all that was acknowledged before is in the source or among the dead letters.
-    /// No write from before becomes one with a write from after.
-    ///
-    /// As long as the source is down it waits; bound it by a timeout, or use [`shutdown`](WriteBehind::shutdown).
-    ///
-    /// # Dropping the future
-    /// What waits is sent all the same.
-    pub async fn flush(&self) {
-        let told = self.inner().lock().flush();
-        self.nudge();
-        // Told by a queue that this handle keeps alive.
-        let _ = told.await;
-    }
-
-    /// Takes no more writes, sends what waits, and returns when the source has it. Reads go on, and so does the cache,
-    /// which is shut down by itself, after this.
-    ///
-    /// # Errors
-    /// [`Unflushed`] if that takes longer than `deadline`, or if there are dead letters: what is left. Writes are still
-    /// tried in the background.
-    pub async fn shutdown(&self, deadline: Duration) -> Result<(), Unflushed<K>> {
-        let inner = self.inner();
-        let now = inner.now();
-        let told = {
-            let mut queue = inner.lock();
-            queue.is_closed = true;
-            queue.hurry_retries(now);
-            queue.flush()
-        };
-        inner.stir();
-        self.nudge();
-        let is_kept = inner.encode.is_some();
-        let sent = async {
-            let _ = told.await;
-            // What was on its way into the journal is not acknowledged, and not to be left either.
-            !is_kept || inner.journal.close().await.is_ok()
-        };
-        let is_closed = timeout(deadline, sent).await.unwrap_or(false);
-        let queue = inner.lock();
-        let left = Unflushed {
-            keys: queue.waiting_keys(),
-            writes: queue.waiting(),
-            dead_letters: queue.dead_count(),
-            is_kept,
-        };
-        drop(queue);
-        let is_done = left.writes == 0 && (left.dead_letters == 0 || is_kept && is_closed);
-        if is_done { Ok(()) } else { Err(left) }
-    }
-
-    /// Who sends should look, if there is something.
-    fn nudge(&self) {
-        if !self.inner().lock().is_idle() {
-            self.inner().start();
-        }
-    }
-
-    /// Writes that the source refuses for good, oldest first. Reads do not see them any more.
-    ///
-    /// They count against the bounds, until they are [replayed](WriteBehind::replay) or
-    /// [discarded](WriteBehind::discard).
-    pub fn dead_letters(&self) -> Vec<DeadLetter<K, V>> {
-        self.inner().dead_letters()
-    }
-
-    /// Queues a dead letter again, as a new write: after the source has been mended, say.
-    ///
-    /// # Errors
-    /// [`Conflict`](cachalot_core::ErrorKind::Conflict): a newer write of the key came, which it would undo; not if
-    /// values are merged. [`Config`](cachalot_core::ErrorKind::Config): there is none of this id. Else as
-    /// [`put`](WriteBehind::put).
-    ///
-    /// # Dropping the future
-    /// It may still be done.
-    pub async fn replay(&self, id: u64) -> Result<(), WriteError<D::Error>> {
-        Ok(self.inner().replay(id).await?)
-    }
-
-    /// Forgets a dead letter.
-    ///
-    /// # Errors
-    /// [`Config`](cachalot_core::ErrorKind::Config): there is none of this id.
-    pub fn discard(&self, id: u64) -> Result<(), WriteError<D::Error>> {
-        Ok(self.inner().discard(id)?)
-    }
-
-    /// Figures since it was built.
-    pub fn stats(&self) -> WriteBehindStats {
-        let now = self.inner().now();
-        let queue = self.inner().lock();
-        let (entries, bytes) = queue.load();
-        WriteBehindStats {
-            depth: queue.waiting(),
-            entries,
-            bytes,
-            oldest_age: queue.oldest_age(now),
-            batches: queue.counts.batches,
-            flushed: queue.counts.flushed,
-            coalesced: queue.counts.coalesced,
-            retries: queue.counts.retries,
-            dead_letters: queue.dead_count(),
-            recovered: self.inner().recovered,
-            lost_total: 0,
-        }
     }
 }
 

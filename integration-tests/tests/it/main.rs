@@ -9,6 +9,7 @@ mod dependants;
 mod era;
 mod failover;
 mod hot_path;
+mod kill;
 mod matrix;
 mod mutants;
 mod outage;

@@ -35,6 +35,8 @@ mutants! {
     FencesAWriteThroughLate,
     /// A write-through that nobody knows the outcome of is not followed by a removal.
     ForgetsTheUnknown,
+    /// What is put back from a snapshot is fenced when it is put back, not from the call on.
+    FencesARestoreLate,
     /// A removal forgets in memory first, then in the shared tier.
     ForgetsMemoryFirst,
     /// An insert or an invalidation runs in its caller's future, and ends with it.

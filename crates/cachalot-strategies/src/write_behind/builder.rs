@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use super::WriteBehind;
-use super::enter::Admission;
+use super::admission::Admission;
 use super::inner::{Inner, Permanent};
 use super::journal::{BestEffort, FileJournal, Journal};
 use super::journaled::{Encode, JournaledBuilder};

@@ -1,40 +1,27 @@
 //! How a write comes in: room for it, its place in the journal, and who is told what.
 
-use std::collections::VecDeque;
 use std::hash::Hash;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cachalot_core::{Entry, Error, ErrorKind, Meta, Result, Source, Store, mutant};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
+use super::admission::Kept;
 use super::inner::Inner;
 use super::letters::unknown;
 use super::queue::{End, Entering, Queue};
 use super::rules::Overflow;
 
-/// Writes that the journal does not have yet, in its order.
-pub(super) struct Admission<K, V> {
-    staged: Mutex<Staged<K, V>>,
-}
-
-struct Staged<K, V> {
-    writes: VecDeque<(u64, Entering<K, V>, oneshot::Sender<Result<()>>)>,
-    is_admitting: bool,
-}
-
-impl<K, V> Default for Admission<K, V> {
-    fn default() -> Self {
-        Self { staged: Mutex::new(Staged { writes: VecDeque::new(), is_admitting: false }) }
-    }
-}
+/// The bytes of a key and of its value.
+type Encoded = (Bytes, Option<Bytes>);
 
 /// What a write waits for once it is in.
 pub(super) struct Ack {
-    journal: Option<oneshot::Receiver<Result<()>>>,
+    journal: Option<Kept>,
     source: Option<oneshot::Receiver<End>>,
 }
 
@@ -77,30 +64,34 @@ where
         entry: Arc<Entry<V>>,
     ) -> Result<Ack> {
         let (weight, encoded) = self.prepare(&key, &entry)?;
-        let mut entering = Entering { key, entry, weight, waiter: None, replays: None };
-        let mut deadline = None;
+        let entering = Entering { key, entry, weight, waiter: None, replays: None };
+        match self.try_enter(operation, entering, encoded.clone())? {
+            Tried::In(ack) => Ok(ack),
+            Tried::Full(entering, pause) => {
+                self.start();
+                let waiting = self.enter_with_room(operation, entering, encoded);
+                timeout(pause, waiting).await.unwrap_or_else(|_| Err(self.full(operation)))
+            }
+        }
+    }
+
+    /// As soon as there is room, however long that takes.
+    async fn enter_with_room(
+        self: &Arc<Self>,
+        operation: &'static str,
+        mut entering: Entering<K, V>,
+        encoded: Option<Encoded>,
+    ) -> Result<Ack> {
         loop {
+            // Before the try: it must not miss what is freed right after.
             let mut room = pin!(self.room.notified());
             room.as_mut().enable();
-            let pause = match self.try_enter(operation, entering, encoded.clone())? {
+            match self.try_enter(operation, entering, encoded.clone())? {
                 Tried::In(ack) => return Ok(ack),
-                Tried::Full(back, pause) => {
-                    entering = back;
-                    pause
-                }
-            };
-            self.start();
-            let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(pause));
-            let waited = match deadline {
-                Some(deadline) => timeout_at(deadline, room).await.is_ok(),
-                None => {
-                    room.await;
-                    true
-                }
-            };
-            if !waited {
-                return Err(self.full(operation));
+                Tried::Full(back, _) => entering = back,
             }
+            self.start();
+            room.await;
         }
     }
 
@@ -108,7 +99,7 @@ where
         self: &Arc<Self>,
         operation: &'static str,
         mut entering: Entering<K, V>,
-        encoded: Option<(Bytes, Option<Bytes>)>,
+        encoded: Option<Encoded>,
     ) -> Result<Tried<K, V>> {
         self.engine().check_open(operation)?;
         let mut queue = self.lock();
@@ -145,15 +136,20 @@ where
         self: &Arc<Self>,
         mut queue: MutexGuard<'_, Queue<K, V>>,
         entering: Entering<K, V>,
-        encoded: Option<(Bytes, Option<Bytes>)>,
-    ) -> Result<Option<oneshot::Receiver<Result<()>>>> {
+        encoded: Option<Encoded>,
+    ) -> Result<Option<Kept>> {
         let is_kept = encoded.is_some();
         let (key, value) = encoded.unwrap_or_default();
         // Under the lock: the order of the journal is the order of the queue.
         let sequence = self.journal.append(key, value);
         if is_kept && !mutant!(AcknowledgesBeforeTheJournal) {
             queue.stage(sequence, entering.weight);
-            return Ok(Some(self.admission.stage(self, sequence, entering)));
+            let (told, begins) = self.admission.stage(sequence, entering);
+            drop(queue);
+            if begins {
+                self.engine().spawn.spawn(Box::pin(self.clone().admit_all()));
+            }
+            return Ok(Some(told));
         }
         let wakes = self.admit(&mut queue, entering, sequence)?;
         drop(queue);
@@ -164,7 +160,12 @@ where
     }
 
     /// Queues a write. Whether who sends is to be woken.
-    fn admit(&self, queue: &mut Queue<K, V>, entering: Entering<K, V>, sequence: u64) -> Result<bool> {
+    pub(super) fn admit(
+        &self,
+        queue: &mut Queue<K, V>,
+        entering: Entering<K, V>,
+        sequence: u64,
+    ) -> Result<bool> {
         if let Some(id) = entering.replays {
             if let Err(error) = may_replay(queue, id) {
                 self.journal.done(&[sequence]);
@@ -179,7 +180,7 @@ where
         if is_waited_for {
             queue.hurry();
         }
-        self.journal.done(&queue.take_superseded());
+        self.note_done(&queue.take_superseded());
         queue.take_outlived().iter().for_each(|outlived| self.note_dead(outlived));
         Ok(wakes || is_waited_for || !queue.is_running)
     }
@@ -196,13 +197,21 @@ where
         };
         let (weight, encoded) = self.prepare(&key, &entry)?;
         let entering = Entering { key, entry, weight, waiter: None, replays: Some(id) };
-        let queue = self.lock();
-        refuse_closed(&queue, operation)?;
-        let journal = self.take_in(queue, entering, encoded)?;
-        Ack { journal, source: None }.given(operation).await
+        self.take_replay(operation, entering, encoded)?.given(operation).await
     }
 
-    fn prepare(&self, key: &K, entry: &Entry<V>) -> Result<(u64, Option<(Bytes, Option<Bytes>)>)> {
+    fn take_replay(
+        self: &Arc<Self>,
+        operation: &'static str,
+        entering: Entering<K, V>,
+        encoded: Option<Encoded>,
+    ) -> Result<Ack> {
+        let queue = self.lock();
+        refuse_closed(&queue, operation)?;
+        Ok(Ack { journal: self.take_in(queue, entering, encoded)?, source: None })
+    }
+
+    fn prepare(&self, key: &K, entry: &Entry<V>) -> Result<(u64, Option<Encoded>)> {
         let value = entry.value.as_ref();
         let encoded = self.encode.as_ref().map(|encode| encode(key, value)).transpose()?;
         Ok((self.weigher.as_ref().map_or(0, |weigh| weigh(key, value)), encoded))
@@ -218,29 +227,6 @@ where
     pub(super) fn entry(&self, value: Option<V>) -> Arc<Entry<V>> {
         let meta = Meta::new(self.now(), Duration::MAX, Duration::MAX, Duration::ZERO);
         Arc::new(Entry::new(value, meta))
-    }
-
-    /// Admits what is staged, in its order, as soon as the journal has it.
-    async fn admit_all(self: Arc<Self>) {
-        while let Some(sequence) = self.admission.next() {
-            let kept = self.journal.durable(sequence).await;
-            self.admit_first(kept);
-        }
-    }
-
-    fn admit_first(self: &Arc<Self>, kept: Result<()>) {
-        let mut queue = self.lock();
-        let Some((sequence, entering, tell)) = self.admission.lock().writes.pop_front() else { return };
-        queue.unstage(entering.weight);
-        let admitted = kept.and_then(|()| self.admit(&mut queue, entering, sequence));
-        drop(queue);
-        match &admitted {
-            Ok(true) => self.start(),
-            Ok(false) => {}
-            Err(_) => self.stir(),
-        }
-        // A caller that has left does not hear it; its write is done all the same.
-        let _ = tell.send(admitted.map(drop));
     }
 }
 
@@ -260,41 +246,6 @@ fn refuse_closed<K: Hash + Eq + Clone, V>(queue: &Queue<K, V>, operation: &'stat
         return Err(Error::new(ErrorKind::Closed, operation).detail(detail));
     }
     Ok(())
-}
-
-impl<K, V> Admission<K, V> {
-    fn lock(&self) -> MutexGuard<'_, Staged<K, V>> {
-        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stage<S, D>(
-        &self,
-        inner: &Arc<Inner<K, V, S, D>>,
-        sequence: u64,
-        entering: Entering<K, V>,
-    ) -> oneshot::Receiver<Result<()>>
-    where
-        K: Hash + Eq + Clone + Send + Sync + 'static,
-        V: Send + Sync + 'static,
-        S: Store<K, V>,
-        D: Source<K, V>,
-    {
-        let (tell, told) = oneshot::channel();
-        let mut staged = self.lock();
-        staged.writes.push_back((sequence, entering, tell));
-        if !std::mem::replace(&mut staged.is_admitting, true) {
-            inner.engine().spawn.spawn(Box::pin(inner.clone().admit_all()));
-        }
-        told
-    }
-
-    /// The next write that the journal is to be asked about. `None`: there is none, and nobody asks any more.
-    fn next(&self) -> Option<u64> {
-        let mut staged = self.lock();
-        let next = staged.writes.front().map(|(sequence, ..)| *sequence);
-        staged.is_admitting = next.is_some();
-        next
-    }
 }
 
 /// How a try to come in has ended.

@@ -166,7 +166,7 @@ where
             }
             (queue.failed(batch, refusal, now, &inner.engine().entropy), queue.take_superseded())
         };
-        inner.journal.done(&superseded);
+        inner.note_done(&superseded);
         for buried in &failed.buried {
             inner.engine().emit(&Event::WriteDead { reason: &refusal.reason });
             inner.note_dead(buried);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cachalot_core::{Event, Source, Store, Timestamp};
 use tokio::sync::Notify;
 
-use super::enter::Admission;
+use super::admission::Admission;
 use super::journal::Journal;
 use super::journaled::Encode;
 use super::queue::Queue;
@@ -67,6 +67,13 @@ where
 
     pub(super) fn now(&self) -> Timestamp {
         self.engine().clock.now()
+    }
+
+    /// The journal need not replay these any more.
+    pub(super) fn note_done(&self, sequences: &[u64]) {
+        if !sequences.is_empty() {
+            self.journal.done(sequences);
+        }
     }
 
     /// Sees to it that somebody sends.

@@ -115,7 +115,7 @@ where
             queue.admit(entering, logged.sequence, now);
         }
         queue.hurry();
-        self.journal.done(&queue.take_superseded());
+        self.note_done(&queue.take_superseded());
         queue.take_outlived().iter().for_each(|outlived| self.note_dead(outlived));
         let is_idle = queue.is_idle();
         drop(queue);

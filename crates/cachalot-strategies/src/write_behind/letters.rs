@@ -5,8 +5,10 @@ use std::hash::Hash;
 
 use cachalot_core::{Error, ErrorKind, Result, Source, Store};
 
+use super::WriteBehind;
 use super::inner::Inner;
 use crate::cached::Cached;
+use crate::write_error::WriteError;
 
 /// A write that the source refuses for good.
 pub struct DeadLetter<K, V> {
@@ -42,6 +44,43 @@ impl<K: fmt::Debug, V> fmt::Debug for DeadLetter<K, V> {
             .field("reason", &self.reason)
             .field("is_superseded", &self.is_superseded)
             .finish()
+    }
+}
+
+impl<K, V, S, D> WriteBehind<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    /// Writes that the source refuses for good, oldest first. Reads do not see them any more.
+    ///
+    /// They count against the bounds, until they are [replayed](WriteBehind::replay) or
+    /// [discarded](WriteBehind::discard).
+    pub fn dead_letters(&self) -> Vec<DeadLetter<K, V>> {
+        self.inner().dead_letters()
+    }
+
+    /// Queues a dead letter again, as a new write: after the source has been mended, say.
+    ///
+    /// # Errors
+    /// [`Conflict`](cachalot_core::ErrorKind::Conflict): a newer write of the key came, which it would undo; not if
+    /// values are merged. [`Config`](cachalot_core::ErrorKind::Config): there is none of this id. Else as
+    /// [`put`](WriteBehind::put).
+    ///
+    /// # Dropping the future
+    /// It may still be done.
+    pub async fn replay(&self, id: u64) -> Result<(), WriteError<D::Error>> {
+        Ok(self.inner().replay(id).await?)
+    }
+
+    /// Forgets a dead letter.
+    ///
+    /// # Errors
+    /// [`Config`](cachalot_core::ErrorKind::Config): there is none of this id.
+    pub fn discard(&self, id: u64) -> Result<(), WriteError<D::Error>> {
+        Ok(self.inner().discard(id)?)
     }
 }
 

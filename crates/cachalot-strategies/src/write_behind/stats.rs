@@ -1,7 +1,12 @@
 //! Figures of a write-behind.
 
 use std::fmt;
+use std::hash::Hash;
 use std::time::Duration;
+
+use cachalot_core::{Source, Store};
+
+use super::WriteBehind;
 
 /// Figures of a write-behind since it was built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,3 +60,31 @@ impl<K> fmt::Display for Unflushed<K> {
 }
 
 impl<K: fmt::Debug> std::error::Error for Unflushed<K> {}
+
+impl<K, V, S, D> WriteBehind<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    /// Figures since it was built.
+    pub fn stats(&self) -> WriteBehindStats {
+        let now = self.inner().now();
+        let queue = self.inner().lock();
+        let (entries, bytes) = queue.load();
+        WriteBehindStats {
+            depth: queue.waiting(),
+            entries,
+            bytes,
+            oldest_age: queue.oldest_age(now),
+            batches: queue.counts.batches,
+            flushed: queue.counts.flushed,
+            coalesced: queue.counts.coalesced,
+            retries: queue.counts.retries,
+            dead_letters: queue.dead_count(),
+            recovered: self.inner().recovered,
+            lost_total: 0,
+        }
+    }
+}

@@ -167,3 +167,42 @@ async fn a_read_during_a_flush_never_sees_the_old_value() {
     flush.await.unwrap();
     assert_eq!(read(&notes, 1).await.as_deref(), Some("new"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_ends_the_old_value_in_the_shared_tier_too() {
+    let world = crate::world::World::new();
+    let cache = world.builder().ttl(secs(3600)).backend(world.shared.clone());
+    let (notes, sink) = super::over(cache, |builder| builder);
+    sink.set(1, "old");
+    assert_eq!(read(&notes, 1).await.as_deref(), Some("old"));
+    assert_eq!(world.in_shared(1).await.as_deref(), Some("old"));
+    notes.put(1, text("new")).await.unwrap();
+    assert_eq!(world.in_shared(1).await.as_deref(), Some("old"), "others see it after the flush");
+    notes.flush().await;
+    assert_eq!(world.in_shared(1).await, None);
+    assert_eq!(read(&notes, 1).await.as_deref(), Some("new"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_tier_that_is_away_holds_up_no_flush_and_serves_nothing_old_here() {
+    let world = crate::world::World::new();
+    let tier = cachalot_testkit::Faulty::new(world.shared.clone());
+    let (notes, sink) = super::over(world.builder().ttl(secs(3600)).backend(tier.clone()), |builder| builder);
+    sink.set(1, "old");
+    assert_eq!(read(&notes, 1).await.as_deref(), Some("old"));
+    notes.put(1, text("new")).await.unwrap();
+    tier.down();
+    notes.flush().await;
+    assert_eq!((sink.row(1).as_deref(), notes.stats().depth), (Some("new"), 0));
+    assert_eq!(read(&notes, 1).await.as_deref(), Some("new"), "its removal is deferred");
+    assert_eq!(notes.cache().stats().pending_invalidations, 1);
+    tier.up();
+    pass(secs(60)).await;
+    assert_eq!(world.in_shared(1).await, None);
+}
+
+#[test]
+fn a_handle_goes_everywhere() {
+    fn goes_everywhere<T: Clone + Send + Sync + 'static>() {}
+    goes_everywhere::<super::Notes>();
+}

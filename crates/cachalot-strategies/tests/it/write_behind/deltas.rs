@@ -15,11 +15,14 @@ use super::sink::{Refused, Told};
 use super::{notes, text};
 use crate::world::{pass, secs, settle};
 
+/// What one call was given.
+type Deltas = Vec<(u64, Option<i64>)>;
+
 /// Adds each delta once: notes the last sequence of each key.
 #[derive(Clone)]
 pub(super) struct Counters {
     rows: Arc<Mutex<BTreeMap<u64, (i64, u64)>>>,
-    calls: Arc<Mutex<Vec<Vec<(u64, Option<i64>)>>>>,
+    calls: Arc<Mutex<Vec<Deltas>>>,
     before: Gate,
     pub(super) after: Gate,
     /// Answers with an error although it has taken the writes.

@@ -24,3 +24,6 @@ mod world;
 pub use world::{Action, Plan, Report, Server, Sweep, live, sweep};
 mod mistake;
 pub use mistake::Mistake;
+mod ledger;
+pub use ledger::{Entry, Ledger};
+pub mod counting;

@@ -116,7 +116,8 @@ impl Column {
                 &[Victim::BatchLoad, Victim::BatchOverStale, Victim::BatchCopy, Victim::BatchCopyByLoad]
             }
             Self::Copy => &[Victim::CopyByGet, Victim::CopyByLoad],
-            Self::WriteThrough | Self::WriteBehindFlush => &[],
+            Self::WriteThrough => &[Victim::WriteCold, Victim::WriteWarm, Victim::Delete, Victim::WriteMany],
+            Self::WriteBehindFlush => &[],
         }
     }
 }

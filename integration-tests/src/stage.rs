@@ -15,6 +15,8 @@ pub use cell::{Came, Cell, Invalidator, Order, Place, Probe, Step, Victim};
 mod check;
 mod run;
 use run::Run;
+mod source;
+mod writer;
 
 /// A cache over memory tier `S`.
 pub type Node<S> = Cache<u64, String, S>;

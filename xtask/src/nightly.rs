@@ -35,6 +35,7 @@ fn all(runs: &mut Runs, minutes: u64) -> Result<()> {
         runs.example(&mut fuzz(&name, &target, minutes)?)?;
     }
     runs.suite(&mut worlds())?;
+    runs.suite(&mut kills())?;
     passed(runs.counts)
 }
 
@@ -95,6 +96,13 @@ fn fuzzed() -> PathBuf {
 fn worlds() -> Command {
     let mut command = cargo(&["test", "--package", "integration-tests", "--test", "it", "--release"]);
     command.args(["--no-fail-fast", "--", "world", "residue"]).env("CACHALOT_SEEDS", "100000");
+    command
+}
+
+/// A process that writes behind its cache, killed ten times as often as for a change.
+fn kills() -> Command {
+    let mut command = cargo(&["test", "--package", "integration-tests", "--test", "it", "--release"]);
+    command.args(["--no-fail-fast", "--", "kill::"]).env("CACHALOT_KILLS", "1000");
     command
 }
 

@@ -72,7 +72,8 @@ pub struct Header {
     pub negative: bool,
     /// From being stored to soft expiry; milliseconds on the wire, `Duration::MAX` for ever.
     pub fresh_for: Duration,
-    /// From being stored to hard expiry, likewise.
+    /// From being stored to hard expiry, likewise. Below `fresh_for` it says that reads prolong the value's life: then
+    /// it is the time to live from a touch on, and `fresh_for` the maximum age.
     pub kept_for: Duration,
     /// What the load cost; microseconds on the wire.
     pub compute_time: Duration,

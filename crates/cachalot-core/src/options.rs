@@ -24,6 +24,10 @@ pub struct EntryOptions {
     /// How long a caller waits for a load while a value is at hand that could be served if the load failed;
     /// then it is served that value, and the load goes on. Default: none, it waits for the load's end.
     pub soft_timeout: Duration,
+    /// How old a value may get whose life reads prolong, from its load on. Then [`ttl`](EntryOptions::ttl) counts from
+    /// the last read that prolonged it, and the stale windows do not count. It is a whole cache's: what a call says
+    /// of it is not heard. Default: none, no read prolongs anything.
+    pub max_age: Option<Duration>,
     /// The tags of what is stored. Default: none. A loader adds those that the value decides, and callers that join
     /// its load add theirs. What is found stored keeps the tags that it has.
     pub tags: Tags,
@@ -75,6 +79,13 @@ impl EntryOptions {
         self
     }
 
+    /// Sets [`EntryOptions::max_age`].
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
     /// Sets [`EntryOptions::tags`].
     #[must_use]
     pub fn tags(mut self, tags: Tags) -> Self {
@@ -90,9 +101,12 @@ impl EntryOptions {
     }
 
     /// The times of a value whose load ended at `now` and took `compute_time`, jitter drawn from
-    /// `entropy`. `None` if the TTL is below a millisecond: do not store.
+    /// `entropy`. `None` if the TTL is below a millisecond: do not store. With a [maximum age](EntryOptions::max_age)
+    /// the soft expiry is where its life ends that no read prolongs, the hard one where it ends in any case.
     pub fn stamp(&self, now: Timestamp, compute_time: Duration, entropy: &Entropy) -> Option<Meta> {
-        self.stamp_with(self.ttl, now, compute_time, entropy)
+        let meta = self.stamp_with(self.ttl, now, compute_time, entropy)?;
+        let Some(max_age) = self.max_age else { return Some(meta) };
+        Some(Meta::new(now, meta.fresh_for().min(max_age), max_age, compute_time))
     }
 
     /// As [`EntryOptions::stamp`] for a negative entry. `None` unless a negative TTL is set.
@@ -103,7 +117,8 @@ impl EntryOptions {
     /// How long what is stored by these options is kept at most.
     pub fn longest_life(&self) -> Duration {
         let fresh_for = self.ttl.longest().max(self.negative_ttl.map_or(Duration::ZERO, Ttl::longest));
-        fresh_for.saturating_add(self.stale_while_revalidate.max(self.stale_if_error))
+        let kept_for = fresh_for.saturating_add(self.stale_while_revalidate.max(self.stale_if_error));
+        kept_for.max(self.max_age.unwrap_or_default())
     }
 
     /// Whether a value that has been stale for `stale_for` may be served while it is refreshed.
@@ -123,7 +138,7 @@ impl EntryOptions {
         compute_time: Duration,
         entropy: &Entropy,
     ) -> Option<Meta> {
-        let fresh_for = ttl.draw(entropy);
+        let fresh_for = ttl.draw_for(compute_time, entropy);
         if fresh_for < Duration::from_millis(1) {
             return None;
         }
@@ -141,6 +156,7 @@ impl Default for EntryOptions {
             stale_if_error: Duration::ZERO,
             max_stale: Duration::MAX,
             soft_timeout: Duration::MAX,
+            max_age: None,
             tags: Tags::NONE,
             version: 0,
         }
@@ -209,6 +225,24 @@ mod tests {
         let options = EntryOptions::default().negative_ttl(Ttl::seconds(1));
         let meta = options.stamp_negative(now, Duration::ZERO, &entropy).unwrap();
         assert_eq!(meta.soft_expiry(), now + Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_maximum_age_takes_the_place_of_the_stale_windows_and_bounds_the_ttl() {
+        let options = EntryOptions::default()
+            .ttl(Ttl::minutes(30))
+            .negative_ttl(Ttl::seconds(10))
+            .stale_if_error(hours(48))
+            .max_age(hours(12));
+        let meta = stamp(&options).unwrap();
+        assert_eq!((meta.fresh_for(), meta.kept_for()), (Duration::from_secs(1800), hours(12)));
+        assert_eq!(options.longest_life(), hours(48) + Duration::from_secs(1800));
+        let short = options.clone().stale_if_error(Duration::ZERO);
+        assert_eq!(short.longest_life(), hours(12));
+        let negative = short.stamp_negative(Timestamp::from_millis(1), Duration::ZERO, &Entropy::seeded(1));
+        assert_eq!(negative.unwrap().kept_for(), Duration::from_secs(10));
+        let meta = stamp(&options.ttl(Ttl::NEVER)).unwrap();
+        assert_eq!((meta.fresh_for(), meta.kept_for()), (hours(12), hours(12)));
     }
 
     /// Zero, a nanosecond, either side of a millisecond, 24.8 days in milliseconds (2^31), for ever, and

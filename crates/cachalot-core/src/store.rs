@@ -83,6 +83,26 @@ pub trait Store<K, V>: Send + Sync + Sized + 'static {
     fn stats(&self) -> StoreStats;
 }
 
+/// A [`Store`] whose entries can be written down and put back: what a snapshot needs.
+pub trait SnapshotStore<K, V>: Store<K, V> {
+    /// A moment, with the fences as they stood then.
+    type Mark: Send + Sync;
+
+    /// A bounded part of seeing every entry. Begin at [`StoreCursor::START`] and go on with what each call gives until
+    /// it gives none. An entry that is held throughout is seen once; one that comes or moves meanwhile, perhaps, or
+    /// twice. Removes nothing and revokes nothing.
+    ///
+    /// `see` may run under a lock: it must be quick, and not use this store.
+    fn see(&self, from: StoreCursor, see: impl FnMut(&K, &Arc<Entry<V>>)) -> Option<StoreCursor>;
+
+    /// Marks this moment.
+    fn mark(&self) -> Self::Mark;
+
+    /// The fence of `key` as [`begin`](Store::begin) would have given it at `mark`: what has revoked fences of it since
+    /// has revoked this one. May be revoked for other reasons too.
+    fn fence_at(&self, mark: &Self::Mark, key: &K) -> Fence;
+}
+
 /// What [`Store::get`] found.
 #[derive(Debug)]
 pub struct Hit<V> {

@@ -5,24 +5,51 @@ use std::time::Duration;
 use crate::Entropy;
 use crate::units;
 
+mod cost;
+mod presets;
+pub use presets::DataClass;
+mod tiers;
+pub use tiers::Tiers;
+mod recency;
+pub use recency::Recency;
+
 /// Time from the end of a load to soft expiry, with an optional jitter that keeps entries which were
 /// loaded together from expiring together.
 ///
-/// A `Duration` converts into a `Ttl` without jitter. Zero, and anything below a millisecond, means "do not
-/// store". `Duration::MAX` means "never".
+/// A `Duration` converts into a `Ttl` without jitter, a [`DataClass`] into its preset. Zero, and anything below a
+/// millisecond, means "do not store". `Duration::MAX` means "never".
+///
+/// Its parts compose, and a part that is not named is not there:
+///
+/// ```
+/// # use std::time::Duration;
+/// # use cachalot_core::Ttl;
+/// let fixed = Ttl::minutes(5);
+/// let spread = Ttl::minutes(5).jitter(0.10);
+/// let by_cost = Ttl::minutes(5).cost_aware(Duration::from_millis(100), Duration::from_secs(3600)).jitter(0.10);
+/// # assert_eq!(fixed.longest(), Duration::from_secs(300));
+/// # assert_eq!(spread.longest(), Duration::from_secs(330));
+/// # assert_eq!(by_cost.longest(), Duration::from_secs(3960));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ttl {
     base: Duration,
     jitter: f64,
+    /// `None`: whatever the load cost.
+    cost: Option<cost::Cost>,
 }
 
 impl Ttl {
+    /// What is to live shorter is not stored.
+    const MIN: Duration = units::millis(1);
+    const USUAL_JITTER: f64 = 0.10;
+
     /// Never turns stale by time.
     pub const NEVER: Self = Self::new(Duration::MAX);
 
     /// `base`, without jitter.
     pub const fn new(base: Duration) -> Self {
-        Self { base, jitter: 0.0 }
+        Self { base, jitter: 0.0, cost: None }
     }
 
     /// `n` seconds, without jitter.
@@ -49,37 +76,41 @@ impl Ttl {
         self
     }
 
-    /// The TTL before jitter.
+    /// The TTL before jitter, of what cost nothing to load.
     pub const fn base(self) -> Duration {
         self.base
     }
 
     /// The longest that a TTL drawn from it may be.
     pub fn longest(self) -> Duration {
-        let longest = self.base.as_secs_f64() * (1.0 + self.jitter);
-        if self.base == Duration::MAX {
-            self.base
-        } else {
-            Duration::try_from_secs_f64(longest).unwrap_or(Duration::MAX)
+        let base = self.longest_base();
+        if base == Duration::MAX || self.jitter == 0.0 {
+            return base;
         }
+        Duration::try_from_secs_f64(base.as_secs_f64() * (1.0 + self.jitter)).unwrap_or(Duration::MAX)
     }
 
-    /// The TTL of one entry, jitter drawn.
+    /// The TTL of one entry that cost nothing to load, jitter drawn.
     pub fn draw(self, entropy: &Entropy) -> Duration {
-        const MIN: Duration = units::millis(1);
-        if self.jitter == 0.0 || self.base == Duration::MAX || self.base < MIN {
-            return self.base;
+        self.draw_for(Duration::ZERO, entropy)
+    }
+
+    /// The TTL of one entry whose load took `compute_time`, jitter drawn.
+    pub fn draw_for(self, compute_time: Duration, entropy: &Entropy) -> Duration {
+        let base = self.after_load(compute_time);
+        if self.jitter == 0.0 || base == Duration::MAX || base < Self::MIN {
+            return base;
         }
         let factor = 1.0 + self.jitter * entropy.draw_signed_unit();
-        let drawn = Duration::try_from_secs_f64(self.base.as_secs_f64() * factor).unwrap_or(Duration::MAX);
-        drawn.max(MIN)
+        let drawn = Duration::try_from_secs_f64(base.as_secs_f64() * factor).unwrap_or(Duration::MAX);
+        drawn.max(Self::MIN)
     }
 }
 
 impl Default for Ttl {
     /// One hour, ± 10 %.
     fn default() -> Self {
-        Self::hours(1).jitter(0.10)
+        Self::hours(1).jitter(Self::USUAL_JITTER)
     }
 }
 

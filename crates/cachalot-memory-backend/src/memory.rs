@@ -267,6 +267,9 @@ impl<K, T> Memory<K, T> {
     }
 }
 
+/// The generations of all stripes at one moment, shard by shard.
+pub struct Mark(Box<[Box<[u64]>]>);
+
 impl<K: Hash + Eq, T> Memory<K, T> {
     /// A copy of the fresh value under `key`.
     #[inline]
@@ -389,6 +392,24 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         let mut shard = self.shard(hash);
         let generation = shard.fences().generation(hash);
         Fence::new(self.fence_slot(&mut shard, hash), generation)
+    }
+
+    /// All fences as they stand now, shard by shard: at most 32 KiB each.
+    pub(crate) fn mark_fences(&self) -> Mark {
+        Mark((0..self.shard_count()).map(|at| self.write(at).fences().generations()).collect())
+    }
+
+    /// What [`begin`](Memory::begin) would have granted at the mark.
+    pub(crate) fn marked_fence(&self, mark: &Mark, key: &K) -> Fence {
+        let hash = self.hash(key);
+        let at = self.shard_index(hash);
+        let mut shard = self.write(at);
+        let slot = self.fence_slot(&mut shard, hash);
+        match mark.0.get(at).and_then(|marked| shard.fences().marked(marked, hash)) {
+            Some(generation) => Fence::new(slot, generation),
+            // There are more stripes now, and all rights of then are gone.
+            None => Fence::new(usize::MAX, 0),
+        }
     }
 
     /// Stores `value` under `key`, the one `fence` was granted for, unless the fence was revoked meanwhile

@@ -506,6 +506,17 @@ impl Fences {
         self.all.wrapping_add(self.stripes[self.stripe(hash)])
     }
 
+    /// Of every stripe.
+    pub(crate) fn generations(&self) -> Box<[u64]> {
+        self.stripes.iter().map(|stripe| self.all.wrapping_add(*stripe)).collect()
+    }
+
+    /// That of the hash among [`generations`](Fences::generations), if there were as many stripes then.
+    pub(crate) fn marked(&self, generations: &[u64], hash: u64) -> Option<u64> {
+        let is_same = generations.len() == self.stripes.len();
+        is_same.then(|| generations[self.stripe(hash)])
+    }
+
     pub(crate) fn void(&mut self, hash: u64) {
         let stripe = self.stripe(hash);
         self.stripes[stripe] = self.stripes[stripe].wrapping_add(1);

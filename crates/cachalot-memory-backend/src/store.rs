@@ -5,11 +5,14 @@ use std::mem::size_of;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cachalot_core::{Clock, Commit, Entry, Fence, Hit, Result, Store, StoreCursor, StoreStats};
+use cachalot_core::{
+    Clock, Commit, Entry, Fence, Hit, Result, SnapshotStore, Store, StoreCursor, StoreStats,
+};
 use equivalent::Equivalent;
 
 use crate::builder::Weigh;
 use crate::life::Life;
+use crate::memory::Mark;
 use crate::write::Right;
 use crate::{Cursor, Memory, MemoryBuilder};
 
@@ -93,6 +96,28 @@ where
         stats.rejected = own.rejected;
         stats.revoked = own.revoked;
         stats
+    }
+}
+
+impl<K, V> SnapshotStore<K, V> for Memory<K, Arc<Entry<V>>>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    type Mark = Mark;
+
+    fn see(&self, from: StoreCursor, see: impl FnMut(&K, &Arc<Entry<V>>)) -> Option<StoreCursor> {
+        let from = Cursor::from_parts(from.part(), from.place());
+        let (part, place) = Memory::see(self, from, SLOTS_PER_PART, see)?.parts();
+        Some(StoreCursor::new(part, place))
+    }
+
+    fn mark(&self) -> Mark {
+        self.mark_fences()
+    }
+
+    fn fence_at(&self, mark: &Mark, key: &K) -> Fence {
+        self.marked_fence(mark, key)
     }
 }
 

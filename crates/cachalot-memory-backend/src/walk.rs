@@ -135,7 +135,6 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     }
 
     /// Goes on from `from` over about so many `slots` as [`walk`](Memory::walk) does, and removes nothing.
-    #[cfg(feature = "bytes")]
     pub(crate) fn see(&self, from: Cursor, slots: usize, mut see: impl FnMut(&K, &T)) -> Option<Cursor> {
         self.step(from, slots, false, &mut |key, value| {
             see(key, value);

@@ -16,7 +16,7 @@ pub use load::{IntoLoaded, LoadMany, Unanswered};
 mod calls;
 mod distinct;
 mod flights;
-mod pipeline;
+pub(crate) mod pipeline;
 pub(crate) use pipeline::pipelined;
 mod read;
 mod write;

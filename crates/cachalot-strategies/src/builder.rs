@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use cachalot_core::codec::MsgPack;
-use cachalot_core::units::{minutes, seconds};
+use cachalot_core::units::{millis, minutes, seconds};
 use cachalot_core::{
     Backend, Bus, CacheKey, Clock, Codec, Entropy, EntryOptions, Error, ErrorKind, Namespace, Observer,
     Pattern, Result, Spawn, Store, TagIndexBackend, Ttl,
@@ -314,6 +314,18 @@ where
         self.options(|options| options.ttl(ttl))
     }
 
+    /// How old a value may get whose life reads prolong: for a [`Sliding`](crate::Sliding) over this cache. The
+    /// [`ttl`](CacheBuilder::ttl) then counts from the last read that prolonged it; whatever is read, nothing is
+    /// served that was loaded longer ago than this. Default: none, and no read prolongs anything.
+    ///
+    /// t = 0 loaded, TTL 30 min, maximum age 12 h · read every few minutes: served from the cache until t = 12 h, then
+    /// loaded anew · read at t = 20 min and not again: gone at t = 50 min.
+    ///
+    /// Not together with stale windows or early refreshes; processes that share values should agree on it.
+    pub fn max_age(self, age: Duration) -> Self {
+        self.options(|options| options.max_age(age))
+    }
+
     /// TTL of "known to be absent". Default: none, absence is not cached.
     ///
     /// t = 0 the loader says that there is none, negative TTL 10 s · t = 9 s known to be absent, no load ·
@@ -530,6 +542,10 @@ where
             |detail: &'static str| Err(Error::new(ErrorKind::Config, "building a cache").detail(detail));
         let namespace = Namespace::new(&self.name)?;
         let (times, refresh) = (self.times(), self.refresh()?);
+        let slides = self.options.max_age.is_some();
+        if slides {
+            self.check_sliding(&refresh)?;
+        }
         let failures = match self.error_backoff {
             (Duration::ZERO, _) => None,
             (first, cap) => Some(ErrorBackoff::new(first, cap)?),
@@ -592,7 +608,16 @@ where
                 trusted.store(below.backend.incarnation(), Ordering::SeqCst);
                 let backend = Arc::new(Bounded::new(below.backend, backend_timeout, trusted.clone()));
                 let names = (below.names)(namespace.clone());
-                Some(Shared { backend, codec, names, schema, memory_ttl, early, is_bare: bare.is_some() })
+                Some(Shared {
+                    backend,
+                    codec,
+                    names,
+                    schema,
+                    memory_ttl,
+                    early,
+                    slides,
+                    is_bare: bare.is_some(),
+                })
             }
         };
         let has_tags = shared.as_ref().is_some_and(|shared| shared.backend.tags().is_some());
@@ -677,6 +702,25 @@ where
             lease_term,
             hold_term: self.hold_term,
         }
+    }
+
+    fn check_sliding(&self, refresh: &Refresh) -> Result<()> {
+        let refuse =
+            |detail: &'static str| Err(Error::new(ErrorKind::Config, "building a cache").detail(detail));
+        let EntryOptions { max_age, stale_while_revalidate, stale_if_error, .. } = &self.options;
+        if max_age.is_none_or(|age| age < millis(1) || age == Duration::MAX) {
+            return refuse("`max_age` is to be an age that something can reach");
+        }
+        if !stale_while_revalidate.is_zero() || !stale_if_error.is_zero() {
+            return refuse("with `max_age` nothing is served stale: what is not read ends");
+        }
+        if !matches!(refresh.early, Early::Never) {
+            return refuse("with `max_age` nothing is refreshed early: a read prolongs what is there");
+        }
+        if self.backend.as_ref().is_some_and(|below| below.backend.info().bare.is_some()) {
+            return refuse("the shared tier keeps bare values, which cannot say their `max_age`");
+        }
+        Ok(())
     }
 
     fn refresh(&self) -> Result<Refresh> {

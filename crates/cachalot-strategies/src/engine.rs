@@ -27,6 +27,7 @@ use crate::membership;
 use crate::names::Names;
 use crate::replay::Missed;
 use crate::shared::Shared;
+use crate::slide;
 use crate::stats::{Counters, Stats};
 use crate::tags::{Epoch, Everything};
 use crate::versions::Versions;
@@ -145,6 +146,7 @@ where
     pub(crate) fn in_memory(&self, meta: Meta, now: Timestamp) -> Meta {
         match &self.shared {
             Some(shared) => shared.in_memory(meta, now),
+            None if self.slides() => slide::in_memory(meta, now, true),
             None => self.refresh.early.mark(meta),
         }
     }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::hash::Hash;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -67,6 +67,8 @@ pub(crate) struct Flight<K, V, S> {
     pub(crate) options: EntryOptions,
     pub(crate) wanted: Wanted,
     purpose: Purpose,
+    /// For how long it asks for a lease, if not as long as the cache says.
+    term: OnceLock<Duration>,
     /// In a refresh, the value in memory that is to be replaced. Read when the flight was open: were it removed
     /// since, who comes later would not join.
     current: Option<Found<V>>,
@@ -139,7 +141,7 @@ where
         purpose: Purpose,
     ) -> Self {
         let (began, fence) = (engine.seen.count(), engine.store.begin(lead.key()));
-        Self { engine, lead, fence, began, options, wanted, purpose, current: None }
+        Self { engine, lead, fence, began, options, wanted, purpose, term: OnceLock::new(), current: None }
     }
 
     pub(crate) async fn run(self, loader: Loader<V>) {

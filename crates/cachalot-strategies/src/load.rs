@@ -38,7 +38,33 @@ impl<K> Load<K> {
         &self.key
     }
 
-    /// Sets the TTL of what this load gives, instead of the options'. Zero: do not store.
+    /// Sets the TTL of the value that this load gives, instead of the options'. Zero: do not store. The last one set
+    /// counts. An absence keeps the options' negative TTL.
+    ///
+    /// So the loader adapts it to what it has seen: the time that a service says it is good for, or the class that
+    /// the value turns out to be of.
+    ///
+    /// ```
+    /// # use cachalot_core::{DataClass, Entry, Tiers, Ttl};
+    /// # use cachalot_memory_backend::Memory;
+    /// # use cachalot_strategies::Cache;
+    /// # use std::sync::Arc;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let cache: Cache<u64, String, Memory<u64, Arc<Entry<String>>>> =
+    /// #     Cache::builder("pages").memory(Memory::entries(10)).build()?;
+    /// let tiers = Tiers::presets();
+    /// cache.get_or_load(&1, |load| async move {
+    ///     let (body, max_age) = ("in stock".to_owned(), Some(30));
+    ///     match max_age {
+    ///         Some(seconds) => load.ttl(Ttl::seconds(seconds)),
+    ///         None => load.ttl(tiers.of(DataClass::Catalogue)),
+    ///     }
+    ///     Ok(body)
+    /// }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ttl(&self, ttl: impl Into<Ttl>) {
         self.wishes.lock().ttl = Some(ttl.into());
     }

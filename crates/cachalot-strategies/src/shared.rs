@@ -13,6 +13,7 @@ use cachalot_core::{
 use crate::cached::Found;
 use crate::early::Early;
 use crate::names::Names;
+use crate::slide::{self, Span};
 use crate::tags::Vetted;
 
 pub(crate) struct Shared<K, V> {
@@ -23,6 +24,8 @@ pub(crate) struct Shared<K, V> {
     /// How long memory may keep a copy.
     pub(crate) memory_ttl: Duration,
     pub(crate) early: Early,
+    /// Whether reads prolong the life of the values that this cache stores.
+    pub(crate) slides: bool,
     /// Whether values there do not say which tags they have.
     pub(crate) is_bare: bool,
 }
@@ -53,21 +56,36 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
         tags: &[Tagged],
         version: u64,
     ) -> Result<Bytes> {
+        let (fresh_for, kept_for) = self.lives(meta);
         let header = Header {
             codec: self.codec.id(),
             schema: self.schema,
             negative: value.is_none(),
-            fresh_for: meta.fresh_for(),
-            kept_for: meta.kept_for(),
+            fresh_for,
+            kept_for,
             compute_time: meta.compute_time(),
             version,
         };
         caught(ErrorKind::Encode, || envelope::encode(key, header, tags, value, &*self.codec))
     }
 
-    /// The times of an entry as memory keeps it.
+    /// How long an entry is fresh, and how long it is kept there if no read prolongs that.
+    pub(crate) fn lives(&self, meta: &Meta) -> (Duration, Duration) {
+        let (soft, hard) = (meta.fresh_for(), meta.kept_for());
+        if self.slides { (hard, soft) } else { (soft, hard) }
+    }
+
+    /// The times of an entry of this cache as memory keeps it.
     pub(crate) fn in_memory(&self, meta: Meta, now: Timestamp) -> Meta {
-        let meta = self.early.mark(meta);
+        self.copied(meta, now, self.slides)
+    }
+
+    /// The times of a copy as memory keeps it, of an entry that `slides` or does not.
+    pub(crate) fn copied(&self, meta: Meta, now: Timestamp, slides: bool) -> Meta {
+        let meta = match slides {
+            true => slide::in_memory(meta, now, self.slides),
+            false => self.early.mark(meta),
+        };
         if mutant!(KeepsCopiesTooLong) { meta } else { meta.capped(now + self.memory_ttl) }
     }
 
@@ -98,9 +116,16 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
         let prints = (!prints.is_empty()).then_some(prints);
         let stamp = Stamp { at: began, tags: prints, version: header.version };
         let created_at = now.back(record.age);
-        let meta = Meta::new(created_at, header.fresh_for, header.kept_for, header.compute_time);
+        let span = Span::of(&header);
+        let meta = match span {
+            Some(span) => span.meta(created_at, header.compute_time),
+            None => Meta::new(created_at, header.fresh_for, header.kept_for, header.compute_time),
+        };
+        // As long as it is there, it has been read lately.
+        let fresh_until = if span.is_some() { meta.hard_expiry() } else { meta.soft_expiry() };
         let found = |freshness, stale_for| {
-            let entry = Arc::new(Entry { value, meta: self.in_memory(meta, now), stamp });
+            let meta = self.copied(meta, now, span.is_some());
+            let entry = Arc::new(Entry { value, meta, stamp });
             Found { entry, tier: Tier::Backend, freshness, stale_for, at: now }
         };
         if now >= meta.hard_expiry() && meta.hard_expiry() != Timestamp::NEVER {
@@ -108,7 +133,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
         } else if record.invalidated {
             // When it was marked is not known: at the earliest when it was stored.
             Judged::Stale(found(Freshness::Invalidated, record.age))
-        } else if now < meta.soft_expiry() || meta.soft_expiry() == Timestamp::NEVER {
+        } else if now < fresh_until || fresh_until == Timestamp::NEVER {
             Judged::Fresh(found(Freshness::Fresh, Duration::ZERO))
         } else {
             Judged::Stale(found(Freshness::Stale, meta.stale_for(now)))
@@ -127,7 +152,7 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
 }
 
 /// A codec that panics over a value has failed to read or write it: no lease is lost, and no key is closed.
-fn caught<T>(kind: ErrorKind, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn caught<T>(kind: ErrorKind, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(Error::new(kind, "codec").detail("it panicked")))
 }

@@ -131,7 +131,7 @@ where
         let _turn = self.turn(&key).await;
         let began = self.seen.count();
         let now = self.clock.now();
-        let Some(meta) = options.stamp(now, Duration::ZERO, &self.entropy) else {
+        let Some(meta) = self.own_times(&options).stamp(now, Duration::ZERO, &self.entropy) else {
             return Ok(match self.remove_older(key, version).await {
                 Removal::Removed => Inserted::Dropped,
                 Removal::Deferred => Inserted::Deferred,
@@ -324,7 +324,8 @@ where
                 return Ok(Over::Lost);
             }
         }
-        let put_held = match self.note_in_index(tags.iter().map(|it| &it.tag), key, put.ttl).await {
+        let noted = self.note_in_index(tags.iter().map(|it| &it.tag), key, self.longest(put.ttl)).await;
+        let put_held = match noted {
             Ok(()) => leases.put_held(key, token, put).await,
             Err(error) => Err(error),
         };

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cachalot_core::{
-    Clock, Commit, Entry, Fence, Freshness, Hit, Result, Store, StoreCursor, StoreStats, Timestamp,
+    Clock, Commit, Entry, Fence, Freshness, Hit, Result, SnapshotStore, Store, StoreCursor, StoreStats, Timestamp,
 };
 use equivalent::Equivalent;
 
@@ -200,6 +200,31 @@ where
         stats.expired = state.expired;
         stats.revoked = state.revoked;
         stats
+    }
+}
+
+impl<K, V> SnapshotStore<K, V> for ModelStore<K, V>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+{
+    type Mark = u64;
+
+    fn see(&self, from: StoreCursor, mut see: impl FnMut(&K, &Arc<Entry<V>>)) -> Option<StoreCursor> {
+        let state = self.state();
+        let mut ahead: Vec<&Held<K, V>> =
+            state.held.iter().filter(|held| held.number >= from.place()).collect();
+        ahead.sort_unstable_by_key(|held| held.number);
+        ahead.iter().take(ENTRIES_PER_PART).for_each(|held| see(&held.key, &held.entry));
+        ahead.get(ENTRIES_PER_PART).map(|held| StoreCursor::new(0, held.number))
+    }
+
+    fn mark(&self) -> u64 {
+        self.state().generation
+    }
+
+    fn fence_at(&self, mark: &u64, _: &K) -> Fence {
+        Fence::new(0, *mark)
     }
 }
 

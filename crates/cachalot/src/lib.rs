@@ -46,9 +46,9 @@
 
 #[doc(inline)]
 pub use cachalot_core::{
-    CacheKey, Clock, Commit, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Freshness, Hit,
-    LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Result, Retry, Spawn, Stamp, Store,
-    StoreCursor, StoreStats, Tag, Tags, Tier, Timestamp, Ttl, Versioned, units,
+    CacheKey, Clock, Commit, DataClass, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence,
+    Freshness, Hit, LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Recency, Result, Retry,
+    Spawn, Stamp, Store, StoreCursor, StoreStats, Tag, Tags, Tier, Tiers, Timestamp, Ttl, Versioned, units,
 };
 
 #[cfg(feature = "memory")]
@@ -87,6 +87,10 @@ mod strategies {
     /// is the [`Source`](crate::Source).
     pub type WriteAround<K, V, D> = cachalot_strategies::WriteAround<K, V, Memory<K, Arc<Entry<V>>>, D>;
 
+    /// Read-through whose reads prolong the life of what they hit: [`cachalot_strategies::Sliding`] over the memory
+    /// engine. `D` is the [`Source`](crate::Source).
+    pub type Sliding<K, V, D> = cachalot_strategies::Sliding<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
     /// Acknowledges a write at once, and gives the source many together: [`cachalot_strategies::WriteBehind`] over the
     /// memory engine. `D` is the [`Source`](crate::Source).
     pub type WriteBehind<K, V, D> = cachalot_strategies::WriteBehind<K, V, Memory<K, Arc<Entry<V>>>, D>;
@@ -94,6 +98,14 @@ mod strategies {
     /// What builds a [`WriteBehind`].
     pub type WriteBehindBuilder<K, V, D> =
         cachalot_strategies::WriteBehindBuilder<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// Keeps a set of keys warm: [`cachalot_strategies::RefreshAhead`] over the memory engine. `D` is the
+    /// [`Source`](crate::Source).
+    pub type RefreshAhead<K, V, D> = cachalot_strategies::RefreshAhead<K, V, Memory<K, Arc<Entry<V>>>, D>;
+
+    /// What builds a [`RefreshAhead`].
+    pub type RefreshAheadBuilder<K, V, D> =
+        cachalot_strategies::RefreshAheadBuilder<K, V, Memory<K, Arc<Entry<V>>>, D>;
 }
 #[cfg(feature = "cache")]
 #[doc(inline)]
@@ -114,14 +126,18 @@ pub use cachalot_memory_backend::MemoryBackend;
 #[doc(inline)]
 pub use cachalot_strategies::{
     Cached, Confirmation, ConfirmedInvalidation, DeadLetter, FileJournal, Fsync, Inserted, IntoLoaded,
-    Invalidation, JournaledBuilder, KeysOfTag, Load, LoadMany, OnDeserted, Order, Overflow, RefreshMode,
-    Removal, StaleReason, Stats, TokioSpawn, Unanswered, Unfinished, Unflushed, View, WriteBehindStats,
-    WriteError,
+    Invalidation, JournaledBuilder, KeysOfTag, Load, LoadMany, OnDeserted, Order, Overflow,
+    RefreshAheadStats, RefreshMode, Refused, Registration, Removal, Restored, Snapshot, SnapshotFile,
+    StaleReason, Stats, TokioSpawn, Unanswered, Unfinished, Unflushed, View, WarmUp, WarmUpProgress,
+    WarmedUp, WriteBehindStats, WriteError,
 };
 #[cfg(feature = "cache")]
 pub use cache::{Cache, CacheBuilder};
 #[cfg(feature = "cache")]
-pub use strategies::{ReadThrough, WriteAround, WriteBehind, WriteBehindBuilder, WriteThrough};
+pub use strategies::{
+    ReadThrough, RefreshAhead, RefreshAheadBuilder, Sliding, WriteAround, WriteBehind, WriteBehindBuilder,
+    WriteThrough,
+};
 
 #[cfg(feature = "redis")]
 #[doc(inline)]

@@ -1,21 +1,24 @@
 //! The cached shop: the part to copy.
 //!
-//! One cache per kind of page, each read with a query as its loader, which also says by a tag what the page
-//! belongs to; and updates, which write to the database and then remove the pages that they made wrong: one by
-//! its key, or all that have a tag.
+//! One cache per kind of page. Products and listings are kept by hand: read with a query as the loader, which also
+//! says by a tag what the page belongs to; written to the database, and then the pages are removed that this made
+//! wrong: one by its key, or all that have a tag. Users are read through, and stock is written through: there the
+//! cache knows the database ([`sources`](crate::sources)).
 
 use std::hash::Hash;
 use std::sync::Arc;
 
 use cachalot::units::{hours, minutes, seconds};
 use cachalot::{
-    Cache, CacheKey, Cached, LoadError, Memory, Redis, RedisBackend, RedisBus, Stats, Ttl, Unfinished,
+    Cache, CacheKey, Cached, LoadError, Memory, ReadThrough, Redis, RedisBackend, RedisBus, Stats, Ttl,
+    Unfinished, WriteError, WriteThrough,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::shop::{
-    CategoryId, CategoryPrices, Database, Listing, Price, ProductId, ProductPage, UserId, UserPage,
+    CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage, Stock,
+    UserId, UserPage,
 };
 
 /// The shop's pages, cached. A cheap clone: all clones share the caches.
@@ -24,7 +27,8 @@ pub struct Catalog {
     database: Database,
     products: Cache<ProductId, ProductPage>,
     listings: Cache<CategoryId, Listing>,
-    users: Cache<UserId, UserPage>,
+    users: ReadThrough<UserId, UserPage, Database>,
+    stock: WriteThrough<ProductId, Stock, Database>,
 }
 
 /// What several processes have in common: pages, and a bus on which they tell each other what is no longer true.
@@ -51,11 +55,14 @@ impl Catalog {
     /// # Errors
     /// When a setting contradicts another.
     pub fn new(database: Database, shared: Option<Shared>) -> cachalot::Result<Self> {
+        let users = open("users", 10_000, Ttl::hours(1), shared.as_ref())?;
+        let stock = open("stock", 20_000, Ttl::minutes(5), shared.as_ref())?;
         Ok(Self {
-            database,
             products: open("products", 20_000, Ttl::minutes(5), shared.as_ref())?,
             listings: open("listings", 1_000, Ttl::minutes(5), shared.as_ref())?,
-            users: open("users", 10_000, Ttl::hours(1), shared.as_ref())?,
+            users: ReadThrough::new(users, database.clone()),
+            stock: WriteThrough::new(stock, database.clone()),
+            database,
         })
     }
 
@@ -102,12 +109,31 @@ impl Catalog {
     /// # Errors
     /// When the page is not cached and the database does not answer.
     pub async fn user(&self, id: UserId) -> Result<Option<Cached<UserPage>>, LoadError> {
-        self.users
-            .get_or_load_opt(&id, |load| {
-                let database = self.database.clone();
-                async move { Ok(database.user(*load.key()).await?) }
-            })
-            .await
+        self.users.get(&id).await
+    }
+
+    /// How much of a product there is; `None` if there is no such product.
+    ///
+    /// # Errors
+    /// When that is not cached and the database does not answer.
+    pub async fn stock(&self, id: ProductId) -> Result<Option<Cached<Stock>>, LoadError> {
+        self.stock.get(&id).await
+    }
+
+    /// Notes how much of a product there is: in the database and on the way in the cache, so that the next read is
+    /// a hit. A process that dies meanwhile leaves no old number behind. `None` if there is no such product.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    ///
+    /// # Dropping the future
+    /// The write goes on.
+    pub async fn set_stock(&self, id: ProductId, stock: Stock) -> anyhow::Result<Option<Stock>> {
+        match self.stock.put(id, stock).await {
+            Ok(_) => Ok(Some(stock)),
+            Err(WriteError::Source(DatabaseError::NoProduct(_))) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Changes a price: in the database, then, by removing them, on the two pages that show it. When this
@@ -167,15 +193,17 @@ impl Catalog {
         tokio::try_join!(
             self.products.shutdown(within),
             self.listings.shutdown(within),
-            self.users.shutdown(within)
+            self.users.cache().shutdown(within),
+            self.stock.cache().shutdown(within)
         )?;
         Ok(())
     }
 
     /// What the caches have counted, one by one.
     #[must_use]
-    pub fn stats(&self) -> [Stats; 3] {
-        [self.products.stats(), self.listings.stats(), self.users.stats()]
+    pub fn stats(&self) -> [Stats; 4] {
+        let (users, stock) = (self.users.cache(), self.stock.cache());
+        [self.products.stats(), self.listings.stats(), users.stats(), stock.stats()]
     }
 }
 
@@ -184,7 +212,7 @@ fn category(id: CategoryId) -> String {
     format!("category:{id}")
 }
 
-/// What the three caches have in common.
+/// What the caches have in common.
 fn open<K, V>(
     name: &str,
     pages_in_memory: u64,

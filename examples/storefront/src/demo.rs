@@ -19,6 +19,7 @@ use crate::redis::Redis;
 use crate::report::{Measured, Report, curl_lines};
 use crate::repricing;
 use crate::shop::seed::{self, Size};
+use crate::stocktaking;
 
 /// How a run ended, if not by an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,11 +99,12 @@ async fn measure(args: &DemoArgs, size: Size, fleet: &mut Fleet, cache: &CacheCh
 
     let new_price = load::new_price(&clients).await?;
     let category = repricing::change_category(&clients).await?;
+    let stock = stocktaking::count(&clients).await?;
     let cut = match &fleet.redis {
         Some(redis) if *cache != CacheChoice::Off => Some(repricing::cut(&clients, redis).await?),
         _ => None,
     };
-    Ok(Measured { load, during_load, crowd, crowd_queries, new_price, category, cut })
+    Ok(Measured { load, during_load, crowd, crowd_queries, new_price, category, stock, cut })
 }
 
 /// The processes of a run.

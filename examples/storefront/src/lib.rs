@@ -4,10 +4,11 @@
 //! front. The rest is what a demo needs around it.
 //!
 //! - [`shop`]: the database, its generator and its queries; no cache in sight.
-//! - [`catalog`]: users, products and listings, cached.
+//! - [`catalog`]: users, products, listings and stock, cached.
+//! - [`sources`]: the database as what users are read through, and stock is written through.
 //! - [`outbox`]: invalidations that no crash loses, in the transaction that makes them necessary.
 //! - [`pages`], [`service`]: the catalog, or the bare database for comparison, over HTTP.
-//! - [`zipf`], [`client`], [`load`], [`repricing`]: the callers.
+//! - [`zipf`], [`client`], [`load`], [`repricing`], [`stocktaking`]: the callers.
 //! - [`nodes`], [`redis`]: the processes of a run, started and stopped.
 //! - [`demo`], [`report`], [`args`]: the run as a whole, and what it tells.
 
@@ -17,10 +18,12 @@ pub mod catalog;
 pub mod outbox;
 pub mod pages;
 pub mod service;
+pub mod sources;
 
 pub mod client;
 pub mod load;
 pub mod repricing;
+pub mod stocktaking;
 pub mod zipf;
 
 pub mod nodes;

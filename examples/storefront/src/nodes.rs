@@ -106,10 +106,10 @@ async fn open(args: &NodeArgs) -> Result<Pages> {
     let database = Database::open(&args.database)?;
     Ok(match &args.cache {
         CacheChoice::Off => Pages::Direct(database),
-        CacheChoice::Memory => Pages::Cached(Catalog::new(database, None)?),
+        CacheChoice::Memory => Pages::Cached(Arc::new(Catalog::new(database, None)?)),
         CacheChoice::Redis(url) => {
             let shared = Shared::connect(url).await?;
-            Pages::Cached(Catalog::new(database, Some(shared))?)
+            Pages::Cached(Arc::new(Catalog::new(database, Some(shared))?))
         }
     })
 }

@@ -2,6 +2,7 @@
 //! can be measured side by side. A service of your own needs the catalog alone.
 
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use cachalot::{Cached, Tier};
 use serde::{Deserialize, Serialize, Serializer};
@@ -9,7 +10,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::catalog::Catalog;
 use crate::shop::database::QueryCount;
 use crate::shop::{
-    CategoryId, CategoryPrices, Database, Listing, Price, ProductId, ProductPage, UserId, UserPage,
+    CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage, Stock,
+    UserId, UserPage,
 };
 
 /// The shop, with or without a cache. A cheap clone.
@@ -18,7 +20,7 @@ pub enum Pages {
     /// Every read is a query.
     Direct(Database),
     /// Reads go through the catalog.
-    Cached(Catalog),
+    Cached(Arc<Catalog>),
 }
 
 /// A page, and where it came from.
@@ -40,6 +42,7 @@ impl<T> Page<T> {
                 Tier::Memory => "memory",
                 Tier::Backend => "redis",
                 Tier::Loader => "loaded",
+                Tier::Pending => "pending",
             },
         }
     }
@@ -155,6 +158,32 @@ impl Pages {
         match self {
             Self::Direct(database) => Ok(database.user(id).await?.map(Page::Direct)),
             Self::Cached(catalog) => Ok(catalog.user(id).await?.map(Page::Cached)),
+        }
+    }
+
+    /// How much of a product there is; `None` if there is no such product.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn stock(&self, id: ProductId) -> anyhow::Result<Option<Page<Stock>>> {
+        match self {
+            Self::Direct(database) => Ok(database.stock(id).await?.map(Page::Direct)),
+            Self::Cached(catalog) => Ok(catalog.stock(id).await?.map(Page::Cached)),
+        }
+    }
+
+    /// Notes how much of a product there is; `None` if there is no such product.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn set_stock(&self, id: ProductId, stock: Stock) -> anyhow::Result<Option<Stock>> {
+        match self {
+            Self::Direct(database) => match database.set_stock(id, stock).await {
+                Ok(()) => Ok(Some(stock)),
+                Err(DatabaseError::NoProduct(_)) => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+            Self::Cached(catalog) => catalog.set_stock(id, stock).await,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::load::{self, Crowd, NewPrice, Outcome};
 use crate::pages::{CacheCount, Stats};
 use crate::repricing::{CategoryChange, Cut, OldPrices};
 use crate::shop::seed::Size;
+use crate::stocktaking::{self, Stocktaking};
 
 /// One side of the comparison.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Measured {
     pub new_price: NewPrice,
     /// What was seen of a category's change of prices.
     pub category: CategoryChange,
+    /// What counting the stock cost.
+    pub stock: Stocktaking,
     /// What became of a change of price when the bus was cut; `None` without a bus.
     pub cut: Option<Cut>,
 }
@@ -53,6 +56,7 @@ impl fmt::Display for Report {
         self.crowd(f)?;
         self.new_price(f)?;
         self.category(f)?;
+        self.stock(f)?;
         self.cut(f)
     }
 }
@@ -130,6 +134,21 @@ impl Report {
         Ok(())
     }
 
+    fn stock(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "stock is counted {} times and read back; with cache, written through",
+            stocktaking::TIMES
+        )?;
+        row(f, "  database queries to read it", "", |side| count(side.stock.queries), self)?;
+        row(f, "  a write and its read", "", |side| time(side.stock.each), self)?;
+        if self.redis {
+            let elsewhere = |side: &Measured| side.stock.elsewhere.map_or(NONE.into(), time);
+            row(f, "  seen by the other process, after", "", elsewhere, self)?;
+        }
+        Ok(())
+    }
+
     fn cut(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(with) = &self.with.cut else { return Ok(()) };
         let cell = |of: fn(&Cut) -> String| move |side: &Measured| side.cut.as_ref().map_or(NONE.into(), of);
@@ -171,6 +190,8 @@ pub fn curl_lines(nodes: &[SocketAddr], cache: &CacheChoice) -> String {
         lines += &format!("  curl -i http://{node}/users/1\n");
         lines += &format!("  curl -X PUT http://{node}/products/1/price \\\n");
         lines += "       -H 'content-type: application/json' -d '{\"price_cents\": 1999}'\n";
+        lines += &format!("  curl -X PUT http://{node}/products/1/stock \\\n");
+        lines += "       -H 'content-type: application/json' -d '{\"pieces\": 12}'\n";
         lines += &format!("  curl http://{node}/stats\n");
     }
     if let CacheChoice::Redis(url) = cache {

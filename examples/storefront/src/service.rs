@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::pages::{Page, Pages, Stats};
-use crate::shop::{CategoryId, CategoryPrices, Price, ProductId, UserId};
+use crate::shop::{CategoryId, CategoryPrices, Price, ProductId, Stock, UserId};
 
 /// Tells where a page came from: `memory`, `redis`, `loaded` or `database`.
 pub const PAGE_FROM: HeaderName = HeaderName::from_static("x-page-from");
@@ -31,6 +31,7 @@ pub async fn serve(
     let routes = Router::new()
         .route("/products/{id}", get(product))
         .route("/products/{id}/price", put(reprice))
+        .route("/products/{id}/stock", get(stock).put(set_stock))
         .route("/categories/{id}", get(listing))
         .route("/categories/{id}/prices", put(reprice_category))
         .route("/users/{id}", get(user))
@@ -55,6 +56,19 @@ async fn listing(State(pages): Shop, Path(id): Path<CategoryId>) -> Result<Respo
 
 async fn user(State(pages): Shop, Path(id): Path<UserId>) -> Result<Response, Failure> {
     found(pages.user(id).await?)
+}
+
+async fn stock(State(pages): Shop, Path(id): Path<ProductId>) -> Result<Response, Failure> {
+    found(pages.stock(id).await?)
+}
+
+async fn set_stock(
+    State(pages): Shop,
+    Path(id): Path<ProductId>,
+    Json(counted): Json<Stock>,
+) -> Result<Json<Stock>, Failure> {
+    let stock = pages.set_stock(id, counted).await?;
+    stock.map(Json).ok_or(Failure::Unknown)
 }
 
 /// The body of `PUT /products/{id}/price`.

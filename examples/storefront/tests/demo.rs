@@ -78,6 +78,7 @@ fn a_second_run_uses_the_database_of_the_first() {
         assert_eq!(row(report, "database queries  "), ["1,000", "1"]);
         assert_ne!(row(report, "products in it")[1], "0");
         assert_eq!(row(report, "old prices where it was changed"), ["0", "0"]);
+        assert_eq!(row(report, "database queries to read it"), ["100", "0"]);
         assert!(!report.contains("the bus"), "{report}");
     }
     assert!(!directory.path().join("shop.db.partial").exists());
@@ -93,7 +94,7 @@ fn two_processes_share_a_redis_and_all_are_gone_at_the_end() {
     assert!(row(&report, "served from Redis")[1].ends_with('%'));
     assert_eq!(row(&report, "database queries  "), ["1,000", "1"]);
     assert_eq!(row(&report, "old prices where it was changed"), ["0", "0"]);
-    assert!(report.contains("6 connections of the bus are cut"), "{report}");
+    assert!(report.contains("8 connections of the bus are cut"), "{report}");
     assert!(row(&report, "noticed by both processes, after")[1].ends_with('s'), "{report}");
     assert!(!started.iter().any(|process| runs(process)));
 }

@@ -14,7 +14,8 @@ use storefront::repricing;
 use storefront::service;
 use storefront::shop::database::QueryCount;
 use storefront::shop::seed::{self, Size};
-use storefront::shop::{CategoryPrices, Database, Listing, Price, ProductPage, UserPage};
+use storefront::shop::{CategoryPrices, Database, Listing, Price, ProductPage, Stock, UserPage};
+use storefront::stocktaking;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -54,6 +55,10 @@ impl Shop {
 
     async fn listing(&self, id: u32) -> Listing {
         self.client.get(&format!("/categories/{id}")).await.unwrap().json().unwrap()
+    }
+
+    async fn stock(&self, id: u32) -> u32 {
+        self.client.get(&format!("/products/{id}/stock")).await.unwrap().json::<Stock>().unwrap().pieces
     }
 
     async fn page_from(&self, path: &str) -> String {
@@ -109,14 +114,35 @@ async fn a_dearer_category_is_what_the_next_reads_show(pages: fn(Database) -> Pa
     }
 }
 
+async fn stock_that_was_counted_is_what_the_next_reads_show(pages: fn(Database) -> Pages) {
+    let shop = shop(pages).await;
+    let other = shop.stock(2).await;
+    for pieces in [5, 0, 7] {
+        shop.stock(1).await;
+        let answer = shop.client.put("/products/1/stock", &json!({ "pieces": pieces })).await.unwrap();
+        assert_eq!(answer.json::<Stock>().unwrap(), Stock { pieces });
+        assert_eq!(shop.stock(1).await, pieces);
+    }
+    assert_eq!(shop.stock(2).await, other);
+}
+
 async fn unknown_ids_are_404(pages: fn(Database) -> Pages) {
     let shop = shop(pages).await;
-    for path in ["/products/401", "/products/0", "/categories/9", "/users/4000000000", "/nothing"] {
+    for path in [
+        "/products/401",
+        "/products/0",
+        "/products/401/stock",
+        "/categories/9",
+        "/users/4000000000",
+        "/nothing",
+    ] {
         for _ in 0..2 {
             assert_eq!(shop.client.get(path).await.unwrap().status.as_u16(), 404, "{path}");
         }
     }
     let answer = shop.client.put("/products/401/price", &json!({ "price_cents": 1 })).await.unwrap();
+    assert_eq!(answer.status.as_u16(), 404);
+    let answer = shop.client.put("/products/401/stock", &json!({ "pieces": 1 })).await.unwrap();
     assert_eq!(answer.status.as_u16(), 404);
     let answer = shop.client.put("/categories/9/prices", &json!({ "by_cents": 1 })).await.unwrap();
     assert_eq!(answer.status.as_u16(), 404);
@@ -146,6 +172,7 @@ with_and_without_cache! {
     pages_are_what_the_database_holds
     an_updated_price_is_what_the_next_reads_show
     a_dearer_category_is_what_the_next_reads_show
+    stock_that_was_counted_is_what_the_next_reads_show
     unknown_ids_are_404
     requests_that_are_none_are_refused
 }
@@ -155,7 +182,7 @@ fn direct(database: Database) -> Pages {
 }
 
 fn cached(database: Database) -> Pages {
-    Pages::Cached(Catalog::new(database, None).unwrap())
+    Pages::Cached(Arc::new(Catalog::new(database, None).unwrap()))
 }
 
 #[tokio::test]
@@ -222,6 +249,14 @@ async fn callers_who_watch_a_category_become_dearer_see_no_old_price_after_it() 
 }
 
 #[tokio::test]
+async fn stock_that_is_written_through_is_read_without_a_query() {
+    let shop = shop(cached).await;
+    shop.client.put("/products/1/stock", &json!({ "pieces": 5 })).await.unwrap();
+    assert_eq!(shop.page_from("/products/1/stock").await, "memory");
+    assert_eq!(shop.database.query_count(), QueryCount { reads: 0, writes: 1 });
+}
+
+#[tokio::test]
 async fn a_crowd_before_a_cold_page_is_one_query() {
     let shop = shop(cached).await;
     let nodes = [Arc::new(shop.client)];
@@ -248,7 +283,7 @@ async fn two_services(database: &Database, redis: &storefront::redis::Redis) -> 
         while catalog.stats().iter().any(|cache| cache.gaps == 0) {
             tokio::task::yield_now().await;
         }
-        clients.push(Arc::new(serve(Pages::Cached(catalog)).await));
+        clients.push(Arc::new(serve(Pages::Cached(Arc::new(catalog))).await));
     }
     clients.try_into().unwrap()
 }
@@ -299,6 +334,18 @@ async fn what_one_service_makes_dearer_the_other_forgets_as_soon_as_it_hears_of_
 }
 
 #[tokio::test]
+async fn stock_that_one_service_counts_the_other_shows_as_soon_as_it_hears_of_it() {
+    let (_directory, database) = database();
+    let redis = storefront::redis::Redis::start().await.unwrap();
+    let nodes = two_services(&database, &redis).await;
+    let counted = stocktaking::count(&nodes).await.unwrap();
+    assert!(counted.elsewhere.is_some());
+    let path = "/products/20/stock";
+    assert!(["memory", "redis"].contains(&page_from(&nodes[1], path).await.as_str()));
+    redis.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_one_service_updates_costs_the_other_that_page_alone() {
     let (_directory, database) = database();
     let redis = storefront::redis::Redis::start().await.unwrap();
@@ -332,7 +379,7 @@ async fn services_whose_bus_is_cut_notice_it_and_keep_no_old_price() {
     for round in 0..3 {
         let cut = repricing::cut(&nodes, &redis).await.unwrap();
         // One for each cache of each service; later some may not be back yet.
-        let expected = if round == 0 { 6..=6 } else { 1..=6 };
+        let expected = if round == 0 { 8..=8 } else { 1..=8 };
         assert!(expected.contains(&cut.connections), "{} in round {round}", cut.connections);
     }
     redis.stop().await.unwrap();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use cachalot::Tags;
 
-use super::run::NEW;
+use super::run::{NEW, OLD};
 use super::{AT_ONCE, Builder, HOUR};
 use crate::L1;
 
@@ -45,6 +45,14 @@ pub enum Victim {
     BatchCopy,
     /// The same by a call that would load them.
     BatchCopyByLoad,
+    /// Writes a key through that no tier knows.
+    WriteCold,
+    /// Writes a key through that all tiers know.
+    WriteWarm,
+    /// Deletes a key through that all tiers know, and keeps that it is absent.
+    Delete,
+    /// Writes many keys through.
+    WriteMany,
 }
 
 impl Victim {
@@ -59,7 +67,17 @@ impl Victim {
                 | Self::LeftLoad
                 | Self::EarlyRefresh
                 | Self::BatchLoad
-        )
+        ) && !self.writes()
+    }
+
+    /// Whether it changes the source.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::WriteCold | Self::WriteWarm | Self::Delete | Self::WriteMany)
+    }
+
+    /// Whether it changes the source to what is newer than what the invalidation is about, where there are versions.
+    pub(super) fn writes_the_newest(self) -> bool {
+        matches!(self, Self::WriteCold | Self::Delete)
     }
 
     /// Whether it needs what memory has.
@@ -74,6 +92,9 @@ impl Victim {
             Self::LeftLoad | Self::LeftLoadBelow => builder.soft_timeout(AT_ONCE),
             // Almost at once; only one, lest those who check begin another.
             Self::EarlyRefresh | Self::EarlyRefreshBelow => builder.early_refresh(1e-7).refresh_budget(1, 1),
+            // Who stands in the source for a while is not a source that has no answer.
+            Self::Delete => builder.hold_term(HOUR).negative_ttl(HOUR),
+            victim if victim.writes() => builder.hold_term(HOUR),
             _ => builder,
         }
     }
@@ -119,9 +140,25 @@ impl Invalidator {
         matches!(self, Self::RemoveOlder | Self::InsertNewer)
     }
 
-    /// Which one `value` is.
-    pub(super) fn version_of(self, value: &str) -> u64 {
-        if self.is_versioned() { 1 + u64::from(value == NEW) } else { 0 }
+    /// The version of the new value.
+    pub(super) fn version_of_new(self) -> u64 {
+        if self.is_versioned() { VERSION_OF_NEW } else { 0 }
+    }
+
+    /// Whether it brings the new value.
+    pub(super) fn inserts(self) -> bool {
+        matches!(self, Self::Insert | Self::InsertMany | Self::InsertNewer)
+    }
+
+    /// Until which of its boundaries the shared tier does not know of it, if it brings the new value without saying
+    /// which version that is.
+    pub(super) fn comes_unknown_until(self) -> usize {
+        match self {
+            Self::Insert => 1,
+            // The other key's four may all come first.
+            Self::InsertMany => 5,
+            _ => 0,
+        }
     }
 
     /// The settings of a cache in which it can act.
@@ -142,6 +179,9 @@ impl Invalidator {
         }
     }
 }
+
+/// Later than the old one, and than one of a write before it.
+const VERSION_OF_NEW: u64 = 3;
 
 /// The tag of what is loaded, where there is one.
 pub(super) const TAG: &str = "tag";
@@ -183,6 +223,32 @@ pub struct Cell {
     pub invalidator: Invalidator,
     /// Where.
     pub place: Place,
+}
+
+impl Cell {
+    /// Which version `value` is, if that matters.
+    pub(super) fn version_of(self, value: &str) -> u64 {
+        match value {
+            _ if !self.invalidator.is_versioned() => 0,
+            OLD => 1,
+            NEW => VERSION_OF_NEW,
+            _ => self.version_of_write(),
+        }
+    }
+
+    /// Which version the victim brings.
+    pub(super) fn version_of_write(self) -> u64 {
+        match self.invalidator.is_versioned() {
+            false => 0,
+            true if self.victim.writes_the_newest() => VERSION_OF_NEW + 1,
+            true => VERSION_OF_NEW - 1,
+        }
+    }
+
+    /// Whether an insert waits for the victim to end, since writers of a key take turns in a process.
+    pub(super) fn takes_turns(self) -> bool {
+        self.victim.writes() && self.invalidator.inserts() && self.place == Place::Here
+    }
 }
 
 /// Who begins.

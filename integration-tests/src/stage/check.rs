@@ -1,10 +1,12 @@
 //! What may be seen once the invalidation is done, and what must not be left behind.
 
+use std::sync::atomic::Ordering;
+
 use cachalot::{Cached, Freshness, LoadError, LoaderError};
 use cachalot_core::Namespace;
 use tokio::time::{sleep, timeout};
 
-use super::run::{Later, NEW, Run, other};
+use super::run::{Later, NEW, OLD, Run, other};
 use super::{A_MOMENT, AT_ONCE, HOUR, Node, SCHEMA};
 use crate::{Actor, L1, Place};
 
@@ -110,6 +112,8 @@ impl<S: L1> Run<'_, S> {
         self.judge_stale(who, failing)?;
         match node.get_or_load(&self.key, self.loader(false)).await {
             Ok(value) => self.judge(who, "get_or_load", Some(value))?,
+            // It is deleted.
+            Err(_) if self.source.row().is_none() => {}
             Err(error) => return Err(format!("{who}: get_or_load fails: {error}")),
         }
         self.judge(who, "get_local after get_or_load", cache.get_local(&self.key))?;
@@ -118,9 +122,19 @@ impl<S: L1> Run<'_, S> {
 
     pub(super) fn judge(&self, who: &str, how: &str, seen: Option<Cached<String>>) -> Result<(), String> {
         match seen {
-            Some(value) if *value != NEW => Err(format!("{who} sees {value:?} by {how}")),
+            Some(value) if !self.may_be_seen(&value) => Err(format!("{who} sees {value:?} by {how}")),
             _ => Ok(()),
         }
+    }
+
+    /// What the source holds, and what it held before the victim's write, until that has ended.
+    fn may_be_seen(&self, value: &str) -> bool {
+        let is_settled = self.is_settled.load(Ordering::SeqCst);
+        if !is_settled && self.is_waiting.load(Ordering::SeqCst) {
+            return value != OLD;
+        }
+        let may_be_new = !is_settled || self.insert_came_late.load(Ordering::SeqCst);
+        self.source.row().is_some_and(|row| row == value) || (value == NEW && may_be_new)
     }
 
     /// After a failed load an expired value may be served, and nothing else that is old.

@@ -1,19 +1,21 @@
 //! One run of a cell: what is under way, what acts meanwhile, and in which order.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use cachalot::{Cached, Inserted, LoaderError, LocalBus, Pattern, Removal};
 use cachalot_core::BoxFuture;
 use cachalot_strategies::{Load, LoadMany};
-use cachalot_testkit::CountingSource;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::cell::TAG;
+use super::source::Rows;
 use super::{A_MOMENT, AT_ONCE, Builder, HOUR, Node, SCHEMA, Stage};
-use crate::{Actor, Came, Cell, Invalidator, L1, Place, Probe, Script, Step, Steps, Victim};
+use crate::{Actor, Came, Cell, Invalidator, L1, Place, Probe, Script, Step, Victim};
 
-const OLD: &str = "old";
+pub(super) const OLD: &str = "old";
 pub(super) const NEW: &str = "new";
 
 /// One run: a source, two processes and a key.
@@ -24,12 +26,18 @@ pub(super) struct Run<'a, S> {
     /// The cache's: each run clears its own.
     pub(super) name: String,
     pub(super) script: Script,
-    source: CountingSource<u64, String>,
+    pub(super) source: Arc<Rows>,
     /// The victim's process.
     pub(super) here: Node<S>,
     /// The invalidator's, perhaps the same.
     pub(super) there: Node<S>,
     pub(super) memory_ttl: Duration,
+    /// Both have ended, and whoever was to be told has been.
+    pub(super) is_settled: AtomicBool,
+    /// The victim's write came between the caller's own one and its insert, which nobody can know.
+    pub(super) insert_came_late: AtomicBool,
+    /// The insert waits for the victim: it is not done yet.
+    pub(super) is_waiting: AtomicBool,
 }
 
 impl<'a, S: L1> Run<'a, S> {
@@ -54,8 +62,21 @@ impl<'a, S: L1> Run<'a, S> {
             Place::Here => here.clone(),
             Place::Elsewhere | Place::OnABus => node(),
         };
-        let source = CountingSource::with([key, other(key)].map(|key| (key, OLD.to_owned())));
-        Self { stage, cell, key, name, script, source, here, there, memory_ttl }
+        let source = Arc::new(Rows::new(script.clone(), cell, key));
+        Self {
+            stage,
+            cell,
+            key,
+            name,
+            script,
+            source,
+            here,
+            there,
+            memory_ttl,
+            is_settled: AtomicBool::default(),
+            insert_came_late: AtomicBool::default(),
+            is_waiting: AtomicBool::default(),
+        }
     }
 
     /// Brings the old value to where the victim is to find it.
@@ -67,7 +88,7 @@ impl<'a, S: L1> Run<'a, S> {
         }
         let seeder = || self.node(AT_ONCE, SCHEMA, |builder| builder);
         match self.cell.victim {
-            Victim::ColdLoad | Victim::JoinedLoad | Victim::BatchLoad => {}
+            Victim::ColdLoad | Victim::JoinedLoad | Victim::BatchLoad | Victim::WriteCold => {}
             Victim::CopyByGet
             | Victim::CopyByLoad
             | Victim::BatchCopy
@@ -78,7 +99,9 @@ impl<'a, S: L1> Run<'a, S> {
             Victim::StaleBelow | Victim::RefreshBelow | Victim::LeftLoadBelow | Victim::BatchOverStale => {
                 self.seed(&seeder(), AT_ONCE).await
             }
-            Victim::EarlyRefresh => self.seed(&self.here, HOUR).await,
+            Victim::EarlyRefresh | Victim::WriteWarm | Victim::Delete | Victim::WriteMany => {
+                self.seed(&self.here, HOUR).await
+            }
             Victim::RefusedBelow => {
                 let older = self.node(AT_ONCE, SCHEMA - 1, |builder| builder);
                 self.seed(&older, HOUR).await;
@@ -91,10 +114,10 @@ impl<'a, S: L1> Run<'a, S> {
     }
 
     async fn seed(&self, node: &Node<S>, ttl: Duration) {
-        let (how, key) = (self.cell.invalidator, self.key);
-        let short = node.with(|options| options.ttl(ttl).tags(how.declared()));
+        let (cell, key) = (self.cell, self.key);
+        let short = node.with(|options| options.ttl(ttl).tags(cell.invalidator.declared()));
         let load = |load: Load<u64>| async move {
-            mark(how, &load, OLD);
+            mark(cell, &load, OLD);
             Ok(OLD.to_owned())
         };
         assert_eq!(*short.get_or_load(&key, load).await.unwrap(), OLD);
@@ -117,17 +140,19 @@ impl<'a, S: L1> Run<'a, S> {
         let victim = self.script.stopped(Actor::First).await;
         self.start_followers().await;
 
-        self.source.set(self.key, NEW.to_owned());
+        self.source.renew();
         if let Some(boundary) = step.invalidator {
             self.script.stop(Actor::Second, boundary);
         }
         let invalidation = self.start_the_invalidator();
-        let stopped = self.script.stopped(Actor::Second).await;
+        let stopped = self.stopped_in_turn(Actor::Second).await;
+        let (stopped, is_waiting) = (stopped == Some(true), stopped.is_none());
+        self.note_late_insert(step, is_waiting);
         let mut later = None;
-        if !stopped {
+        if !stopped && !is_waiting {
             self.told().await?;
         }
-        if step.probe == Probe::Between && !stopped {
+        if step.probe == Probe::Between && !stopped && !is_waiting {
             later = self.check_meanwhile().await?;
         }
         if step.probe == Probe::Loading && self.stage.is_shared() {
@@ -148,21 +173,23 @@ impl<'a, S: L1> Run<'a, S> {
             return Err("the invalidation was not done, although nobody stood in its way".into());
         }
         self.told().await?;
+        self.settle().await?;
         self.check_the_promised().await?;
         self.check_the_rest().await?;
         Ok(Came { victim, invalidator: stopped || step.invalidator.is_none() })
     }
 
     pub(super) async fn begin_with_the_invalidator(&self, step: Step) -> Result<Came, String> {
-        self.source.set(self.key, NEW.to_owned());
+        self.source.renew();
         if let Some(boundary) = step.invalidator {
             self.script.stop(Actor::Second, boundary);
         }
         let invalidation = self.start_the_invalidator();
         let stopped = self.script.stopped(Actor::Second).await;
+        self.note_late_insert(step, false);
         self.script.stop(Actor::First, step.victim);
         self.start_the_victim();
-        let victim = self.script.stopped(Actor::First).await;
+        let victim = self.stopped_in_turn(Actor::First).await == Some(true);
         self.start_followers().await;
 
         self.script.release(Actor::Second);
@@ -179,6 +206,7 @@ impl<'a, S: L1> Run<'a, S> {
         self.script.ended(Actor::First).await;
         self.judge_later(later).await?;
         self.script.ended(Actor::Bystander).await;
+        self.settle().await?;
         self.check_the_promised().await?;
         self.check_the_rest().await?;
         Ok(Came { victim, invalidator: stopped || step.invalidator.is_none() })
@@ -189,6 +217,9 @@ impl<'a, S: L1> Run<'a, S> {
         let load = self.loader(self.cell.victim == Victim::FailingLoad);
         let (victim, load_many) = (self.cell.victim, self.loader_of_many());
         let tags = self.cell.invalidator.declared();
+        if victim.writes() {
+            return self.start_the_writer();
+        }
         drop(self.script.spawn(Actor::First, async move {
             let view = node.with(|options| options.tags(tags));
             // What it gets began before the invalidation: either value will do, or an error.
@@ -240,17 +271,23 @@ impl<'a, S: L1> Run<'a, S> {
 
     fn start_the_invalidator(&self) -> JoinHandle<bool> {
         let (node, key, how) = (self.there.clone(), self.key, self.cell.invalidator);
+        // What a writer was in the way of is left to the source.
+        let gives_way = self.cell.victim.writes();
+        let is_done = move |inserted| match inserted {
+            Inserted::Stored => true,
+            inserted => gives_way && inserted != Inserted::Deferred,
+        };
         self.script.spawn(Actor::Second, async move {
             match how {
                 Invalidator::Remove => node.remove(&key).await.unwrap() == Removal::Removed,
                 Invalidator::Expire => node.expire(&key).await.unwrap() == Removal::Removed,
-                Invalidator::Insert => node.insert(key, NEW.to_owned()).await.unwrap() == Inserted::Stored,
+                Invalidator::Insert => is_done(node.insert(key, NEW.to_owned()).await.unwrap()),
                 Invalidator::RemoveMany => {
                     node.remove_many(&[other(key), key]).await.unwrap()[1] == Removal::Removed
                 }
                 Invalidator::InsertMany => {
                     let pairs = [other(key), key].map(|key| (key, NEW.to_owned()));
-                    matches!(node.insert_many(pairs).await[1], Ok(Inserted::Stored))
+                    node.insert_many(pairs).await[1].clone().is_ok_and(is_done)
                 }
                 Invalidator::DecidedTag | Invalidator::DeclaredTag => {
                     node.remove_tag(TAG).await.unwrap() == Removal::Removed
@@ -261,11 +298,11 @@ impl<'a, S: L1> Run<'a, S> {
                 }
                 Invalidator::Clear => node.clear().await.unwrap() == Removal::Removed,
                 Invalidator::RemoveOlder => {
-                    node.remove_older(&key, how.version_of(NEW)).await.unwrap() == Removal::Removed
+                    node.remove_older(&key, how.version_of_new()).await.unwrap() == Removal::Removed
                 }
                 Invalidator::InsertNewer => {
-                    let newer = node.with(|options| options.version(how.version_of(NEW)));
-                    newer.insert(key, NEW.to_owned()).await.unwrap() == Inserted::Stored
+                    let newer = node.with(|options| options.version(how.version_of_new()));
+                    is_done(newer.insert(key, NEW.to_owned()).await.unwrap())
                 }
             }
         })
@@ -273,15 +310,11 @@ impl<'a, S: L1> Run<'a, S> {
 
     /// Reads the source, with a boundary before and after.
     pub(super) fn loader(&self, fails: bool) -> impl FnOnce(Load<u64>) -> LoadFuture + Send + 'static {
-        let (script, source) = (self.script.clone(), self.source.clone());
-        let how = self.cell.invalidator;
+        let (source, cell) = (self.source.clone(), self.cell);
         move |load| {
             Box::pin(async move {
-                script.boundary("before reading the source").await;
-                let value = source.fetch(load.key()).await?;
-                mark(how, &load, &value);
-                script.note(format_args!("   the source says {value}"));
-                script.boundary("after reading the source").await;
+                let value = source.read(load.key()).await?;
+                mark(cell, &load, &value);
                 if fails { Err(LoaderError::new("the load fails")) } else { Ok(value) }
             })
         }
@@ -289,25 +322,19 @@ impl<'a, S: L1> Run<'a, S> {
 
     /// As [`loader`](Run::loader) does, for all keys it is asked for.
     fn loader_of_many(&self) -> impl Fn(LoadMany<u64>) -> LoadManyFuture + Send + Sync + 'static {
-        let (script, source) = (self.script.clone(), self.source.clone());
-        let how = self.cell.invalidator;
+        let (source, cell) = (self.source.clone(), self.cell);
         move |load| {
-            let (script, source) = (script.clone(), source.clone());
+            let source = source.clone();
             Box::pin(async move {
-                script.boundary("before reading the source").await;
-                let mut values = Vec::new();
-                for key in load.keys() {
-                    let value = source.fetch(key).await?;
-                    if how.is_versioned() {
-                        load.version(key, how.version_of(&value));
+                let values = source.read_many(load.keys()).await?;
+                for (key, value) in &values {
+                    if cell.invalidator.is_versioned() {
+                        load.version(key, cell.version_of(value));
                     }
-                    values.push((*key, value));
-                    if how.decides() {
+                    if cell.invalidator.decides() {
                         load.tag(key, TAG);
                     }
                 }
-                script.note(format_args!("   the source says {values:?}"));
-                script.boundary("after reading the source").await;
                 Ok(values)
             })
         }
@@ -326,12 +353,12 @@ type LoadFuture = BoxFuture<'static, Result<String, LoaderError>>;
 type LoadManyFuture = BoxFuture<'static, Result<Vec<(u64, String)>, LoaderError>>;
 
 /// Gives the `value` that is loaded its tag, if the loader is to decide it, and its version, if it has one.
-fn mark(how: Invalidator, load: &Load<u64>, value: &str) {
-    if how.decides() {
+fn mark(cell: Cell, load: &Load<u64>, value: &str) {
+    if cell.invalidator.decides() {
         load.tag(TAG);
     }
-    if how.is_versioned() {
-        load.version(how.version_of(value));
+    if cell.invalidator.is_versioned() {
+        load.version(cell.version_of(value));
     }
 }
 

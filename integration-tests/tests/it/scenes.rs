@@ -15,6 +15,8 @@ use tokio::time::{Instant, sleep};
 
 mod behind;
 mod foreign;
+mod restored;
+mod sliding;
 
 type Engine = Memory<u64, Arc<Entry<String>>>;
 type Builder = CacheBuilder<u64, String, Engine>;
@@ -72,6 +74,9 @@ scenes! {
     no_write_becomes_one_with_another_across_a_barrier: behind::a_barrier;
     a_flush_that_fails_keeps_its_writes: behind::a_failed_flush;
     no_write_is_acknowledged_that_the_journal_cannot_keep: behind::a_full_journal;
+    a_removal_during_a_restore_is_not_undone: restored::a_removal_during_a_restore;
+    a_touch_prolongs_what_was_read_and_no_successor: sliding::a_touch_and_a_successor;
+    a_touch_brings_nothing_back_to_memory: sliding::a_touch_and_a_removal;
 }
 
 fn a_failed_batch() -> Scene {
@@ -319,10 +324,10 @@ fn a_second_message() -> Scene {
         tier.down();
         let removed = one.remove(&1).await.unwrap();
         sleep(SOON).await;
-        // It has not been told, and copies the old value.
+        // It has not been told, and copies the old value once it has heard that it missed something.
         let late = with_bus(&tier, 3);
-        sleep(SOON).await;
-        let copied = late.get(&1).await.is_some();
+        sleep(MINUTE / 2).await;
+        let copied = late.get(&1).await.is_some() && late.get_local(&1).is_some();
         tier.up();
         sleep(MINUTE / 2).await;
         removed == Removal::Deferred && copied && late.get_local(&1).is_none()

@@ -11,7 +11,7 @@ const FACADE: &str = "cachalot";
 const TESTKIT: &str = "cachalot-testkit";
 
 /// Crates that nobody builds upon: they may depend on anything of ours.
-const OUTSIDE: [&str; 4] = ["benches", "integration-tests", "storefront", "xtask"];
+const OUTSIDE: [&str; 5] = ["benches", "integration-tests", "sqlx-source", "storefront", "xtask"];
 
 /// What cachalot-core may never pull in, directly or through others.
 const KEPT_OUT_OF_CORE: [&str; 2] = ["redis", "tokio"];

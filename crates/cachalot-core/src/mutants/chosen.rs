@@ -35,6 +35,8 @@ mutants! {
     FencesAWriteThroughLate,
     /// A write-through that nobody knows the outcome of is not followed by a removal.
     ForgetsTheUnknown,
+    /// What is put back from a snapshot is fenced when it is put back, not from the call on.
+    FencesARestoreLate,
     /// A removal forgets in memory first, then in the shared tier.
     ForgetsMemoryFirst,
     /// An insert or an invalidation runs in its caller's future, and ends with it.
@@ -143,6 +145,10 @@ mutants! {
     SkipsTheCheckUnderTheHold,
     /// A load stores its version although a newer one is known.
     StoresAnOutdatedLoad,
+    /// A read that prolongs a life prolongs whatever has taken the place of what it hit.
+    TouchesASuccessor,
+    /// What a read has prolonged goes back to memory whatever was invalidated meanwhile.
+    ProlongsUnfenced,
     /// A removal of what is older than a version leaves no floor against what is yet to come.
     LeavesNoTombstone,
     /// A write-behind leaves in the tiers what was there before its flush.

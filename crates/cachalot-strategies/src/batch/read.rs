@@ -56,7 +56,8 @@ where
         Some(cached)
     }
 
-    async fn copy_many(&self, keys: &[&K]) -> Vec<Option<Found<V>>> {
+    /// What the shared tier has, copied to memory under the fences.
+    pub(crate) async fn copy_many(&self, keys: &[&K]) -> Vec<Option<Found<V>>> {
         let Some(shared) = &self.shared else { return vec![None; keys.len()] };
         let began = self.seen.count();
         // Every fence before the one read.

@@ -49,6 +49,8 @@ pub(crate) enum Considered<V> {
 
 /// How long a reader waits for a writer before it loads without storing.
 const WRITER_PATIENCE: Duration = Duration::from_millis(50);
+/// Whose value ends sooner is leased for as long as any.
+const SHORTEST_TERM: Duration = Duration::from_millis(500);
 /// How often a value is refused that somebody keeps refreshing, before it is loaded without the tier.
 pub(crate) const REFUSALS: usize = 8;
 
@@ -132,7 +134,8 @@ where
         refuse: Option<Nonce>,
         stale: &mut Option<Found<V>>,
     ) -> Tried<V> {
-        match leases.get_or_lease(key, token, self.engine.times.lease_term, refuse).await {
+        let term = self.term.get().copied().unwrap_or(self.engine.times.lease_term);
+        match leases.get_or_lease(key, token, term, refuse).await {
             Ok(LeaseReply::Hit(record)) => {
                 let record = self.engine.vet(shared, key, record).await;
                 match self.answer(shared, key, &record, stale) {
@@ -240,13 +243,19 @@ where
         }
     }
 
-    /// Offers what is still fresh for as long as it is, and not only for as long as memory would keep a copy.
+    /// Offers what is to be replaced. Ahead of its end, for as long as it is fresh, and not only for as long as memory
+    /// would keep a copy; and the lease is to be shorter than what is left of it, or the shared tier would give it up for
+    /// the lease, and others would wait.
     fn offer_in_its_life(&self, mut found: Found<V>, key: &Key, vetted: &Vetted) {
         if let Purpose::Ahead(_) = self.purpose
             && let Some(life) = life(key, &vetted.record, found.at)
             && let Some(entry) = Arc::get_mut(&mut found.entry)
         {
             entry.meta = life;
+            let left = life.hard_expiry().since(found.at).mul_f64(0.9);
+            if left >= SHORTEST_TERM {
+                let _ = self.term.set(left.min(self.engine.times.lease_term));
+            }
         }
         self.lead.offer(Ok(found));
     }

@@ -134,8 +134,8 @@ where
     ) -> Made<V> {
         let now = self.clock.now();
         let meta = match &value {
-            Some(_) => options.stamp(now, took, &self.entropy),
-            None => options.stamp_negative(now, took, &self.entropy),
+            Some(_) => self.own_times(options).stamp(now, took, &self.entropy),
+            None => self.own_times(options).stamp_negative(now, took, &self.entropy),
         };
         let shown = meta.unwrap_or(Meta::new(now, Duration::ZERO, Duration::ZERO, took));
         let shown = self.in_memory(shown, now);
@@ -216,10 +216,12 @@ where
         let Entry { value, stamp, .. } = &*made.found.entry;
         let reply = match self.put(shared, key, value.as_ref(), meta, tags, stamp.version) {
             Ok(put) => match shared.backend.leases() {
-                Some(leases) => match self.note_in_index(tags.iter().map(|it| &it.tag), key, put.ttl).await {
-                    Ok(()) => leases.put_leased(key, token, put).await,
-                    Err(error) => Err(error),
-                },
+                Some(leases) => {
+                    match self.note_in_index(tags.iter().map(|it| &it.tag), key, meta.kept_for()).await {
+                        Ok(()) => leases.put_leased(key, token, put).await,
+                        Err(error) => Err(error),
+                    }
+                }
                 None => return (Kept::Here, None),
             },
             Err(error) => Err(error),
@@ -254,7 +256,7 @@ where
         version: u64,
     ) -> Result<Put> {
         let payload = shared.encode(key, value, meta, tags, version)?;
-        let ttl = meta.kept_for();
+        let (_, ttl) = shared.lives(meta);
         Ok(Put { payload, nonce: Nonce::draw(&self.entropy), ttl })
     }
 

@@ -63,8 +63,8 @@ where
         let tags = self.tags_of_insert(&key, &options.tags)?;
         let (began, now, version) = (self.seen.count(), self.clock.now(), options.version);
         let meta = match &value {
-            Some(_) => options.stamp(now, Duration::ZERO, &self.entropy),
-            None => options.stamp_negative(now, Duration::ZERO, &self.entropy),
+            Some(_) => self.own_times(options).stamp(now, Duration::ZERO, &self.entropy),
+            None => self.own_times(options).stamp_negative(now, Duration::ZERO, &self.entropy),
         };
         let stamp = tags::stamp(began, &tags, version);
         let kept = meta.map(|meta| Kept { meta: self.in_memory(meta, now), stamp });

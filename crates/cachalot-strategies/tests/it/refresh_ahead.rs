@@ -284,7 +284,7 @@ async fn who_reads_while_it_refreshes_has_the_value_that_is_there() {
     let began = world.clock.now();
     assert_eq!(*ahead.get(&1).await.unwrap().unwrap(), "Ada");
     assert_eq!(world.clock.now(), began, "nobody waits");
-    assert_eq!(*other.get(&1).await.unwrap(), "Ada", "nor elsewhere");
+    assert_eq!(*other.get(&1).await.unwrap(), "Ada", "it is still in the shared tier");
     assert_eq!(*world.load(&other, 1).await.unwrap(), "Ada");
     assert_eq!(world.clock.now(), began, "nobody waits");
     gate.open();

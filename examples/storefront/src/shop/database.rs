@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{AcquireError, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
 
+use super::ProductId;
+
 /// More would only wait for the same cores.
 const CONNECTIONS: usize = 8;
 
@@ -35,6 +37,9 @@ pub enum DatabaseError {
     /// SQLite refused the query.
     #[error("SQLite: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// There is no such product.
+    #[error("no product {0}")]
+    NoProduct(ProductId),
     /// The pool is closed.
     #[error("the database is closed")]
     Closed(#[from] AcquireError),

@@ -7,5 +7,5 @@ pub mod seed;
 
 pub use database::{Database, DatabaseError};
 pub use model::{
-    Bestseller, CategoryId, CategoryPrices, Listing, Price, ProductId, ProductPage, UserId, UserPage,
+    Bestseller, CategoryId, CategoryPrices, Listing, Price, ProductId, ProductPage, Stock, UserId, UserPage,
 };

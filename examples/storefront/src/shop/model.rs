@@ -102,6 +102,13 @@ pub struct UserPage {
     pub last_ordered_at: Option<i64>,
 }
 
+/// How much of a product is there to be sold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stock {
+    /// Pieces.
+    pub pieces: u32,
+}
+
 /// What a change of the prices of a category answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CategoryPrices {

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     Bestseller, CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage,
-    UserId, UserPage,
+    Stock, UserId, UserPage,
 };
 
 const PRODUCT: &str = "
@@ -46,6 +46,10 @@ const USER: &str = "
      WHERE u.id = ?1
      GROUP BY u.id";
 
+const STOCK: &str = "SELECT pieces FROM stock WHERE product_id = ?1";
+
+const SET_STOCK: &str = "UPDATE stock SET pieces = ?2 WHERE product_id = ?1";
+
 const REPRICE: &str = "UPDATE products SET price_cents = ?2 WHERE id = ?1 RETURNING category_id";
 
 const REPRICE_CATEGORY: &str = "UPDATE products SET price_cents = price_cents + ?2 WHERE category_id = ?1";
@@ -82,6 +86,33 @@ impl Database {
             query.query_row([id.0], |row| user_page(id, row)).optional()
         })
         .await
+    }
+
+    /// How much of a product there is. `None` if there is no such product.
+    ///
+    /// # Errors
+    /// When SQLite does not answer.
+    pub async fn stock(&self, product: ProductId) -> Result<Option<Stock>, DatabaseError> {
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached(STOCK)?;
+            query.query_row([product.0], |row| Ok(Stock { pieces: row.get(0)? })).optional()
+        })
+        .await
+    }
+
+    /// Notes how much of a product there is from now on. Committed when this returns.
+    ///
+    /// # Errors
+    /// [`DatabaseError::NoProduct`] if there is no such product; when SQLite does not answer, or stays locked by
+    /// another process for 5 s.
+    pub async fn set_stock(&self, product: ProductId, stock: Stock) -> Result<(), DatabaseError> {
+        let changed = self
+            .write(move |connection| {
+                let mut statement = connection.prepare_cached(SET_STOCK)?;
+                statement.execute(params![product.0, stock.pieces])
+            })
+            .await?;
+        if changed == 0 { Err(DatabaseError::NoProduct(product)) } else { Ok(()) }
     }
 
     /// Changes a product's price. Committed when this returns; `None` if there is no such product.
@@ -268,6 +299,18 @@ mod tests {
         assert_eq!(shop.database.listing(CategoryId(0)).await.unwrap(), None);
         assert_eq!(shop.database.user(UserId(101)).await.unwrap(), None);
         assert_eq!(shop.database.reprice(ProductId(99_999), 1).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_noted_as_stock_is_what_the_next_query_reads_of_that_product_alone() {
+        let shop = shop();
+        let other = shop.database.stock(ProductId(8)).await.unwrap();
+        shop.database.set_stock(ProductId(7), Stock { pieces: 5 }).await.unwrap();
+        assert_eq!(shop.database.stock(ProductId(7)).await.unwrap(), Some(Stock { pieces: 5 }));
+        assert_eq!(shop.database.stock(ProductId(8)).await.unwrap(), other);
+        assert_eq!(shop.database.stock(ProductId(99_999)).await.unwrap(), None);
+        let refused = shop.database.set_stock(ProductId(99_999), Stock { pieces: 5 }).await;
+        assert!(matches!(refused, Err(DatabaseError::NoProduct(ProductId(99_999)))));
     }
 
     #[tokio::test]

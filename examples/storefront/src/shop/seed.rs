@@ -13,7 +13,7 @@ use crate::zipf::Zipf;
 /// Marks a file as ours ("shop"), in SQLite's header.
 const APPLICATION_ID: i32 = 0x7368_6f70;
 /// Counts the generators; a file of an earlier one is made anew.
-const GENERATOR: i32 = 1;
+const GENERATOR: i32 = 2;
 pub(super) const SEED: u64 = 2026;
 
 /// How skewed sales are: the exponent with which orders favour popular products.
@@ -30,6 +30,7 @@ const SCHEMA: &str = "
         description TEXT NOT NULL,
         price_cents INTEGER NOT NULL
     );
+    CREATE TABLE stock (product_id INTEGER PRIMARY KEY REFERENCES products, pieces INTEGER NOT NULL);
     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL, email TEXT NOT NULL);
     CREATE TABLE orders (
         id INTEGER PRIMARY KEY,
@@ -165,8 +166,10 @@ fn fill(transaction: &Transaction<'_>, size: Size, progress: impl Fn(u32)) -> ru
         insert.execute(params![category.id.0, category.name])?;
     }
     let mut insert = transaction.prepare("INSERT INTO products VALUES (?, ?, ?, ?, ?)")?;
+    let mut insert_stock = transaction.prepare("INSERT INTO stock VALUES (?, ?)")?;
     for row in products(SEED, size) {
         insert.execute(params![row.id.0, row.category.0, row.name, row.description, row.price_cents])?;
+        insert_stock.execute(params![row.id.0, pieces(row.id.0)])?;
     }
     let mut insert = transaction.prepare("INSERT INTO users VALUES (?, ?, ?)")?;
     for row in users(SEED, size) {
@@ -294,6 +297,11 @@ fn list_price(product: u32) -> u32 {
     499 + product.wrapping_mul(2_654_435_761) % 200 * 100
 }
 
+/// In stock on the first day.
+fn pieces(product: u32) -> u32 {
+    product.wrapping_mul(2_654_435_761) % 97
+}
+
 fn description(rng: &mut Rng, subject: &str) -> String {
     let praise = rng.choose_multiple(PRAISE.iter().copied(), 5);
     format!("The {subject}: {}.", praise.join(", "))
@@ -349,7 +357,7 @@ mod tests {
     fn rows_of(path: &Path) -> Vec<String> {
         let connection = Connection::open(path).unwrap();
         let mut rows = Vec::new();
-        for table in ["categories", "products", "users", "orders", "order_lines"] {
+        for table in ["categories", "products", "stock", "users", "orders", "order_lines"] {
             let mut query = connection.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).unwrap();
             let columns = query.column_count();
             let read = |row: &rusqlite::Row<'_>| {

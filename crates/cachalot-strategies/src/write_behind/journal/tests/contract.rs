@@ -76,9 +76,9 @@ async fn writes_that_wait_together_share_one_fsync() {
     faulty.hold();
     put(&log, "k", "first");
     faulty.wait_for_held();
-    let last = (0..1000).map(|n| put(&log, "k", &n.to_string())).last().unwrap();
+    let behind: Vec<u64> = (0..1000).map(|n| put(&log, "k", &n.to_string())).collect();
     faulty.release();
-    log.durable(last).await.unwrap();
+    log.durable(behind[999]).await.unwrap();
     assert_eq!(faulty.count(Op::Sync) - before, 2, "one for the first, one for the thousand behind it");
 }
 

@@ -160,6 +160,21 @@ async fn a_note_that_a_write_is_done_may_be_lost_and_the_write_comes_again() {
 }
 
 #[tokio::test]
+async fn what_a_killed_process_left_to_the_system_is_durable_once_the_folder_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open_quick(FileJournal::at(dir.path()), dir.path()).await.unwrap();
+    keep(&log, "k", "v").await;
+    log.close().await.unwrap();
+    let faulty = Faulty::over_unsynced(dir.path());
+    let (_log, recovered) = open_on(FileJournal::at(dir.path()), &faulty).await.unwrap();
+    assert_eq!(values(&recovered), ["v"]);
+    let image = tempfile::tempdir().unwrap();
+    faulty.lose_power(image.path(), false, 0);
+    let (_log, again) = open(FileJournal::at(image.path())).await.unwrap();
+    assert_eq!(again.writes, recovered.writes, "what was handed out is owed until it is done");
+}
+
+#[tokio::test]
 async fn files_of_others_and_unfinished_segments_are_left_out() {
     let dir = folder().await;
     std::fs::write(dir.path().join("nascent"), b"half a head").unwrap();

@@ -72,6 +72,15 @@ struct Shadow {
 impl Faulty {
     /// Knows the files that are there as durable.
     pub(super) fn over(folder: &Path) -> Self {
+        Self::found(folder, true)
+    }
+
+    /// Knows the names that are there as durable, but nothing of what is in the files.
+    pub(super) fn over_unsynced(folder: &Path) -> Self {
+        Self::found(folder, false)
+    }
+
+    fn found(folder: &Path, is_durable: bool) -> Self {
         let faulty = Self::default();
         if let Ok(entries) = std::fs::read_dir(folder) {
             let mut plan = faulty.plan();
@@ -79,7 +88,11 @@ impl Faulty {
                 let path = entry.unwrap().path();
                 let content = std::fs::read(&path).unwrap();
                 let id = plan.files.len();
-                plan.files.push(Shadow { durable: content.clone(), content, ..Shadow::default() });
+                plan.files.push(Shadow {
+                    durable: if is_durable { content.clone() } else { Vec::new() },
+                    content,
+                    ..Shadow::default()
+                });
                 plan.names.insert(path.clone(), id);
                 plan.durable_names.insert(path, id);
             }

@@ -133,3 +133,74 @@ impl<K, V> MemoryBuilder<K, Arc<Entry<V>>> {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cachalot_core::{ManualClock, Meta};
+
+    use super::*;
+
+    type Typed = Memory<u64, Arc<Entry<u64>>>;
+
+    fn entry(value: u64) -> Arc<Entry<u64>> {
+        let meta =
+            Meta::new(cachalot_core::Timestamp::from_millis(1), Duration::MAX, Duration::MAX, Duration::ZERO);
+        Arc::new(Entry::new(Some(value), meta))
+    }
+
+    fn store() -> Typed {
+        Store::open(Memory::entries(100_000).hash_seed(1), ManualClock::new().clock()).unwrap()
+    }
+
+    #[test]
+    fn a_walk_sees_every_entry_once_and_revokes_nothing() {
+        let store = store();
+        for key in 0..20_000 {
+            let fence = Store::begin(&store, &key);
+            assert_eq!(Store::commit(&store, fence, key, entry(key)), Commit::Stored);
+        }
+        let fence = Store::begin(&store, &7);
+        let (mut seen, mut parts) = (Vec::new(), 0);
+        let mut from = Some(StoreCursor::START);
+        while let Some(cursor) = from {
+            from = SnapshotStore::see(&store, cursor, |key, entry| {
+                assert_eq!(entry.value, Some(*key));
+                seen.push(*key);
+            });
+            parts += 1;
+        }
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..20_000) && parts > 10, "{parts}");
+        assert_eq!(Store::commit(&store, fence, 7, entry(8)), Commit::Stored);
+    }
+
+    #[test]
+    fn a_mark_gives_the_fences_of_its_moment() {
+        for how in 0..6 {
+            let store = store();
+            let mark = SnapshotStore::mark(&store);
+            match how {
+                1 => drop(Store::invalidate(&store, &7)),
+                2 => Store::void_all(&store),
+                3 => Store::clear(&store),
+                4 => {
+                    let mut from = Some(StoreCursor::START);
+                    while let Some(cursor) = from {
+                        from = Store::invalidate_if(&store, cursor, |_, _| false);
+                    }
+                }
+                5 => {
+                    let fence = Store::begin(&store, &7);
+                    assert_eq!(Store::commit_write(&store, fence, 7, entry(1)), Commit::Stored);
+                }
+                _ => {}
+            }
+            let later = SnapshotStore::mark(&store);
+            let expected = if how == 0 { Commit::Stored } else { Commit::Revoked };
+            let fence = store.fence_at(&mark, &7);
+            assert_eq!(Store::commit(&store, fence, 7, entry(2)), expected, "{how}");
+            let fence = store.fence_at(&later, &7);
+            assert_eq!(Store::commit(&store, fence, 7, entry(3)), Commit::Stored, "{how}");
+        }
+    }
+}

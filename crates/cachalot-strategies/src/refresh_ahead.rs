@@ -211,8 +211,8 @@ where
     /// Starts it.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config) if an interval is too short, the ratio is none, the budget is zero, or the name too
-    /// long.
+    /// [`Config`](ErrorKind::Config) if an interval is too short, the ratio is none, the budget is zero, the name too
+    /// long, or the cache [slides](crate::Sliding).
     pub fn build(self) -> Result<RefreshAhead<K, V, S, D>> {
         let Self { read, settings, counters, budget, name } = self;
         let refuse = |detail: &'static str| {
@@ -226,6 +226,9 @@ where
         }
         if name.len() > 64 {
             return refuse("`name` has at most 64 bytes");
+        }
+        if read.cache().engine.slides() {
+            return refuse("a cache with `max_age` forgets what nobody reads: that is the opposite");
         }
         let budget = budget.map(|(per_second, burst)| RefreshBudget::new(per_second, burst)).transpose()?;
         let engine = &read.cache().engine;

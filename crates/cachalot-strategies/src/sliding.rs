@@ -207,12 +207,11 @@ where
             None => meta.is_early(now),
         };
         match (found.tier(), found.freshness()) {
+            (Tier::Memory, _) if !is_due => {}
             (Tier::Memory, Freshness::Fresh) if engine.shared.is_none() => {
-                if is_due && engine.prolong_in_memory(key, life) {
-                    self.touches.count();
-                }
+                self.touches.count(engine.prolong_in_memory(key, life));
             }
-            (Tier::Memory, Freshness::Fresh) if is_due => self.touch(key, life, now),
+            (Tier::Memory, Freshness::Fresh) => self.touch(key, life, now),
             // What memory has from there says nothing of how much is left there.
             (Tier::Backend, Freshness::Fresh) => self.touch(key, life, now),
             (Tier::Loader, _) => self.touches.not_before.forget(key),
@@ -245,8 +244,8 @@ impl<K: Hash> Touches<K> {
         recency.life(last.map_or(Duration::MAX, |last| now.since(last)))
     }
 
-    fn count(&self) {
-        self.made.fetch_add(1, Ordering::Relaxed);
+    fn count(&self, is_made: bool) {
+        self.made.fetch_add(u64::from(is_made), Ordering::Relaxed);
     }
 }
 

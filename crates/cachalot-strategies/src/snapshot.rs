@@ -178,6 +178,8 @@ where
     /// [`max_age`](SnapshotFile::max_age). What is invalidated from this call on ends what is put back, by key, tag,
     /// pattern or clear. What memory holds already stays.
     ///
+    /// What [slides](crate::Sliding) keeps the end that it had, and is loaded anew then.
+    ///
     /// **Over a shared tier** a value in a file could have been invalidated by any other process, so none is taken from
     /// there. The file only says which keys were held: they are read from the shared tier, 256 at a time, as
     /// [`get_many`](Cache::get_many) reads them, and the source is not asked.

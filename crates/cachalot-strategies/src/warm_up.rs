@@ -44,8 +44,10 @@ pub struct WarmUp<K, V, S, D> {
     chunk: usize,
     concurrency: usize,
     total: Option<u64>,
-    on_progress: Option<Box<dyn FnMut(&WarmUpProgress) + Send>>,
+    on_progress: Option<OnProgress>,
 }
+
+type OnProgress = Box<dyn FnMut(&WarmUpProgress) + Send>;
 
 /// Gives the keys, page by page; in the size of a chunk, where it can choose.
 type Pages<K> = Box<dyn FnMut(usize) -> BoxFuture<'static, Page<K>> + Send>;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cachalot_core::{
-    Clock, Commit, Entry, Fence, Freshness, Hit, Result, SnapshotStore, Store, StoreCursor, StoreStats, Timestamp,
+    Clock, Commit, Entry, Fence, Freshness, Hit, Result, SnapshotStore, Store, StoreCursor, StoreStats,
+    Timestamp,
 };
 use equivalent::Equivalent;
 

@@ -15,6 +15,7 @@ Usage: cargo xtask demo [OPTIONS]
 
 Options:
   --redis            Two service processes that share a Redis; starts a redis-server of its own
+  --crash            Then kill the service again and again while views are counted, and look for lost ones
   --serve            Keep the service up afterwards, until Ctrl-C
   --seconds N        Length of each of the two loads [default: 5]
   --database PATH    The shop's file, made if missing [default: target/storefront/shop.db]
@@ -37,6 +38,8 @@ pub enum Command {
 pub struct DemoArgs {
     /// Two processes over one Redis, instead of one over its memory.
     pub redis: bool,
+    /// Whether the service is killed while it counts.
+    pub crash: bool,
     /// Whether the service stays up until Ctrl-C.
     pub serve: bool,
     /// Length of each load. Default 5 s.
@@ -54,6 +57,8 @@ pub struct NodeArgs {
     pub database: PathBuf,
     /// The cache in front of it.
     pub cache: CacheChoice,
+    /// Where it keeps views that the database does not have yet; nowhere without a cache. Default: beside the database.
+    pub journal: PathBuf,
 }
 
 /// The cache of a service process, written `off`, `memory` or as a `redis://` URL.
@@ -85,18 +90,21 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
     let mut parser = Parser::from_args(args);
     let mut demo = DemoArgs {
         redis: false,
+        crash: false,
         serve: false,
         duration: Duration::from_secs(5),
         database: default_database(),
         small: false,
     };
-    let mut node = None;
+    let (mut node, mut journal) = (None, None);
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Value(word) if word == "serve-node" => node = Some(CacheChoice::Memory),
             Arg::Long("cache") if node.is_some() => node = Some(cache_choice(parser.value()?.string()?)),
+            Arg::Long("journal") if node.is_some() => journal = Some(parser.value()?.into()),
             Arg::Long("database") => demo.database = parser.value()?.into(),
             Arg::Long("redis") => demo.redis = true,
+            Arg::Long("crash") => demo.crash = true,
             Arg::Long("serve") => demo.serve = true,
             Arg::Long("small") => demo.small = true,
             Arg::Long("seconds") => {
@@ -107,7 +115,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, lexopt
         }
     }
     Ok(match node {
-        Some(cache) => Command::ServeNode(NodeArgs { database: demo.database, cache }),
+        Some(cache) => {
+            let journal = journal.unwrap_or_else(|| demo.database.with_extension("views"));
+            Command::ServeNode(NodeArgs { database: demo.database, cache, journal })
+        }
         None => Command::Demo(demo),
     })
 }
@@ -139,15 +150,15 @@ mod tests {
         let Ok(Command::Demo(demo)) = parsed("") else { panic!("no demo") };
         assert!(demo.database.ends_with("target/storefront/shop.db"));
         assert!(demo.database.is_absolute());
-        assert!(!demo.redis && !demo.serve && !demo.small);
+        assert!(!demo.redis && !demo.crash && !demo.serve && !demo.small);
     }
 
     #[test]
     fn options_are_read() {
-        let Ok(Command::Demo(demo)) = parsed("--redis --serve --seconds 2 --database a.db") else {
+        let Ok(Command::Demo(demo)) = parsed("--redis --crash --serve --seconds 2 --database a.db") else {
             panic!("no demo")
         };
-        assert!(demo.redis && demo.serve);
+        assert!(demo.redis && demo.crash && demo.serve);
         assert_eq!((demo.duration, demo.database), (Duration::from_secs(2), PathBuf::from("a.db")));
         assert!(matches!(parsed("--help"), Ok(Command::Help)));
         assert!(parsed("--rediss").is_err());
@@ -159,8 +170,9 @@ mod tests {
     fn what_a_node_is_told_is_what_it_reads() {
         for cache in [CacheChoice::Off, CacheChoice::Memory, CacheChoice::Redis("redis://127.0.0.1:1".into())]
         {
-            let line = format!("serve-node --database a.db --cache {cache}");
-            let node = NodeArgs { database: PathBuf::from("a.db"), cache };
+            let line = format!("serve-node --database a.db --cache {cache} --journal a.journal");
+            let (database, journal) = (PathBuf::from("a.db"), PathBuf::from("a.journal"));
+            let node = NodeArgs { database, cache, journal };
             assert_eq!(parsed(&line).unwrap(), Command::ServeNode(node));
         }
     }

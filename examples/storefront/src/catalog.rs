@@ -2,23 +2,25 @@
 //!
 //! One cache per kind of page. Products and listings are kept by hand: read with a query as the loader, which also
 //! says by a tag what the page belongs to; written to the database, and then the pages are removed that this made
-//! wrong: one by its key, or all that have a tag. Users are read through, and stock is written through: there the
-//! cache knows the database ([`sources`](crate::sources)).
+//! wrong: one by its key, or all that have a tag. Users are read through, stock is written through, and views are
+//! counted behind: there the cache knows the database ([`sources`](crate::sources)).
 
 use std::hash::Hash;
+use std::path::Path;
 use std::sync::Arc;
 
-use cachalot::units::{hours, minutes, seconds};
+use anyhow::Context;
+use cachalot::units::{hours, millis, minutes, seconds};
 use cachalot::{
-    Cache, CacheKey, Cached, LoadError, Memory, ReadThrough, Redis, RedisBackend, RedisBus, Stats, Ttl,
-    Unfinished, WriteError, WriteThrough,
+    Cache, CacheKey, Cached, FileJournal, Fsync, LoadError, Memory, ReadThrough, Redis, RedisBackend,
+    RedisBus, Stats, Ttl, WriteBehind, WriteBehindBuilder, WriteBehindStats, WriteError, WriteThrough,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::shop::{
     CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage, Stock,
-    UserId, UserPage,
+    UserId, UserPage, Views,
 };
 
 /// The shop's pages, cached. A cheap clone: all clones share the caches.
@@ -29,6 +31,7 @@ pub struct Catalog {
     listings: Cache<CategoryId, Listing>,
     users: ReadThrough<UserId, UserPage, Database>,
     stock: WriteThrough<ProductId, Stock, Database>,
+    views: WriteBehind<ProductId, Views, Database>,
 }
 
 /// What several processes have in common: pages, and a bus on which they tell each other what is no longer true.
@@ -57,13 +60,28 @@ impl Catalog {
     pub fn new(database: Database, shared: Option<Shared>) -> cachalot::Result<Self> {
         let users = open("users", 10_000, Ttl::hours(1), shared.as_ref())?;
         let stock = open("stock", 20_000, Ttl::minutes(5), shared.as_ref())?;
+        let views = open("views", 20_000, Ttl::minutes(5), shared.as_ref())?;
         Ok(Self {
+            views: counting(views, database.clone()).build()?,
             products: open("products", 20_000, Ttl::minutes(5), shared.as_ref())?,
             listings: open("listings", 1_000, Ttl::minutes(5), shared.as_ref())?,
             users: ReadThrough::new(users, database.clone()),
             stock: WriteThrough::new(stock, database.clone()),
             database,
         })
+    }
+
+    /// Keeps the views that the database does not have yet in files in `folder`, which one process at a time may have:
+    /// what is acknowledged survives the process however it ends, and is counted when the folder is opened again.
+    /// Those of the last 10 ms do not survive the machine.
+    ///
+    /// # Errors
+    /// When another process has the folder, or it cannot be read.
+    pub async fn journaled(mut self, folder: &Path) -> cachalot::Result<Self> {
+        let journal = FileJournal::at(folder).fsync(Fsync::Every(millis(10)));
+        let counting = counting(self.views.cache().clone(), self.database.clone());
+        self.views = counting.journal(journal).open().await?;
+        Ok(self)
     }
 
     /// The database behind it.
@@ -136,6 +154,28 @@ impl Catalog {
         }
     }
 
+    /// How often a product's page was looked at, what the database does not have yet included; `None` if nobody has.
+    ///
+    /// # Errors
+    /// When that is not cached and the database does not answer.
+    pub async fn views(&self, id: ProductId) -> Result<Option<Cached<Views>>, LoadError> {
+        self.views.get(&id).await
+    }
+
+    /// Counts a view. The database gets it within a second, together with others. `None` if there is no such product.
+    ///
+    /// # Errors
+    /// When too many wait already, since the database does not answer.
+    ///
+    /// # Dropping the future
+    /// It may still be counted.
+    pub async fn count_view(&self, id: ProductId) -> anyhow::Result<Option<()>> {
+        if self.product(id).await?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(self.views.put(id, Views { views: 1 }).await?))
+    }
+
     /// Changes a price: in the database, then, by removing them, on the two pages that show it. When this
     /// returns, no read of this process shows the old price any more. `None` if there is no such product.
     ///
@@ -184,27 +224,45 @@ impl Catalog {
         .await?
     }
 
-    /// Waits for what runs in the background: loads, and removals that Redis has not taken yet.
+    /// Waits for what runs in the background: views that the database does not have yet, loads, and removals that
+    /// Redis has not taken.
     ///
     /// # Errors
     /// When that takes longer than five seconds, with what is left.
-    pub async fn shutdown(&self) -> Result<(), Unfinished> {
+    pub async fn shutdown(&self) -> anyhow::Result<()> {
         let within = seconds(5);
+        self.views.shutdown(within).await.context("counting views")?;
         tokio::try_join!(
             self.products.shutdown(within),
             self.listings.shutdown(within),
             self.users.cache().shutdown(within),
-            self.stock.cache().shutdown(within)
+            self.stock.cache().shutdown(within),
+            self.views.cache().shutdown(within)
         )?;
         Ok(())
     }
 
     /// What the caches have counted, one by one.
     #[must_use]
-    pub fn stats(&self) -> [Stats; 4] {
-        let (users, stock) = (self.users.cache(), self.stock.cache());
-        [self.products.stats(), self.listings.stats(), users.stats(), stock.stats()]
+    pub fn stats(&self) -> [Stats; 5] {
+        let (users, stock, views) = (self.users.cache(), self.stock.cache(), self.views.cache());
+        [self.products.stats(), self.listings.stats(), users.stats(), stock.stats(), views.stats()]
     }
+
+    /// What has become of the views.
+    #[must_use]
+    pub fn view_stats(&self) -> WriteBehindStats {
+        self.views.stats()
+    }
+}
+
+/// Views add up; those of a second are one statement for each product.
+fn counting(
+    cache: Cache<ProductId, Views>,
+    database: Database,
+) -> WriteBehindBuilder<ProductId, Views, Database> {
+    let add = |one: &Views, other: &Views| Views { views: one.views + other.views };
+    WriteBehind::builder(cache, database).flush_every(seconds(1)).merge(add)
 }
 
 /// The tag of the products of a category.

@@ -71,6 +71,14 @@ impl Client {
         self.send(Method::PUT, path, serde_json::to_vec(body)?.into()).await
     }
 
+    /// `POST path` without a body.
+    ///
+    /// # Errors
+    /// When the connection breaks; a status of failure is an answer.
+    pub async fn post(&self, path: &str) -> Result<Answer> {
+        self.send(Method::POST, path, Bytes::new()).await
+    }
+
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer> {
         let request = Request::builder()
             .method(method)

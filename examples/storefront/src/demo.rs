@@ -1,6 +1,7 @@
 //! The run as a whole: the same load without and with the cache, then what it showed.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::args::{CacheChoice, DemoArgs};
 use crate::client::Client;
+use crate::crash;
 use crate::load;
 use crate::nodes::Node;
 use crate::pages::Stats;
@@ -20,6 +22,7 @@ use crate::report::{Measured, Report, curl_lines};
 use crate::repricing;
 use crate::shop::seed::{self, Size};
 use crate::stocktaking;
+use crate::viewing;
 
 /// How a run ended, if not by an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,10 @@ async fn show(args: &DemoArgs, fleet: &mut Fleet) -> Result<()> {
     fleet.stop_nodes().await?;
     let with = measure(args, size, fleet, &cache).await?;
     println!("{}", Report { size, redis: args.redis, without, with });
+    if args.crash {
+        println!("{}", crash::heading());
+        println!("{}", crash::play(&args.database, &cache, &journal(args, "crash")).await?);
+    }
     if args.serve {
         println!("{}", curl_lines(&fleet.addresses(), &cache));
     }
@@ -100,11 +107,17 @@ async fn measure(args: &DemoArgs, size: Size, fleet: &mut Fleet, cache: &CacheCh
     let new_price = load::new_price(&clients).await?;
     let category = repricing::change_category(&clients).await?;
     let stock = stocktaking::count(&clients).await?;
+    let views = viewing::count(&clients).await?;
     let cut = match &fleet.redis {
         Some(redis) if *cache != CacheChoice::Off => Some(repricing::cut(&clients, redis).await?),
         _ => None,
     };
-    Ok(Measured { load, during_load, crowd, crowd_queries, new_price, category, stock, cut })
+    Ok(Measured { load, during_load, crowd, crowd_queries, new_price, category, stock, views, cut })
+}
+
+/// Where the process of this name keeps its journal: beside the database, and found again by the next run.
+fn journal(args: &DemoArgs, name: &str) -> PathBuf {
+    args.database.with_extension(format!("views-{name}"))
 }
 
 /// The processes of a run.
@@ -121,8 +134,8 @@ impl Fleet {
     }
 
     async fn start_nodes(&mut self, args: &DemoArgs, cache: &CacheChoice) -> Result<()> {
-        for _ in 0..if args.redis { 2 } else { 1 } {
-            self.nodes.push(Node::start(&args.database, cache).await?);
+        for name in &["one", "other"][..if args.redis { 2 } else { 1 }] {
+            self.nodes.push(Node::start(&args.database, cache, &journal(args, name)).await?);
         }
         Ok(())
     }

@@ -4,11 +4,11 @@
 //! front. The rest is what a demo needs around it.
 //!
 //! - [`shop`]: the database, its generator and its queries; no cache in sight.
-//! - [`catalog`]: users, products, listings and stock, cached.
-//! - [`sources`]: the database as what users are read through, and stock is written through.
+//! - [`catalog`]: users, products, listings, stock and views, cached.
+//! - [`sources`]: the database as what users are read through, and stock and views are written through and behind.
 //! - [`outbox`]: invalidations that no crash loses, in the transaction that makes them necessary.
 //! - [`pages`], [`service`]: the catalog, or the bare database for comparison, over HTTP.
-//! - [`zipf`], [`client`], [`load`], [`repricing`], [`stocktaking`]: the callers.
+//! - [`zipf`], [`client`], [`load`], [`repricing`], [`stocktaking`], [`viewing`], [`crash`]: the callers.
 //! - [`nodes`], [`redis`]: the processes of a run, started and stopped.
 //! - [`demo`], [`report`], [`args`]: the run as a whole, and what it tells.
 
@@ -21,9 +21,11 @@ pub mod service;
 pub mod sources;
 
 pub mod client;
+pub mod crash;
 pub mod load;
 pub mod repricing;
 pub mod stocktaking;
+pub mod viewing;
 pub mod zipf;
 
 pub mod nodes;

@@ -36,13 +36,14 @@ impl Node {
     ///
     /// # Errors
     /// When it does not come up; its reason is on standard error.
-    pub async fn start(database: &Path, cache: &CacheChoice) -> Result<Self> {
+    pub async fn start(database: &Path, cache: &CacheChoice, journal: &Path) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .arg("serve-node")
             .arg("--database")
             .arg(database)
-            .args(["--cache", &cache.to_string()])
+            .args(["--cache", &cache.to_string(), "--journal"])
+            .arg(journal)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true);
@@ -73,6 +74,14 @@ impl Node {
     /// When it does not answer.
     pub async fn stats(&self) -> Result<Stats> {
         self.client.get("/stats").await?.json()
+    }
+
+    /// Kills it (SIGKILL): whatever it is doing is not done any further.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub async fn kill(mut self) -> io::Result<()> {
+        self.process.kill().await
     }
 
     /// Lets it finish the requests in hand and waits for its end; kills it after ten seconds.
@@ -106,12 +115,17 @@ async fn open(args: &NodeArgs) -> Result<Pages> {
     let database = Database::open(&args.database)?;
     Ok(match &args.cache {
         CacheChoice::Off => Pages::Direct(database),
-        CacheChoice::Memory => Pages::Cached(Arc::new(Catalog::new(database, None)?)),
+        CacheChoice::Memory => cached(Catalog::new(database, None)?, &args.journal).await?,
         CacheChoice::Redis(url) => {
             let shared = Shared::connect(url).await?;
-            Pages::Cached(Arc::new(Catalog::new(database, Some(shared))?))
+            cached(Catalog::new(database, Some(shared))?, &args.journal).await?
         }
     })
+}
+
+async fn cached(catalog: Catalog, journal: &Path) -> Result<Pages> {
+    let catalog = catalog.journaled(journal).await.context("opening the journal of views")?;
+    Ok(Pages::Cached(Arc::new(catalog)))
 }
 
 async fn tell(address: SocketAddr) -> io::Result<()> {

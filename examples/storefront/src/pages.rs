@@ -11,7 +11,7 @@ use crate::catalog::Catalog;
 use crate::shop::database::QueryCount;
 use crate::shop::{
     CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage, Stock,
-    UserId, UserPage,
+    UserId, UserPage, Views,
 };
 
 /// The shop, with or without a cache. A cheap clone.
@@ -64,6 +64,17 @@ pub struct Stats {
     pub database: QueryCount,
     /// What the catalog's caches did; all 0 without them.
     pub cache: CacheCount,
+    /// Views on their way to the database; all 0 without caches.
+    pub views: ViewCount,
+}
+
+/// Views that the catalog has taken and the database has not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewCount {
+    /// Statements that wait, now.
+    pub pending: u64,
+    /// Counts that the journal brought back when the process started.
+    pub recovered: u64,
 }
 
 /// How pages were served, and what came in between.
@@ -111,6 +122,8 @@ impl AddAssign for Stats {
     fn add_assign(&mut self, other: Self) {
         self.database.reads += other.database.reads;
         self.database.writes += other.database.writes;
+        self.views.pending += other.views.pending;
+        self.views.recovered += other.views.recovered;
         self.cache += other.cache;
     }
 }
@@ -187,6 +200,32 @@ impl Pages {
         }
     }
 
+    /// How often a product's page was looked at; `None` if nobody has.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn views(&self, id: ProductId) -> anyhow::Result<Option<Page<Views>>> {
+        match self {
+            Self::Direct(database) => Ok(database.views(id).await?.map(Page::Direct)),
+            Self::Cached(catalog) => Ok(catalog.views(id).await?.map(Page::Cached)),
+        }
+    }
+
+    /// Counts a view; `None` if there is no such product.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn count_view(&self, id: ProductId) -> anyhow::Result<Option<()>> {
+        match self {
+            Self::Direct(database) => match database.count_view(id).await {
+                Ok(()) => Ok(Some(())),
+                Err(DatabaseError::NoProduct(_)) => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+            Self::Cached(catalog) => catalog.count_view(id).await,
+        }
+    }
+
     /// Changes a price; `None` if there is no such product.
     ///
     /// # Errors
@@ -217,15 +256,15 @@ impl Pages {
     #[must_use]
     pub fn stats(&self) -> Stats {
         match self {
-            Self::Direct(database) => {
-                Stats { database: database.query_count(), cache: CacheCount::default() }
-            }
+            Self::Direct(database) => Stats { database: database.query_count(), ..Stats::default() },
             Self::Cached(catalog) => {
                 let mut cache = CacheCount::default();
                 for one in catalog.stats() {
                     cache += CacheCount::from(one);
                 }
-                Stats { database: catalog.database().query_count(), cache }
+                let views = catalog.view_stats();
+                let views = ViewCount { pending: views.depth as u64, recovered: views.recovered };
+                Stats { database: catalog.database().query_count(), cache, views }
             }
         }
     }
@@ -237,7 +276,7 @@ impl Pages {
     pub async fn shutdown(&self) -> anyhow::Result<()> {
         match self {
             Self::Direct(_) => Ok(()),
-            Self::Cached(catalog) => Ok(catalog.shutdown().await?),
+            Self::Cached(catalog) => catalog.shutdown().await,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::pages::{CacheCount, Stats};
 use crate::repricing::{CategoryChange, Cut, OldPrices};
 use crate::shop::seed::Size;
 use crate::stocktaking::{self, Stocktaking};
+use crate::viewing::{self, Viewing};
 
 /// One side of the comparison.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Measured {
     pub category: CategoryChange,
     /// What counting the stock cost.
     pub stock: Stocktaking,
+    /// What counting the views cost.
+    pub views: Viewing,
     /// What became of a change of price when the bus was cut; `None` without a bus.
     pub cut: Option<Cut>,
 }
@@ -57,6 +60,7 @@ impl fmt::Display for Report {
         self.new_price(f)?;
         self.category(f)?;
         self.stock(f)?;
+        self.views(f)?;
         self.cut(f)
     }
 }
@@ -149,6 +153,12 @@ impl Report {
         Ok(())
     }
 
+    fn views(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} views are counted; with cache, written behind", count(viewing::VIEWS))?;
+        row(f, "  database statements for them", "", |side| count(side.views.statements), self)?;
+        row(f, "  until all are acknowledged", "", |side| time(side.views.elapsed), self)
+    }
+
     fn cut(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(with) = &self.with.cut else { return Ok(()) };
         let cell = |of: fn(&Cut) -> String| move |side: &Measured| side.cut.as_ref().map_or(NONE.into(), of);
@@ -192,6 +202,9 @@ pub fn curl_lines(nodes: &[SocketAddr], cache: &CacheChoice) -> String {
         lines += "       -H 'content-type: application/json' -d '{\"price_cents\": 1999}'\n";
         lines += &format!("  curl -X PUT http://{node}/products/1/stock \\\n");
         lines += "       -H 'content-type: application/json' -d '{\"pieces\": 12}'\n";
+        lines += &format!(
+            "  curl -X POST http://{node}/products/1/views; curl -i http://{node}/products/1/views\n"
+        );
         lines += &format!("  curl http://{node}/stats\n");
     }
     if let CacheChoice::Redis(url) = cache {

@@ -32,6 +32,7 @@ pub async fn serve(
         .route("/products/{id}", get(product))
         .route("/products/{id}/price", put(reprice))
         .route("/products/{id}/stock", get(stock).put(set_stock))
+        .route("/products/{id}/views", get(views).post(count_view))
         .route("/categories/{id}", get(listing))
         .route("/categories/{id}/prices", put(reprice_category))
         .route("/users/{id}", get(user))
@@ -69,6 +70,15 @@ async fn set_stock(
 ) -> Result<Json<Stock>, Failure> {
     let stock = pages.set_stock(id, counted).await?;
     stock.map(Json).ok_or(Failure::Unknown)
+}
+
+async fn views(State(pages): Shop, Path(id): Path<ProductId>) -> Result<Response, Failure> {
+    found(pages.views(id).await?)
+}
+
+async fn count_view(State(pages): Shop, Path(id): Path<ProductId>) -> Result<StatusCode, Failure> {
+    pages.count_view(id).await?.ok_or(Failure::Unknown)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The body of `PUT /products/{id}/price`.

@@ -1,9 +1,9 @@
 //! The database as what strategies read and write through: a [`Source`] for each kind of value that they handle.
 
 use async_trait::async_trait;
-use cachalot::{ReadOnly, Source};
+use cachalot::{ReadOnly, Source, Write};
 
-use crate::shop::{Database, DatabaseError, ProductId, Stock, UserId, UserPage};
+use crate::shop::{Counted, Database, DatabaseError, ProductId, Stock, UserId, UserPage, Views};
 
 /// Users with their orders summed up: a view of several tables, which nobody writes as a whole.
 #[async_trait]
@@ -38,5 +38,31 @@ impl Source<ProductId, Stock> for Database {
 
     async fn delete(&self, product: &ProductId) -> Result<(), DatabaseError> {
         self.set_stock(*product, Stock { pieces: 0 }).await
+    }
+}
+
+/// Views: what is written are those since the last write, and the numbers of these keep a crash from counting twice.
+#[async_trait]
+impl Source<ProductId, Views> for Database {
+    type Error = DatabaseError;
+
+    async fn load(&self, product: &ProductId) -> Result<Option<Views>, DatabaseError> {
+        self.views(*product).await
+    }
+
+    async fn apply(&self, writes: &[Write<'_, ProductId, Views>]) -> Result<(), DatabaseError> {
+        let counted = writes.iter().map(|write| {
+            let Views { views } = *write.value?;
+            Some(Counted { product: *write.key, views, writer: write.writer, sequence: write.sequence })
+        });
+        self.add_views(counted.collect::<Option<_>>().ok_or(DatabaseError::Counted)?).await
+    }
+
+    async fn store(&self, _: &ProductId, _: &Views) -> Result<(), DatabaseError> {
+        Err(DatabaseError::Counted)
+    }
+
+    async fn delete(&self, _: &ProductId) -> Result<(), DatabaseError> {
+        Err(DatabaseError::Counted)
     }
 }

@@ -94,7 +94,7 @@ fn two_processes_share_a_redis_and_all_are_gone_at_the_end() {
     assert!(row(&report, "served from Redis")[1].ends_with('%'));
     assert_eq!(row(&report, "database queries  "), ["1,000", "1"]);
     assert_eq!(row(&report, "old prices where it was changed"), ["0", "0"]);
-    assert!(report.contains("8 connections of the bus are cut"), "{report}");
+    assert!(report.contains("10 connections of the bus are cut"), "{report}");
     assert!(row(&report, "noticed by both processes, after")[1].ends_with('s'), "{report}");
     assert!(!started.iter().any(|process| runs(process)));
 }
@@ -158,6 +158,18 @@ fn a_killed_run_leaves_no_service_process() {
         assert!(start.elapsed() < Duration::from_secs(30), "{started:?} outlived the run");
         thread::yield_now();
     }
+}
+
+#[test]
+fn a_service_that_is_killed_again_and_again_loses_no_view_that_it_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let report = text(&storefront(&directory, &["--crash", "--seconds", "1"]).output().unwrap());
+    let number = |name: &str| row(&report, name)[0].replace(',', "").parse::<u64>().unwrap();
+    let (acknowledged, counted) = (number("views acknowledged"), number("counted in the database"));
+    assert!(acknowledged > 0 && number("acknowledged and lost") == 0, "{report}");
+    let unanswered = number("asked for when it died, and not answered");
+    assert!((acknowledged..=acknowledged + unanswered).contains(&counted), "{report}");
+    assert!(number("brought back by the journal") > 0, "{report}");
 }
 
 #[test]

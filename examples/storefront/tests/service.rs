@@ -14,8 +14,11 @@ use storefront::repricing;
 use storefront::service;
 use storefront::shop::database::QueryCount;
 use storefront::shop::seed::{self, Size};
-use storefront::shop::{CategoryPrices, Database, Listing, Price, ProductPage, Stock, UserPage};
+use storefront::shop::{
+    CategoryPrices, Database, Listing, Price, ProductId, ProductPage, Stock, UserPage, Views,
+};
 use storefront::stocktaking;
+use storefront::viewing;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -126,6 +129,17 @@ async fn stock_that_was_counted_is_what_the_next_reads_show(pages: fn(Database) 
     assert_eq!(shop.stock(2).await, other);
 }
 
+async fn views_that_were_counted_are_what_the_next_reads_show(pages: fn(Database) -> Pages) {
+    let shop = shop(pages).await;
+    assert_eq!(shop.client.get("/products/1/views").await.unwrap().status.as_u16(), 404);
+    for views in 1..=3 {
+        viewing::look_at(&shop.client, ProductId(1)).await.unwrap();
+        let answer = shop.client.get("/products/1/views").await.unwrap();
+        assert_eq!(answer.json::<Views>().unwrap(), Views { views });
+    }
+    assert!(viewing::look_at(&shop.client, ProductId(401)).await.is_err());
+}
+
 async fn unknown_ids_are_404(pages: fn(Database) -> Pages) {
     let shop = shop(pages).await;
     for path in [
@@ -173,6 +187,7 @@ with_and_without_cache! {
     an_updated_price_is_what_the_next_reads_show
     a_dearer_category_is_what_the_next_reads_show
     stock_that_was_counted_is_what_the_next_reads_show
+    views_that_were_counted_are_what_the_next_reads_show
     unknown_ids_are_404
     requests_that_are_none_are_refused
 }
@@ -254,6 +269,24 @@ async fn stock_that_is_written_through_is_read_without_a_query() {
     shop.client.put("/products/1/stock", &json!({ "pieces": 5 })).await.unwrap();
     assert_eq!(shop.page_from("/products/1/stock").await, "memory");
     assert_eq!(shop.database.query_count(), QueryCount { reads: 0, writes: 1 });
+}
+
+#[tokio::test]
+async fn views_of_one_product_are_one_statement_and_a_journal_keeps_them_until_then() {
+    let (directory, database) = database();
+    let journal = directory.path().join("views");
+    for restart in 1..=2 {
+        let catalog = Catalog::new(database.clone(), None).unwrap().journaled(&journal).await.unwrap();
+        for _ in 0..50 {
+            catalog.count_view(ProductId(1)).await.unwrap().unwrap();
+        }
+        let read = catalog.views(ProductId(1)).await.unwrap().unwrap();
+        assert_eq!(*read, Views { views: 50 * restart });
+        catalog.shutdown().await.unwrap();
+        let counted = database.views(ProductId(1)).await.unwrap();
+        assert_eq!(counted, Some(Views { views: 50 * restart }));
+    }
+    assert!(database.query_count().writes < 10, "{:?}", database.query_count());
 }
 
 #[tokio::test]
@@ -379,7 +412,7 @@ async fn services_whose_bus_is_cut_notice_it_and_keep_no_old_price() {
     for round in 0..3 {
         let cut = repricing::cut(&nodes, &redis).await.unwrap();
         // One for each cache of each service; later some may not be back yet.
-        let expected = if round == 0 { 8..=8 } else { 1..=8 };
+        let expected = if round == 0 { 10..=10 } else { 1..=10 };
         assert!(expected.contains(&cut.connections), "{} in round {round}", cut.connections);
     }
     redis.stop().await.unwrap();

@@ -68,15 +68,15 @@ scenes! {
     an_older_insert_does_not_land_on_a_newer_one: two_inserts_in_reverse;
     a_load_of_an_older_version_is_not_kept: a_lagging_load;
     what_was_removed_up_to_a_version_is_not_inserted_late: a_late_insert;
+    a_removal_during_a_restore_is_not_undone: restored::a_removal_during_a_restore;
+    a_touch_prolongs_what_was_read_and_no_successor: sliding::a_touch_and_a_successor;
+    a_touch_brings_nothing_back_to_memory: sliding::a_touch_and_a_removal;
     a_flush_ends_what_every_tier_had: behind::a_flush;
     a_read_during_a_flush_sees_what_was_written: behind::a_read_during_a_flush;
     no_write_is_sent_while_another_of_its_key_is: behind::a_write_during_a_call;
     no_write_becomes_one_with_another_across_a_barrier: behind::a_barrier;
     a_flush_that_fails_keeps_its_writes: behind::a_failed_flush;
     no_write_is_acknowledged_that_the_journal_cannot_keep: behind::a_full_journal;
-    a_removal_during_a_restore_is_not_undone: restored::a_removal_during_a_restore;
-    a_touch_prolongs_what_was_read_and_no_successor: sliding::a_touch_and_a_successor;
-    a_touch_brings_nothing_back_to_memory: sliding::a_touch_and_a_removal;
 }
 
 fn a_failed_batch() -> Scene {

@@ -12,7 +12,7 @@ use crate::run::{cargo, run};
 pub(super) const SUITES: [&str; 2] = ["memory", "hit-ratio"];
 
 /// Of those that are built as benches: the suites that take more options than a number of rounds.
-const BENCHES: [&str; 1] = ["invalidation"];
+const BENCHES: [&str; 2] = ["invalidation", "strategies"];
 
 pub(super) fn is_suite(name: &str) -> bool {
     SUITES.contains(&name) || BENCHES.contains(&name)

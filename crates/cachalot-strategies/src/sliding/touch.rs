@@ -110,7 +110,7 @@ where
         for (touch, reply) in ready.into_iter().zip(replies) {
             match reply {
                 Ok(true) => {
-                    touches.count();
+                    touches.count(true);
                     self.prolong_copy(shared, touch, now);
                 }
                 // Replaced or removed, or it has as much already: what memory has of it ends when it would have.

@@ -185,13 +185,7 @@ where
         }
     }
 
-    fn entry_of(
-        &self,
-        key: &K,
-        record: &Record,
-        (schema, elapsed): (u32, Duration),
-        began: u64,
-    ) -> Made<V> {
+    fn entry_of(&self, key: &K, record: &Record, (schema, elapsed): (u32, Duration), began: u64) -> Made<V> {
         let codec = MsgPack;
         let Ok(opened) = envelope::open(&self.namespace.key(key), &record.envelope) else {
             return Made::Unreadable;

@@ -107,9 +107,8 @@ where
         version: entry.stamp.version,
     };
     let name = engine.namespace.key(key);
-    let envelope = caught(ErrorKind::Encode, || {
-        envelope::encode(&name, header, &[], entry.value.as_ref(), &MsgPack)
-    });
+    let envelope =
+        caught(ErrorKind::Encode, || envelope::encode(&name, header, &[], entry.value.as_ref(), &MsgPack));
     Some(Record {
         age: engine.clock.now().since(entry.meta.created_at()),
         tags: entry.stamp.tags.as_deref().unwrap_or_default().to_vec(),

@@ -407,5 +407,8 @@ fn settings_that_make_no_sense_are_refused() {
         ] {
             assert_eq!(builder.build().unwrap_err().kind(), cachalot_core::ErrorKind::Config);
         }
+        let sliding = world.builder().ttl(secs(60)).max_age(secs(600)).build().unwrap();
+        let ahead = RefreshAhead::builder(sliding, world.source.clone()).build();
+        assert_eq!(ahead.unwrap_err().kind(), cachalot_core::ErrorKind::Config);
     });
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cachalot_core::{Clock, Entry, Entropy, Freshness, ManualClock, Tags, Tier};
+use cachalot_core::{Clock, Entropy, Entry, Freshness, ManualClock, Tags, Tier};
 use cachalot_memory_backend::Memory;
 use cachalot_strategies::{Cache, CacheBuilder, Refused, SnapshotFile};
 use tempfile::TempDir;
@@ -60,7 +60,10 @@ async fn what_memory_held_is_there_again_with_what_is_left_of_its_life() {
     time.advance(secs(15));
     let cache = builder(&time.clock()).build().unwrap();
     let restored = cache.restore(place.file()).await.unwrap();
-    assert_eq!((restored.entries, restored.expired, restored.unreadable, restored.skipped), (10_001, 0, 0, 0));
+    assert_eq!(
+        (restored.entries, restored.expired, restored.unreadable, restored.skipped),
+        (10_001, 0, 0, 0)
+    );
     assert!(restored.is_complete && restored.refused.is_none());
     let served = cache.get_local(&7).unwrap();
     assert_eq!((&**served, served.age()), ("user 7", secs(35)));

@@ -40,6 +40,9 @@ pub enum DatabaseError {
     /// There is no such product.
     #[error("no product {0}")]
     NoProduct(ProductId),
+    /// Views are only ever counted up.
+    #[error("views are counted, not set")]
+    Counted,
     /// The pool is closed.
     #[error("the database is closed")]
     Closed(#[from] AcquireError),
@@ -100,8 +103,17 @@ impl Database {
         &self,
         statement: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, DatabaseError> {
-        self.pool.writes.fetch_add(1, Ordering::Relaxed);
-        self.run(statement).await
+        self.write_many(1, statement).await
+    }
+
+    /// Runs so many statements that change rows, like [`write`](Self::write).
+    pub(super) async fn write_many<T: Send + 'static>(
+        &self,
+        count: u64,
+        statements: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        self.pool.writes.fetch_add(count, Ordering::Relaxed);
+        self.run(statements).await
     }
 
     async fn run<T: Send + 'static>(

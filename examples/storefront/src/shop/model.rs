@@ -109,6 +109,13 @@ pub struct Stock {
     pub pieces: u32,
 }
 
+/// How often a product's page was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Views {
+    /// Times.
+    pub views: u64,
+}
+
 /// What a change of the prices of a category answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CategoryPrices {

@@ -31,6 +31,13 @@ const SCHEMA: &str = "
         price_cents INTEGER NOT NULL
     );
     CREATE TABLE stock (product_id INTEGER PRIMARY KEY REFERENCES products, pieces INTEGER NOT NULL);
+    CREATE TABLE views (
+        product_id INTEGER NOT NULL REFERENCES products,
+        writer BLOB NOT NULL, -- who counted
+        sequence INTEGER NOT NULL, -- the last of its counts that is in here
+        views INTEGER NOT NULL,
+        PRIMARY KEY (product_id, writer)
+    ) WITHOUT ROWID;
     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL, email TEXT NOT NULL);
     CREATE TABLE orders (
         id INTEGER PRIMARY KEY,

@@ -7,8 +7,8 @@ use super::*;
 
 const IDLE: Duration = Duration::from_secs(100);
 
-/// A cache that slides, over a tier whose next touch takes its time, after a read that has started it.
-async fn touching(how: Fault) -> (Node, ModelBackend, Clock) {
+/// A cache that slides, over a tier that takes its time at this step of a touch, which a read has started.
+async fn touching(step: Operation, how: Fault) -> (Node, ModelBackend, Clock) {
     let clock = tokio_clock();
     let shared = ModelBackend::new(clock.clone());
     let tier = Faulty::new(shared.clone());
@@ -18,7 +18,7 @@ async fn touching(how: Fault) -> (Node, ModelBackend, Clock) {
     let sessions = Sliding::new(cache.clone(), ada).unwrap();
     sessions.get(&1).await.unwrap();
     tokio::time::advance(IDLE / 2).await;
-    tier.next_of(Operation::Touch, how);
+    tier.next_of(step, how);
     sessions.get(&1).await.unwrap();
     settle().await;
     (cache, shared, clock)
@@ -26,7 +26,7 @@ async fn touching(how: Fault) -> (Node, ModelBackend, Clock) {
 
 pub(super) fn a_touch_and_a_successor() -> Scene {
     Box::pin(async {
-        let (_cache, shared, clock) = touching(Fault::Delay(SOON)).await;
+        let (_cache, shared, clock) = touching(Operation::GetMany, Fault::AnswerLate(SOON)).await;
         let other = builder(clock, 2).ttl(IDLE / 10).backend(shared).build().unwrap();
         other.insert(1, "Grace".to_owned()).await.unwrap();
         sleep(2 * SOON).await;
@@ -38,7 +38,7 @@ pub(super) fn a_touch_and_a_successor() -> Scene {
 
 pub(super) fn a_touch_and_a_removal() -> Scene {
     Box::pin(async {
-        let (cache, ..) = touching(Fault::AnswerLate(SOON)).await;
+        let (cache, ..) = touching(Operation::Touch, Fault::AnswerLate(SOON)).await;
         let was_there = cache.get_local(&1).is_some();
         cache.remove(&1).await.unwrap();
         sleep(2 * SOON).await;

@@ -1,9 +1,10 @@
 //! The cached shop: the part to copy.
 //!
-//! One cache per kind of page. Products and listings are kept by hand: read with a query as the loader, which also
-//! says by a tag what the page belongs to; written to the database, and then the pages are removed that this made
-//! wrong: one by its key, or all that have a tag. Users are read through, stock is written through, and views are
-//! counted behind: there the cache knows the database ([`sources`](crate::sources)).
+//! One cache per kind of page. Products are kept by hand: read with a query as the loader, which also says by a tag
+//! what the page belongs to; written to the database, and then the pages are removed that this made wrong: one by its
+//! key, or all that have a tag. Elsewhere the cache knows the database ([`sources`](crate::sources)): users are read
+//! through, stock is written through, views are counted behind, sessions live on while they are used, and the listings
+//! that are read most are loaded anew before anybody has to wait for them.
 
 use std::hash::Hash;
 use std::path::Path;
@@ -12,15 +13,16 @@ use std::sync::Arc;
 use anyhow::Context;
 use cachalot::units::{hours, millis, minutes, seconds};
 use cachalot::{
-    Cache, CacheKey, Cached, FileJournal, Fsync, LoadError, Memory, ReadThrough, Redis, RedisBackend,
-    RedisBus, Stats, Ttl, WriteBehind, WriteBehindBuilder, WriteBehindStats, WriteError, WriteThrough,
+    Cache, CacheBuilder, CacheKey, Cached, FileJournal, Fsync, LoadError, Memory, ReadThrough, Redis,
+    RedisBackend, RedisBus, RefreshAhead, Sliding, Stats, Ttl, WriteBehind, WriteBehindBuilder,
+    WriteBehindStats, WriteError, WriteThrough,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::shop::{
-    CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage, Stock,
-    UserId, UserPage, Views,
+    CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage, Session,
+    Stock, UserId, UserPage, Views,
 };
 
 /// The shop's pages, cached. A cheap clone: all clones share the caches.
@@ -28,7 +30,8 @@ use crate::shop::{
 pub struct Catalog {
     database: Database,
     products: Cache<ProductId, ProductPage>,
-    listings: Cache<CategoryId, Listing>,
+    listings: RefreshAhead<CategoryId, Listing, Database>,
+    sessions: Sliding<String, Session, Database>,
     users: ReadThrough<UserId, UserPage, Database>,
     stock: WriteThrough<ProductId, Stock, Database>,
     views: WriteBehind<ProductId, Views, Database>,
@@ -60,11 +63,16 @@ impl Catalog {
     pub fn new(database: Database, shared: Option<Shared>) -> cachalot::Result<Self> {
         let users = open("users", 10_000, Ttl::hours(1), shared.as_ref())?;
         let stock = open("stock", 20_000, Ttl::minutes(5), shared.as_ref())?;
+        let listings = open("listings", 1_000, Ttl::minutes(5), shared.as_ref())?;
+        // Half an hour after the last read, and asked of the database again every twelve.
+        let sessions = Cache::builder("sessions").memory(Memory::entries(20_000));
+        let sessions = over(sessions.ttl(minutes(30)).max_age(hours(12)), shared.as_ref())?;
         let views = open("views", 20_000, Ttl::minutes(5), shared.as_ref())?;
         Ok(Self {
             views: counting(views, database.clone()).build()?,
             products: open("products", 20_000, Ttl::minutes(5), shared.as_ref())?,
-            listings: open("listings", 1_000, Ttl::minutes(5), shared.as_ref())?,
+            listings: RefreshAhead::builder(listings, database.clone()).top(10).every(minutes(1)).build()?,
+            sessions: Sliding::new(sessions, database.clone())?,
             users: ReadThrough::new(users, database.clone()),
             stock: WriteThrough::new(stock, database.clone()),
             database,
@@ -114,12 +122,32 @@ impl Catalog {
     /// # Errors
     /// When the listing is not cached and the database does not answer.
     pub async fn listing(&self, id: CategoryId) -> Result<Option<Cached<Listing>>, LoadError> {
-        self.listings
-            .get_or_load_opt(&id, |load| {
-                let database = self.database.clone();
-                async move { Ok(database.listing(*load.key()).await?) }
-            })
-            .await
+        self.listings.get(&id).await
+    }
+
+    /// Whose session it is; `None` if there is none of this name.
+    ///
+    /// # Errors
+    /// When it is not cached and the database does not answer.
+    pub async fn session(&self, id: &String) -> Result<Option<Cached<Session>>, LoadError> {
+        self.sessions.get(id).await
+    }
+
+    /// Ends a session. When this returns, no read of this process finds it any more.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    ///
+    /// # Dropping the future
+    /// It is ended all the same.
+    pub async fn sign_out(&self, id: String) -> anyhow::Result<()> {
+        let catalog = self.clone();
+        tokio::spawn(async move {
+            catalog.database.sign_out(id.clone()).await?;
+            catalog.sessions.cache().remove(&id).await?;
+            Ok(())
+        })
+        .await?
     }
 
     /// A user's page; `None` if there is no such user.
@@ -195,7 +223,7 @@ impl Catalog {
             return Ok(None);
         };
         // Each says `Removed`; or `Deferred` while Redis is away: the cache then tries until Redis has it.
-        tokio::try_join!(self.products.remove(&price.product), self.listings.remove(&price.category))?;
+        tokio::try_join!(self.products.remove(&price.product), self.listing_cache().remove(&price.category))?;
         Ok(Some(price))
     }
 
@@ -217,7 +245,10 @@ impl Catalog {
         tokio::spawn(async move {
             let changed = catalog.database.reprice_category(id, by_cents).await?;
             if changed.is_some() {
-                tokio::try_join!(catalog.products.remove_tag(category(id)), catalog.listings.remove(&id))?;
+                tokio::try_join!(
+                    catalog.products.remove_tag(category(id)),
+                    catalog.listing_cache().remove(&id)
+                )?;
             }
             Ok(changed)
         })
@@ -234,7 +265,8 @@ impl Catalog {
         self.views.shutdown(within).await.context("counting views")?;
         tokio::try_join!(
             self.products.shutdown(within),
-            self.listings.shutdown(within),
+            self.listing_cache().shutdown(within),
+            self.sessions.cache().shutdown(within),
             self.users.cache().shutdown(within),
             self.stock.cache().shutdown(within),
             self.views.cache().shutdown(within)
@@ -244,9 +276,15 @@ impl Catalog {
 
     /// What the caches have counted, one by one.
     #[must_use]
-    pub fn stats(&self) -> [Stats; 5] {
+    pub fn stats(&self) -> [Stats; 6] {
         let (users, stock, views) = (self.users.cache(), self.stock.cache(), self.views.cache());
-        [self.products.stats(), self.listings.stats(), users.stats(), stock.stats(), views.stats()]
+        let (listings, sessions) = (self.listing_cache(), self.sessions.cache());
+        let products = self.products.stats();
+        [products, listings.stats(), users.stats(), stock.stats(), views.stats(), sessions.stats()]
+    }
+
+    fn listing_cache(&self) -> &Cache<CategoryId, Listing> {
+        self.listings.read_through().cache()
     }
 
     /// What has become of the views.
@@ -287,6 +325,15 @@ where
         .negative_ttl(Ttl::seconds(10)) // Crawlers ask for what is gone, again and again.
         .stale_while_revalidate(minutes(1))
         .stale_if_error(hours(1));
+    over(cache, shared)
+}
+
+/// In what is shared too, if there is something.
+fn over<K, V>(cache: CacheBuilder<K, V>, shared: Option<&Shared>) -> cachalot::Result<Cache<K, V>>
+where
+    K: CacheKey + Hash + Eq + Clone + Send + Sync + 'static,
+    V: Serialize + DeserializeOwned + Send + Sync + 'static,
+{
     match shared {
         // Without a bus, `memory_ttl` would bound how long this process may show what another has changed.
         Some(shared) => cache.backend(shared.pages.clone()).bus(shared.bus.clone()).build(),

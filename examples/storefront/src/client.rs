@@ -79,6 +79,14 @@ impl Client {
         self.send(Method::POST, path, Bytes::new()).await
     }
 
+    /// `DELETE path`.
+    ///
+    /// # Errors
+    /// When the connection breaks; a status of failure is an answer.
+    pub async fn delete(&self, path: &str) -> Result<Answer> {
+        self.send(Method::DELETE, path, Bytes::new()).await
+    }
+
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer> {
         let request = Request::builder()
             .method(method)

@@ -19,9 +19,10 @@ use crate::viewing;
 
 const CALLERS: u32 = 16;
 const PRODUCTS: u32 = 20;
-/// How often it is killed, and how long it may count before.
+/// How often it is killed, and how long it may count before: one, two or three times this, so that it dies before its
+/// first flush, in it, and after it.
 const KILLS: u32 = 5;
-const LIFE: Duration = Duration::from_millis(400);
+const LIFE: Duration = Duration::from_millis(500);
 
 /// What became of the views.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,7 +54,7 @@ pub async fn play(database: &Path, cache: &CacheChoice, journal: &Path) -> Resul
         for caller in 0..CALLERS {
             callers.spawn(call(Arc::clone(node.client()), Arc::clone(&counts), caller + kill));
         }
-        sleep(LIFE).await;
+        sleep(LIFE * (1 + kill % 3)).await;
         node.kill().await?;
         // Each ends at its first view that is not answered.
         callers.join_all().await;

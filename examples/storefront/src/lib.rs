@@ -4,7 +4,7 @@
 //! front. The rest is what a demo needs around it.
 //!
 //! - [`shop`]: the database, its generator and its queries; no cache in sight.
-//! - [`catalog`]: users, products, listings, stock and views, cached.
+//! - [`catalog`]: users, products, listings, sessions, stock and views, cached.
 //! - [`sources`]: the database as what users are read through, and stock and views are written through and behind.
 //! - [`outbox`]: invalidations that no crash loses, in the transaction that makes them necessary.
 //! - [`pages`], [`service`]: the catalog, or the bare database for comparison, over HTTP.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::catalog::Catalog;
 use crate::shop::database::QueryCount;
 use crate::shop::{
-    CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage, Stock,
-    UserId, UserPage, Views,
+    CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage, Session,
+    Stock, UserId, UserPage, Views,
 };
 
 /// The shop, with or without a cache. A cheap clone.
@@ -223,6 +223,39 @@ impl Pages {
                 Err(error) => Err(error.into()),
             },
             Self::Cached(catalog) => catalog.count_view(id).await,
+        }
+    }
+
+    /// Whose session it is; `None` if there is none of this name.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn session(&self, id: String) -> anyhow::Result<Option<Page<Session>>> {
+        match self {
+            Self::Direct(database) => Ok(database.session(id).await?.map(Page::Direct)),
+            Self::Cached(catalog) => Ok(catalog.session(&id).await?.map(Page::Cached)),
+        }
+    }
+
+    /// Begins a session, and gives its name; `None` if there is no such user.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn sign_in(&self, user: UserId) -> anyhow::Result<Option<String>> {
+        match self {
+            Self::Direct(database) => Ok(database.sign_in(user).await?),
+            Self::Cached(catalog) => Ok(catalog.database().sign_in(user).await?),
+        }
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn sign_out(&self, id: String) -> anyhow::Result<()> {
+        match self {
+            Self::Direct(database) => Ok(database.sign_out(id).await?),
+            Self::Cached(catalog) => catalog.sign_out(id).await,
         }
     }
 

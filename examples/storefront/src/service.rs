@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,8 @@ pub async fn serve(
         .route("/categories/{id}", get(listing))
         .route("/categories/{id}/prices", put(reprice_category))
         .route("/users/{id}", get(user))
+        .route("/users/{id}/sessions", post(sign_in))
+        .route("/sessions/{id}", get(session).delete(sign_out))
         .route("/stats", get(stats))
         .with_state(Arc::new(pages));
     let listener = listener.tap_io(|connection| {
@@ -70,6 +72,19 @@ async fn set_stock(
 ) -> Result<Json<Stock>, Failure> {
     let stock = pages.set_stock(id, counted).await?;
     stock.map(Json).ok_or(Failure::Unknown)
+}
+
+async fn sign_in(State(pages): Shop, Path(id): Path<UserId>) -> Result<Json<String>, Failure> {
+    pages.sign_in(id).await?.map(Json).ok_or(Failure::Unknown)
+}
+
+async fn session(State(pages): Shop, Path(id): Path<String>) -> Result<Response, Failure> {
+    found(pages.session(id).await?)
+}
+
+async fn sign_out(State(pages): Shop, Path(id): Path<String>) -> Result<StatusCode, Failure> {
+    pages.sign_out(id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn views(State(pages): Shop, Path(id): Path<ProductId>) -> Result<Response, Failure> {

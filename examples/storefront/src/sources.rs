@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use cachalot::{ReadOnly, Source, Write};
 
-use crate::shop::{Counted, Database, DatabaseError, ProductId, Stock, UserId, UserPage, Views};
+use crate::shop::{
+    CategoryId, Counted, Database, DatabaseError, Listing, ProductId, Session, Stock, UserId, UserPage, Views,
+};
 
 /// Users with their orders summed up: a view of several tables, which nobody writes as a whole.
 #[async_trait]
@@ -19,6 +21,42 @@ impl Source<UserId, UserPage> for Database {
     }
 
     async fn delete(&self, _: &UserId) -> Result<(), Self::Error> {
+        Err(ReadOnly::Refused)
+    }
+}
+
+/// Bestsellers, summed up of all orders.
+#[async_trait]
+impl Source<CategoryId, Listing> for Database {
+    type Error = ReadOnly<DatabaseError>;
+
+    async fn load(&self, id: &CategoryId) -> Result<Option<Listing>, Self::Error> {
+        self.listing(*id).await.map_err(ReadOnly::Load)
+    }
+
+    async fn store(&self, _: &CategoryId, _: &Listing) -> Result<(), Self::Error> {
+        Err(ReadOnly::Refused)
+    }
+
+    async fn delete(&self, _: &CategoryId) -> Result<(), Self::Error> {
+        Err(ReadOnly::Refused)
+    }
+}
+
+/// Sessions, which begin and end by other ways than a cache's.
+#[async_trait]
+impl Source<String, Session> for Database {
+    type Error = ReadOnly<DatabaseError>;
+
+    async fn load(&self, id: &String) -> Result<Option<Session>, Self::Error> {
+        self.session(id.clone()).await.map_err(ReadOnly::Load)
+    }
+
+    async fn store(&self, _: &String, _: &Session) -> Result<(), Self::Error> {
+        Err(ReadOnly::Refused)
+    }
+
+    async fn delete(&self, _: &String) -> Result<(), Self::Error> {
         Err(ReadOnly::Refused)
     }
 }

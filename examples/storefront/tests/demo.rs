@@ -94,7 +94,7 @@ fn two_processes_share_a_redis_and_all_are_gone_at_the_end() {
     assert!(row(&report, "served from Redis")[1].ends_with('%'));
     assert_eq!(row(&report, "database queries  "), ["1,000", "1"]);
     assert_eq!(row(&report, "old prices where it was changed"), ["0", "0"]);
-    assert!(report.contains("10 connections of the bus are cut"), "{report}");
+    assert!(report.contains("12 connections of the bus are cut"), "{report}");
     assert!(row(&report, "noticed by both processes, after")[1].ends_with('s'), "{report}");
     assert!(!started.iter().any(|process| runs(process)));
 }

@@ -15,7 +15,7 @@ use storefront::service;
 use storefront::shop::database::QueryCount;
 use storefront::shop::seed::{self, Size};
 use storefront::shop::{
-    CategoryPrices, Database, Listing, Price, ProductId, ProductPage, Stock, UserPage, Views,
+    CategoryPrices, Database, Listing, Price, ProductId, ProductPage, Session, Stock, UserPage, Views,
 };
 use storefront::stocktaking;
 use storefront::viewing;
@@ -140,6 +140,21 @@ async fn views_that_were_counted_are_what_the_next_reads_show(pages: fn(Database
     assert!(viewing::look_at(&shop.client, ProductId(401)).await.is_err());
 }
 
+async fn a_session_lasts_from_sign_in_to_sign_out(pages: fn(Database) -> Pages) {
+    let shop = shop(pages).await;
+    let name: String = shop.client.post("/users/9/sessions").await.unwrap().json().unwrap();
+    let path = format!("/sessions/{name}");
+    for _ in 0..2 {
+        let session: Session = shop.client.get(&path).await.unwrap().json().unwrap();
+        assert_eq!(session.user.0, 9);
+    }
+    assert!(shop.client.delete(&path).await.unwrap().status.is_success());
+    for unknown in [&path, "/sessions/nobody"] {
+        assert_eq!(shop.client.get(unknown).await.unwrap().status.as_u16(), 404);
+    }
+    assert_eq!(shop.client.post("/users/4000/sessions").await.unwrap().status.as_u16(), 404);
+}
+
 async fn unknown_ids_are_404(pages: fn(Database) -> Pages) {
     let shop = shop(pages).await;
     for path in [
@@ -188,6 +203,7 @@ with_and_without_cache! {
     a_dearer_category_is_what_the_next_reads_show
     stock_that_was_counted_is_what_the_next_reads_show
     views_that_were_counted_are_what_the_next_reads_show
+    a_session_lasts_from_sign_in_to_sign_out
     unknown_ids_are_404
     requests_that_are_none_are_refused
 }
@@ -412,7 +428,7 @@ async fn services_whose_bus_is_cut_notice_it_and_keep_no_old_price() {
     for round in 0..3 {
         let cut = repricing::cut(&nodes, &redis).await.unwrap();
         // One for each cache of each service; later some may not be back yet.
-        let expected = if round == 0 { 10..=10 } else { 1..=10 };
+        let expected = if round == 0 { 12..=12 } else { 1..=12 };
         assert!(expected.contains(&cut.connections), "{} in round {round}", cut.connections);
     }
     redis.stop().await.unwrap();

@@ -4,11 +4,12 @@ pub mod database;
 pub mod model;
 pub mod queries;
 pub mod seed;
+pub mod sessions;
 pub mod views;
 
 pub use database::{Database, DatabaseError};
 pub use model::{
-    Bestseller, CategoryId, CategoryPrices, Listing, Price, ProductId, ProductPage, Stock, UserId, UserPage,
-    Views,
+    Bestseller, CategoryId, CategoryPrices, Listing, Price, ProductId, ProductPage, Session, Stock, UserId,
+    UserPage, Views,
 };
 pub use views::Counted;

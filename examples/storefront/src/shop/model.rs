@@ -102,6 +102,15 @@ pub struct UserPage {
     pub last_ordered_at: Option<i64>,
 }
 
+/// Who is signed in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The user.
+    pub user: UserId,
+    /// Full name.
+    pub name: String,
+}
+
 /// How much of a product is there to be sold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stock {

@@ -13,7 +13,7 @@ use crate::zipf::Zipf;
 /// Marks a file as ours ("shop"), in SQLite's header.
 const APPLICATION_ID: i32 = 0x7368_6f70;
 /// Counts the generators; a file of an earlier one is made anew.
-const GENERATOR: i32 = 2;
+const GENERATOR: i32 = 4;
 pub(super) const SEED: u64 = 2026;
 
 /// How skewed sales are: the exponent with which orders favour popular products.
@@ -39,6 +39,7 @@ const SCHEMA: &str = "
         PRIMARY KEY (product_id, writer)
     ) WITHOUT ROWID;
     CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL, email TEXT NOT NULL);
+    CREATE TABLE sessions (id TEXT PRIMARY KEY, user_id INTEGER NOT NULL REFERENCES users) WITHOUT ROWID;
     CREATE TABLE orders (
         id INTEGER PRIMARY KEY,
         user_id INTEGER NOT NULL REFERENCES users,

@@ -35,7 +35,7 @@ use super::Source;
 /// # fn is_source(_: impl Source<u64, String>) {}
 /// # is_source(users);
 /// ```
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct FnSource<L, S, D> {
     load: L,
     store: S,
@@ -93,7 +93,7 @@ where
 /// # fn is_source(_: impl Source<u64, u64>) {}
 /// # is_source(squares);
 /// ```
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct LoadFn<L>(L);
 
 impl<L> LoadFn<L> {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 mod foreign;
 mod sliding;
+mod through;
 
 type Engine = Memory<u64, Arc<Entry<String>>>;
 type Builder = CacheBuilder<u64, String, Engine>;
@@ -68,6 +69,9 @@ scenes! {
     what_was_removed_up_to_a_version_is_not_inserted_late: a_late_insert;
     a_touch_prolongs_what_was_read_and_no_successor: sliding::a_touch_and_a_successor;
     a_touch_brings_nothing_back_to_memory: sliding::a_touch_and_a_removal;
+    nobody_keeps_what_a_writer_is_about_to_replace: through::a_load_before_the_source_has_it;
+    what_a_removal_overtook_is_not_kept_by_its_writer: through::a_removal_before_memory_has_it;
+    what_the_source_takes_late_is_forgotten_then: through::a_source_that_lands_late;
 }
 
 fn a_failed_batch() -> Scene {

@@ -22,5 +22,7 @@ mod waiting;
 pub use waiting::counted;
 mod world;
 pub use world::{Action, Plan, Report, Server, Sweep, live, sweep};
+mod sqlite;
+pub use sqlite::{SqliteError, SqliteSource};
 mod mistake;
 pub use mistake::Mistake;

@@ -22,6 +22,8 @@ mod waiting;
 pub use waiting::counted;
 mod world;
 pub use world::{Action, Plan, Report, Server, Sweep, live, sweep};
+mod sqlite;
+pub use sqlite::{SqliteError, SqliteSource};
 mod mistake;
 pub use mistake::Mistake;
 mod ledger;

@@ -117,7 +117,7 @@ impl Column {
             }
             Self::Copy => &[Victim::CopyByGet, Victim::CopyByLoad],
             Self::WriteThrough => &[Victim::WriteCold, Victim::WriteWarm, Victim::Delete, Victim::WriteMany],
-            Self::WriteBehindFlush => &[],
+            Self::WriteBehindFlush => &[Victim::Flush, Victim::FlushDelete],
         }
     }
 }

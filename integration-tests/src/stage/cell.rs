@@ -53,6 +53,10 @@ pub enum Victim {
     Delete,
     /// Writes many keys through.
     WriteMany,
+    /// Gives the source a write that was collected, of a key that all tiers know.
+    Flush,
+    /// Gives the source a deletion that was collected.
+    FlushDelete,
 }
 
 impl Victim {
@@ -72,6 +76,11 @@ impl Victim {
 
     /// Whether it changes the source.
     pub fn writes(self) -> bool {
+        self.writes_through() || matches!(self, Self::Flush | Self::FlushDelete)
+    }
+
+    /// Whether it holds the key meanwhile.
+    pub(super) fn writes_through(self) -> bool {
         matches!(self, Self::WriteCold | Self::WriteWarm | Self::Delete | Self::WriteMany)
     }
 
@@ -94,7 +103,7 @@ impl Victim {
             Self::EarlyRefresh | Self::EarlyRefreshBelow => builder.early_refresh(1e-7).refresh_budget(1, 1),
             // Who stands in the source for a while is not a source that has no answer.
             Self::Delete => builder.hold_term(HOUR).negative_ttl(HOUR),
-            victim if victim.writes() => builder.hold_term(HOUR),
+            victim if victim.writes_through() => builder.hold_term(HOUR),
             _ => builder,
         }
     }
@@ -247,7 +256,7 @@ impl Cell {
 
     /// Whether an insert waits for the victim to end, since writers of a key take turns in a process.
     pub(super) fn takes_turns(self) -> bool {
-        self.victim.writes() && self.invalidator.inserts() && self.place == Place::Here
+        self.victim.writes_through() && self.invalidator.inserts() && self.place == Place::Here
     }
 }
 

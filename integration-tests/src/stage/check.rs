@@ -122,6 +122,8 @@ impl<S: L1> Run<'_, S> {
 
     pub(super) fn judge(&self, who: &str, how: &str, seen: Option<Cached<String>>) -> Result<(), String> {
         match seen {
+            // Where there is no row a load fails.
+            Some(value) if self.source.row().is_none() && self.is_fallback(&value) => Ok(()),
             Some(value) if !self.may_be_seen(&value) => Err(format!("{who} sees {value:?} by {how}")),
             _ => Ok(()),
         }
@@ -137,15 +139,14 @@ impl<S: L1> Run<'_, S> {
         self.source.row().is_some_and(|row| row == value) || (value == NEW && may_be_new)
     }
 
+    fn is_fallback(&self, value: &Cached<String>) -> bool {
+        self.cell.invalidator.leaves_a_fallback() && value.freshness() == Freshness::Invalidated
+    }
+
     /// After a failed load an expired value may be served, and nothing else that is old.
     fn judge_stale(&self, who: &str, seen: Result<Cached<String>, LoadError>) -> Result<(), String> {
         match seen {
-            Ok(value)
-                if self.cell.invalidator.leaves_a_fallback()
-                    && value.freshness() == Freshness::Invalidated =>
-            {
-                Ok(())
-            }
+            Ok(value) if self.is_fallback(&value) => Ok(()),
             seen => self.judge(who, "get_or_load with a failing loader", seen.ok()),
         }
     }

@@ -99,9 +99,12 @@ impl<'a, S: L1> Run<'a, S> {
             Victim::StaleBelow | Victim::RefreshBelow | Victim::LeftLoadBelow | Victim::BatchOverStale => {
                 self.seed(&seeder(), AT_ONCE).await
             }
-            Victim::EarlyRefresh | Victim::WriteWarm | Victim::Delete | Victim::WriteMany => {
-                self.seed(&self.here, HOUR).await
-            }
+            Victim::EarlyRefresh
+            | Victim::WriteWarm
+            | Victim::Delete
+            | Victim::WriteMany
+            | Victim::Flush
+            | Victim::FlushDelete => self.seed(&self.here, HOUR).await,
             Victim::RefusedBelow => {
                 let older = self.node(AT_ONCE, SCHEMA - 1, |builder| builder);
                 self.seed(&older, HOUR).await;

@@ -68,10 +68,10 @@ impl Rows {
         result
     }
 
-    /// Whether `version` is not older than what is there. A row that is gone was deleted by what is newest.
+    /// Whether `version` is not older than what is there. A row that is gone was deleted by the victim.
     fn takes(&self, key: u64, version: u64) -> bool {
-        !self.cell.invalidator.is_versioned()
-            || self.rows.row(&key).is_some_and(|row| self.cell.version_of(&row) <= version)
+        let there = self.rows.row(&key);
+        there.map_or(self.cell.version_of_write(), |row| self.cell.version_of(&row)) <= version
     }
 }
 
@@ -97,6 +97,12 @@ impl Source<u64, String> for Rows {
     }
 
     async fn delete(&self, key: &u64) -> Result<(), SourceError> {
-        self.step("writing", self.rows.delete(key)).await
+        let work = async {
+            match self.takes(*key, self.cell.version_of_write()) {
+                true => self.rows.delete(key).await,
+                false => Ok(()),
+            }
+        };
+        self.step("writing", work).await
     }
 }

@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cachalot::Tags;
-use cachalot_strategies::WriteThrough;
+use cachalot_strategies::{WriteBehind, WriteThrough};
 use tokio::time::{sleep, timeout};
 
 use super::cell::TAG;
 use super::run::{Run, other};
-use super::{A_MOMENT, AT_ONCE};
+use super::{A_MOMENT, AT_ONCE, HOUR};
 use crate::{Actor, L1, Place, Step, Victim};
 
 const WRITTEN: &str = "written";
@@ -18,6 +18,9 @@ const A_WHILE: Duration = Duration::from_millis(60);
 
 impl<S: L1> Run<'_, S> {
     pub(super) fn start_the_writer(&self) {
+        if !self.cell.victim.writes_through() {
+            return self.start_the_flush();
+        }
         let (cell, key) = (self.cell, self.key);
         let tags = match cell.invalidator.decides() {
             true => Tags::new([TAG]).unwrap(),
@@ -34,6 +37,24 @@ impl<S: L1> Run<'_, S> {
                 }
                 _ => drop(rows.put(key, value).await.unwrap()),
             }
+        }));
+    }
+
+    fn start_the_flush(&self) {
+        let (victim, key) = (self.cell.victim, self.key);
+        let (cache, source) = (self.here.clone(), self.source.clone());
+        drop(self.script.spawn(Actor::First, async move {
+            let rows = WriteBehind::builder(cache, source).flush_every(HOUR).source_timeout(HOUR);
+            let rows = rows.build().unwrap();
+            let is_pending = if victim == Victim::FlushDelete {
+                rows.delete(&key).await.unwrap();
+                rows.get(&key).await.unwrap().is_none()
+            } else {
+                rows.put(key, WRITTEN.to_owned()).await.unwrap();
+                rows.get(&key).await.unwrap().is_some_and(|read| *read == WRITTEN)
+            };
+            assert!(is_pending, "who has written reads it before the source has it");
+            rows.shutdown(HOUR).await.unwrap();
         }));
     }
 

@@ -22,4 +22,5 @@ mod stampede;
 mod tag_index;
 mod versions;
 mod world;
+mod write_through_fire;
 mod writers;

@@ -17,6 +17,7 @@ mod behind;
 mod foreign;
 mod restored;
 mod sliding;
+mod through;
 
 type Engine = Memory<u64, Arc<Entry<String>>>;
 type Builder = CacheBuilder<u64, String, Engine>;
@@ -77,6 +78,9 @@ scenes! {
     no_write_becomes_one_with_another_across_a_barrier: behind::a_barrier;
     a_flush_that_fails_keeps_its_writes: behind::a_failed_flush;
     no_write_is_acknowledged_that_the_journal_cannot_keep: behind::a_full_journal;
+    nobody_keeps_what_a_writer_is_about_to_replace: through::a_load_before_the_source_has_it;
+    what_a_removal_overtook_is_not_kept_by_its_writer: through::a_removal_before_memory_has_it;
+    what_the_source_takes_late_is_forgotten_then: through::a_source_that_lands_late;
 }
 
 fn a_failed_batch() -> Scene {

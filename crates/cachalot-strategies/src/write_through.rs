@@ -51,7 +51,7 @@ mod run;
 /// [`hold_term`](crate::CacheBuilder::hold_term): until then the key is loaded by each process for itself and stored
 /// nowhere; afterwards it is as the source has it.
 ///
-/// A source has half of that term to answer. If it does not, the caller gets a
+/// From the hold on a source has half of that term to answer. If it does not, the caller gets a
 /// [`Timeout`](ErrorKind::Timeout), the write goes on, and what it comes to is left to the source: the key is removed
 /// when the hold is over, and again when the source has answered after that.
 ///
@@ -126,7 +126,8 @@ where
     /// key the last counts. Results in the order of the first mention of each key.
     ///
     /// # Errors
-    /// As [`put`](WriteThrough::put), for all of them together.
+    /// As [`put`](WriteThrough::put), for all of them together. Of what the source refused it may have taken some:
+    /// the cache has none of them.
     pub async fn put_many(
         &self,
         pairs: impl IntoIterator<Item = (K, V)>,

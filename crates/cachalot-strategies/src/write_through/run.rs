@@ -15,12 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{
-    Commit, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend, Source, Store,
-    Token, mutant,
+    Commit, Depth, Entry, EntryOptions, Error, ErrorKind, Event, Fence, Held, Key, LeaseBackend, Source,
+    Store, Token, mutant,
 };
 use cachalot_stampede::{Joined, Lead, guard};
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::draft::{Below, Draft};
 use super::unknown;
@@ -70,11 +70,19 @@ where
             Ok(drafts) => drafts,
             Err(error) => return drop(answer.send(Err(error.into()))),
         };
+        let held_since = Instant::now();
         let begun = pipelined(AT_ONCE, drafts.into_iter().map(|draft| self.begin_write(draft))).await;
+        let patience = (self.times.hold_term / 2).saturating_sub(held_since.elapsed());
+        if patience.is_zero() {
+            pipelined(AT_ONCE, begun.into_iter().map(|begun| self.undo_write(begun))).await;
+            let late = Error::new(ErrorKind::Timeout, "write")
+                .detail("it took too long to hold all; nothing is written");
+            return drop(answer.send(Err(late.into())));
+        }
         let keys = || begun.iter().map(|begun| begun.draft.key.clone()).collect();
         let stored = {
             let mut storing = pin!(guard(Box::pin(store(&*source, &begun)), Duration::MAX));
-            match timeout(self.times.hold_term / 2, &mut storing).await {
+            match timeout(patience, &mut storing).await {
                 Ok(stored) => stored,
                 Err(_) => {
                     drop(answer.send(Err(unknown(ErrorKind::Timeout, "write").into())));
@@ -90,7 +98,12 @@ where
                 answer.send(Ok(pipelined(AT_ONCE, ended).await))
             }
             Ok(Err(error)) => {
+                let keys: Vec<K> = keys();
                 pipelined(AT_ONCE, begun.into_iter().map(|begun| self.undo_write(begun))).await;
+                if keys.len() > 1 {
+                    // It may have taken those before the one that it refused.
+                    self.clone().remove_many(keys).await;
+                }
                 answer.send(Err(WriteError::Source(error)))
             }
             Err(_) => {
@@ -171,6 +184,8 @@ where
     /// Step 5 in memory alone.
     fn end_write_here(&self, key: K, version: u64, fence: Fence, entry: Option<Entry<V>>) -> Inserted {
         self.tell_key(&key, false);
+        // Once more: what was made of the old value while the source was written.
+        self.forget_dependants(&key, Depth::Remove);
         if self.floor_here(&key) > version {
             self.forget_older(&key, self.floor_here(&key));
             return self.outdated();

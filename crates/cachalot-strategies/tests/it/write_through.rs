@@ -7,7 +7,7 @@ use cachalot_memory_backend::{Memory, MemoryBackend};
 use cachalot_strategies::{
     Cache, Cached, Inserted, ReadThrough, Removal, WriteAround, WriteError, WriteThrough,
 };
-use cachalot_testkit::{CountingSource, Faulty, Lacking, SourceError};
+use cachalot_testkit::{CountingSource, Fault, Faulty, Lacking, Operation, SourceError};
 
 use crate::world::{Users, World, on_both, pass, secs, settle};
 
@@ -421,4 +421,72 @@ async fn a_refused_write_around_leaves_the_cache_as_it_is_and_one_nobody_knows_o
         },
     )
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_made_of_the_old_value_meanwhile_ends_with_the_write() {
+    on_both(
+        |builder| builder.dependencies(),
+        async |world, cache| {
+            let users = through(&world, &cache);
+            users.get(&1).await.unwrap();
+            let writing = world.source.stop_before_writing();
+            let writer = tokio::spawn({
+                let users = users.clone();
+                async move { users.put(1, "Grace".into()).await }
+            });
+            writing.reached(1).await;
+            let page = cache.with(|options| options).depends_on(&1).unwrap();
+            let made = page.get_or_load(&100, |_| async { Ok("page of Ada".to_owned()) }).await.unwrap();
+            assert_eq!(*made, "page of Ada");
+            writing.open();
+            assert_eq!(writer.await.unwrap().unwrap(), Inserted::Stored);
+            assert!(cache.get(&100).await.is_none(), "the page is older than its user");
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_refused_batch_the_source_may_have_taken_some() {
+    let world = World::new();
+    let rows = world.source.clone();
+    let takes_the_first = FnSource::new(
+        |_: u64| async { Ok::<_, SourceError>(None) },
+        move |key: u64, name: String| {
+            let rows = rows.clone();
+            async move {
+                if key == 2 {
+                    return Err(SourceError::Told);
+                }
+                rows.set(key, name);
+                Ok(())
+            }
+        },
+        |_| async { Ok(()) },
+    );
+    let (faulty, other) = (Arc::new(Faulty::new(world.shared.clone())), world.node());
+    let cache = world.over(faulty.clone());
+    let users = WriteThrough::new(cache.clone(), takes_the_first);
+    world.load(&other, 1).await.unwrap();
+    faulty.down();
+    let refused = users.put_many([(1, "Grace".to_owned()), (2, "Joan".to_owned())]).await;
+    assert!(matches!(refused, Err(WriteError::Source(SourceError::Told))));
+    faulty.up();
+    pass(secs(10)).await;
+    assert_eq!(world.in_shared(1).await, None, "the old value is removed as soon as that can be done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn holds_that_come_too_late_leave_the_source_alone() {
+    let world = World::new();
+    let faulty = Arc::new(Faulty::new(world.shared.clone()));
+    let cache = world.builder().backend(faulty.clone()).backend_timeout(secs(60)).build().unwrap();
+    let users = through(&world, &cache);
+    faulty.next_of(Operation::Hold, Fault::Delay(secs(3)));
+    let late = users.put_many([(1, "Grace".to_owned()), (2, "Joan".to_owned())]).await;
+    assert!(matches!(late, Err(WriteError::Cache(error)) if error.kind() == ErrorKind::Timeout));
+    assert_eq!(world.source.stores(), 0);
+    assert_eq!(text(users.get(&1).await.unwrap()).as_deref(), Some("Ada"));
+    assert_eq!(world.in_shared(1).await.as_deref(), Some("Ada"), "the holds were given back");
 }

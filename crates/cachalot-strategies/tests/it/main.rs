@@ -10,6 +10,7 @@ mod batch_load;
 mod batch_seeded;
 mod clear;
 mod confirmed;
+mod crashes;
 mod dependencies;
 mod early;
 mod failover;

@@ -63,7 +63,8 @@ use sketch::Sketch;
 /// # In a fleet
 ///
 /// Over a shared tier with leases one process does a round, for all: who gets a lease on the round, which is never given
-/// back and ends with the interval. If it dies, another one gets the next. It loads what it itself has in its set, so give
+/// back and ends with the interval. If it dies, another one gets the next. One whose set is empty leaves it to others.
+/// It loads what it itself has in its set, so give
 /// all processes the same keys; reads are counted where they happen. Other processes read the new value from the shared
 /// tier when their copy in memory ends ([`memory_ttl`](crate::CacheBuilder::memory_ttl)), at the latest when the old value
 /// would have ended: they wait for that read, never for a load. While the shared tier cannot be reached there are no

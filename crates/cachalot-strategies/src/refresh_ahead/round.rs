@@ -63,10 +63,15 @@ where
 {
     /// Does a round if it is this process's, and says when to come back, from its beginning on.
     async fn turn(&self, engine: Arc<Engine<K, V, S>>) -> Duration {
-        let hot = self.hottest(&engine);
+        let keys = self.set.of_round(self.hottest(&engine));
+        if keys.is_empty() {
+            // Whoever has keys does the round.
+            self.counts.waiting.store(0, Ordering::Relaxed);
+            return self.settings.every;
+        }
         match self.duty(&engine).await {
             Duty::Own => {
-                self.round(&engine, hot).await;
+                self.round(&engine, keys).await;
                 // The right to this round is over by then.
                 until_free(self.settings.every)
             }
@@ -108,9 +113,9 @@ where
         hot.sketch.top(self.settings.top)
     }
 
-    async fn round(&self, engine: &Arc<Engine<K, V, S>>, hot: Vec<K>) {
+    async fn round(&self, engine: &Arc<Engine<K, V, S>>, keys: Vec<K>) {
         self.counts.rounds.fetch_add(1, Ordering::Relaxed);
-        let mut due = self.due(engine, self.set.of_round(hot)).await;
+        let mut due = self.due(engine, keys).await;
         let now = engine.clock.now();
         due.sort_by_key(|(since, _)| *since);
         let is_granted = |_: &&(Timestamp, K)| self.budget.as_ref().is_none_or(|budget| budget.try_take(now));

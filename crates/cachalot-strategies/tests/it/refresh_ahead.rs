@@ -102,6 +102,20 @@ async fn one_process_of_a_fleet_loads_and_another_takes_over_when_it_dies() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_with_nothing_to_keep_warm_takes_no_round_from_others() {
+    let world = World::new();
+    let (idle, busy) = (world.node(), world.node());
+    // Counts reads, and nobody reads there.
+    let empty = ahead(&world, &idle).top(10).build().unwrap();
+    pass(Duration::from_millis(500)).await;
+    let ahead = warm(&world, &busy, &[1]);
+    pass_secs(100).await;
+    assert_eq!(empty.stats().rounds, 0);
+    assert!(ahead.stats().rounds >= 98, "{:?}", ahead.stats());
+    assert_eq!(world.source.loads(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_process_sees_the_new_value_at_the_latest_when_the_old_one_would_have_ended() {
     let world = World::new();
     let (one, two) = (world.node(), world.node());

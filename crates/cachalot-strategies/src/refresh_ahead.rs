@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,7 +58,8 @@ use sketch::Sketch;
 ///
 /// A load that fails leaves what is there; the next round tries again, and a key that failed stands behind those that
 /// wait. A key whose row is gone is asked for again when its value would have been refreshed. A load that takes longer
-/// than the interval is not waited for, nor begun a second time; the rounds go on beside it.
+/// than the interval is not waited for, nor begun a second time; the rounds go on beside it. A round ends with its
+/// interval: what it has not come to by then is first in the next.
 ///
 /// # In a fleet
 ///
@@ -83,6 +84,8 @@ struct Inner<K, V, S, D> {
     budget: Option<RefreshBudget>,
     set: Arc<WarmSet<K>>,
     hot: Option<Mutex<Hot<K>>>,
+    /// With which of its keys the next round begins.
+    first: AtomicUsize,
     counts: Arc<Counts>,
     /// Something to be told to its task: it is over.
     gone: Arc<Notify>,
@@ -133,7 +136,7 @@ pub struct RefreshAheadStats {
     pub absent: u64,
     /// Times that a key was due and left to the next round, over budget.
     pub over_budget: u64,
-    /// Keys that the last round has left.
+    /// Keys that the last round has left to the next: over budget, or not come to before its interval was over.
     pub waiting: u64,
 }
 
@@ -242,6 +245,7 @@ where
             budget,
             set: WarmSet::new(),
             hot,
+            first: AtomicUsize::new(0),
             counts: Arc::default(),
             gone: Arc::default(),
             read,

@@ -307,6 +307,27 @@ async fn who_reads_while_it_refreshes_has_the_value_that_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_round_ends_with_its_interval_however_slow_the_source_is() {
+    let world = World::new();
+    rows(&world, 4000);
+    let tier = Arc::new(cachalot_memory_backend::MemoryBackend::with_limit(64 << 20, world.clock.clone()));
+    let cache = world.over(tier);
+    let ahead = ahead(&world, &cache).every(secs(10)).build().unwrap();
+    ahead.keep(0..4000);
+    settle().await;
+    let gate = world.source.stop_before_reading();
+    // One round in an interval, though the first part of the first one hangs.
+    pass_secs(20).await;
+    let stats = ahead.stats();
+    assert_eq!((stats.rounds, stats.waiting), (1, 4000 - 1024), "{stats:?}");
+    pass_secs(1).await;
+    assert_eq!((ahead.stats().rounds, ahead.stats().tried), (2, 2048), "it begins with what was left");
+    gate.open();
+    pass_secs(11).await;
+    assert_eq!(world.source.loads(), 4000, "each once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn forgotten_keys_are_no_longer_loaded() {
     let world = World::new();
     rows(&world, 3);

@@ -61,8 +61,10 @@ impl Writer {
         segments > 2 && (few || crowded)
     }
 
-    /// One at a time, each durable before the next: of two names the disk may lose the second first.
+    /// One at a time, each durable before the next: of two names the disk may lose the second first. And not before what
+    /// took the place of what is in it is durable, or else a loss of power takes both.
     fn remove(&mut self, segment: u64) -> io::Result<()> {
+        self.sync()?;
         match self.disk.remove(&path_of(&self.folder, segment)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => self.disk.sync_folder(&self.folder)?,

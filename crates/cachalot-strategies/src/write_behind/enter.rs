@@ -147,7 +147,7 @@ where
             let (told, begins) = self.admission.stage(sequence, entering);
             drop(queue);
             if begins {
-                self.engine().spawn.spawn(Box::pin(self.clone().admit_all()));
+                self.begin_to_ask();
             }
             return Ok(Some(told));
         }

@@ -20,21 +20,24 @@ where
     D: Source<K, V>,
 {
     /// Sends until nothing waits.
-    pub(super) async fn send_all(self: Arc<Self>) {
-        let mut running = Running(Some(&*self));
-        loop {
-            let now = self.now();
-            let woken = self.wake.notified();
-            let next = self.lock().next(now);
-            match next {
-                Next::Send(batch) => self.send(batch),
-                Next::Wait(None) => woken.await,
-                // Woken, or it is time: to look again is right in either case.
-                Next::Wait(Some(due)) => drop(timeout(due.since(now), woken).await),
-                Next::Done => {
-                    // It is noted already, and another may run by now.
-                    running.0 = None;
-                    return;
+    pub(super) fn send_all(self: Arc<Self>) -> impl Future<Output = ()> + Send + 'static {
+        // Before the first poll, which never comes if the runtime ends first.
+        let mut running = Running(Some(self.clone()));
+        async move {
+            loop {
+                let now = self.now();
+                let woken = self.wake.notified();
+                let next = self.lock().next(now);
+                match next {
+                    Next::Send(batch) => self.send(batch),
+                    Next::Wait(None) => woken.await,
+                    // Woken, or it is time: to look again is right in either case.
+                    Next::Wait(Some(due)) => drop(timeout(due.since(now), woken).await),
+                    Next::Done => {
+                        // It is noted already, and another may run by now.
+                        running.0 = None;
+                        return;
+                    }
                 }
             }
         }
@@ -52,14 +55,14 @@ where
 }
 
 /// Notes that nobody sends any more, also if the runtime has ended.
-struct Running<'a, K, V, S, D>(Option<&'a Inner<K, V, S, D>>)
+struct Running<K, V, S, D>(Option<Arc<Inner<K, V, S, D>>>)
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
     S: Store<K, V>,
     D: Source<K, V>;
 
-impl<K, V, S, D> Drop for Running<'_, K, V, S, D>
+impl<K, V, S, D> Drop for Running<K, V, S, D>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
@@ -67,7 +70,7 @@ where
     D: Source<K, V>,
 {
     fn drop(&mut self) {
-        if let Some(inner) = self.0 {
+        if let Some(inner) = &self.0 {
             inner.lock().is_running = false;
         }
     }

@@ -84,6 +84,7 @@ where
         } else {
             self.engine().spawn.spawn(Box::pin(self.clone().send_all()));
         }
+        self.ask_again();
     }
 
     /// Nobody can come any more: what is left is sent, as long as there is a runtime.

@@ -234,3 +234,25 @@ async fn deltas_are_cut_before_they_are_sent_and_all_that_they_hold_is_done() {
     done.sort_unstable();
     assert_eq!(done, [1, 2, 3, 4]);
 }
+
+#[test]
+fn who_asks_the_journal_may_end_with_its_runtime_before_it_began() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let journal = Told::new();
+    let first = runtime();
+    let (numbers, rows) = first.block_on(async {
+        let (numbers, rows) = over(&journal, false);
+        let mut put = Box::pin(numbers.put(1, 10));
+        std::future::poll_fn(|cx| std::task::Poll::Ready(put.as_mut().poll(cx).is_pending())).await;
+        drop(put);
+        (numbers, rows)
+    });
+    drop(first);
+    journal.keep_all();
+    runtime().block_on(async {
+        let put = tokio::time::timeout(Duration::from_secs(10), numbers.put(2, 20));
+        put.await.expect("another asks the journal").unwrap();
+        numbers.flush().await;
+    });
+    assert_eq!(rows.lock().unwrap().get(&1), Some(&10));
+}

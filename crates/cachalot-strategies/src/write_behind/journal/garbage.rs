@@ -39,6 +39,8 @@ impl Writer {
 
     fn oldest(&self) -> Option<(u64, Worth)> {
         let mut state = self.shared.lock();
+        // A write that a crash brings back, since the note that it is done is nowhere yet, still needs its cut.
+        let is_noted = !state.gathering.has_controls();
         let books = &mut state.books;
         let (number, extent) = books.oldest()?;
         if number == self.active.number {
@@ -48,7 +50,7 @@ impl Writer {
         if extent.live > 0 && !self.worth_moving(extent, segments, total, live) {
             return Some((number, Worth::Keeping));
         }
-        let cargo = books.cargo(number);
+        let cargo = books.cargo(number, is_noted);
         let worth = if cargo.is_empty() { Worth::Nothing } else { Worth::Moving(cargo) };
         Some((number, worth))
     }

@@ -74,8 +74,20 @@ where
     D: Source<K, V>,
 {
     inner: Arc<Inner<K, V, S, D>>,
-    /// It is noted already, and another may ask by now.
     is_over: bool,
+}
+
+impl<K, V, S, D> Asking<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    /// It is noted already, and another may ask by now.
+    fn end(mut self) {
+        self.is_over = true;
+    }
 }
 
 impl<K, V, S, D> Drop for Asking<K, V, S, D>
@@ -113,14 +125,14 @@ where
     /// Admits what is staged, in its order, as soon as the journal has it.
     fn admit_all(self: Arc<Self>) -> impl Future<Output = ()> + Send + 'static {
         // Before the first poll, which never comes if the runtime ends first.
-        let mut asking = Asking { inner: self, is_over: false };
+        let asking = Asking { inner: self, is_over: false };
         async move {
             let inner = asking.inner.clone();
             while let Some(sequence) = inner.admission.next() {
                 let kept = inner.journal.durable(sequence).await;
                 inner.admit_first(kept);
             }
-            asking.is_over = true;
+            asking.end();
         }
     }
 
@@ -130,7 +142,14 @@ where
             return;
         };
         queue.unstage(entering.weight);
-        let admitted = kept.and_then(|()| self.admit(&mut queue, entering, sequence));
+        let admitted = match kept {
+            Ok(()) => self.admit(&mut queue, entering, sequence),
+            Err(error) => {
+                // Somebody may wait for it all the same.
+                self.note(&mut queue);
+                Err(error)
+            }
+        };
         drop(queue);
         match &admitted {
             Ok(true) => self.start(),

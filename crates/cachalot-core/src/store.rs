@@ -98,9 +98,11 @@ pub trait SnapshotStore<K, V>: Store<K, V> {
     /// Marks this moment.
     fn mark(&self) -> Self::Mark;
 
-    /// The fence of `key` as [`begin`](Store::begin) would have given it at `mark`: what has revoked fences of it since
-    /// has revoked this one. May be revoked for other reasons too.
-    fn fence_at(&self, mark: &Self::Mark, key: &K) -> Fence;
+    /// Stores `entry` under `key` if nothing is held there, under the fence that [`begin`](Store::begin) would have given
+    /// at `mark`: what has revoked fences of it since has revoked this one, which may be revoked for other reasons too.
+    /// That nothing is held is looked at in the same step: what a load has stored meanwhile is newer, and stays. Either
+    /// is [`Commit::Revoked`].
+    fn restore(&self, mark: &Self::Mark, key: K, entry: Arc<Entry<V>>) -> Commit;
 }
 
 /// What [`Store::get`] found.

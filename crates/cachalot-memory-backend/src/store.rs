@@ -116,8 +116,10 @@ where
         self.mark_fences()
     }
 
-    fn fence_at(&self, mark: &Mark, key: &K) -> Fence {
-        self.marked_fence(mark, key)
+    fn restore(&self, mark: &Mark, key: K, entry: Arc<Entry<V>>) -> Commit {
+        let right = Right::Vacant(self.marked_fence(mark, &key));
+        let life = Life::new(entry.meta.soft_expiry(), entry.meta.hard_expiry());
+        self.store(key, entry, life, right)
     }
 }
 
@@ -195,12 +197,21 @@ mod tests {
                 }
                 _ => {}
             }
-            let later = SnapshotStore::mark(&store);
             let expected = if how == 0 { Commit::Stored } else { Commit::Revoked };
-            let fence = store.fence_at(&mark, &7);
-            assert_eq!(Store::commit(&store, fence, 7, entry(2)), expected, "{how}");
-            let fence = store.fence_at(&later, &7);
-            assert_eq!(Store::commit(&store, fence, 7, entry(3)), Commit::Stored, "{how}");
+            assert_eq!(store.restore(&mark, 7, entry(2)), expected, "{how}");
+            drop(Store::invalidate(&store, &7));
+            let later = SnapshotStore::mark(&store);
+            assert_eq!(store.restore(&later, 7, entry(3)), Commit::Stored, "{how}");
         }
+    }
+
+    #[test]
+    fn a_restore_does_not_replace_what_a_load_has_stored_since_its_mark() {
+        let store = store();
+        let mark = SnapshotStore::mark(&store);
+        let fence = Store::begin(&store, &7);
+        assert_eq!(Store::commit(&store, fence, 7, entry(1)), Commit::Stored);
+        assert_eq!(store.restore(&mark, 7, entry(2)), Commit::Revoked);
+        assert_eq!(Store::get(&store, &7).unwrap().entry.value, Some(1));
     }
 }

@@ -23,11 +23,13 @@ pub(crate) enum Right {
     Reader(Fence),
     /// A fence that still stands; all others of the key are revoked.
     Writer(Fence),
+    /// A fence that still stands, as long as nothing is held under the key.
+    Vacant(Fence),
 }
 
 impl Right {
     fn revoke_others(&self, fences: &mut Fences, hash: u64) {
-        if !matches!(self, Self::Reader(_)) {
+        if matches!(self, Self::Always | Self::Writer(_)) {
             fences.void(hash);
         }
     }
@@ -116,6 +118,11 @@ impl<K: Hash + Eq, T> Memory<K, T> {
             let slot = entry.as_ref().and_then(|(key, _)| shard.find(hash, key));
             if !self.allows(&mut shard, hash, &right) {
                 shard.counts_mut().revoked += 1;
+                return Commit::Revoked;
+            }
+            if let (Right::Vacant(_), Some(held)) = (&right, slot)
+                && !has_come(&self.clock, self.clock.coarse(), shard.life(held).hard)
+            {
                 return Commit::Revoked;
             }
             let heavy = weight > self.budget.capacity();
@@ -241,7 +248,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     }
 
     fn allows(&self, shard: &mut Writing<'_, K, T>, hash: u64, right: &Right) -> bool {
-        let (Right::Reader(fence) | Right::Writer(fence)) = right else {
+        let (Right::Reader(fence) | Right::Writer(fence) | Right::Vacant(fence)) = right else {
             return true;
         };
         let same_key = fence.slot() == self.fence_slot(shard, hash);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,12 +58,14 @@ use sketch::Sketch;
 ///
 /// A load that fails leaves what is there; the next round tries again, and a key that failed stands behind those that
 /// wait. A key whose row is gone is asked for again when its value would have been refreshed. A load that takes longer
-/// than the interval is not waited for, nor begun a second time; the rounds go on beside it.
+/// than the interval is not waited for, nor begun a second time; the rounds go on beside it. A round ends with its
+/// interval: what it has not come to by then is first in the next.
 ///
 /// # In a fleet
 ///
 /// Over a shared tier with leases one process does a round, for all: who gets a lease on the round, which is never given
-/// back and ends with the interval. If it dies, another one gets the next. It loads what it itself has in its set, so give
+/// back and ends with the interval. If it dies, another one gets the next. One whose set is empty leaves it to others.
+/// It loads what it itself has in its set, so give
 /// all processes the same keys; reads are counted where they happen. Other processes read the new value from the shared
 /// tier when their copy in memory ends ([`memory_ttl`](crate::CacheBuilder::memory_ttl)), at the latest when the old value
 /// would have ended: they wait for that read, never for a load. While the shared tier cannot be reached there are no
@@ -82,6 +84,8 @@ struct Inner<K, V, S, D> {
     budget: Option<RefreshBudget>,
     set: Arc<WarmSet<K>>,
     hot: Option<Mutex<Hot<K>>>,
+    /// With which of its keys the next round begins.
+    first: AtomicUsize,
     counts: Arc<Counts>,
     /// Something to be told to its task: it is over.
     gone: Arc<Notify>,
@@ -132,7 +136,7 @@ pub struct RefreshAheadStats {
     pub absent: u64,
     /// Times that a key was due and left to the next round, over budget.
     pub over_budget: u64,
-    /// Keys that the last round has left.
+    /// Keys that the last round has left to the next: over budget, or not come to before its interval was over.
     pub waiting: u64,
 }
 
@@ -241,6 +245,7 @@ where
             budget,
             set: WarmSet::new(),
             hot,
+            first: AtomicUsize::new(0),
             counts: Arc::default(),
             gone: Arc::default(),
             read,

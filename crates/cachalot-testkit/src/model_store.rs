@@ -224,8 +224,12 @@ where
         self.state().generation
     }
 
-    fn fence_at(&self, mark: &u64, _: &K) -> Fence {
-        Fence::new(0, *mark)
+    fn restore(&self, mark: &u64, key: K, entry: Arc<Entry<V>>) -> Commit {
+        let mut state = self.state();
+        if state.find(&key).is_some() {
+            return Commit::Revoked;
+        }
+        state.commit(&self.clock, &Fence::new(0, *mark), key, entry)
     }
 }
 

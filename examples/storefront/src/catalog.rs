@@ -71,7 +71,7 @@ impl Catalog {
         Ok(Self {
             views: counting(views, database.clone()).build()?,
             products: open("products", 20_000, Ttl::minutes(5), shared.as_ref())?,
-            listings: RefreshAhead::builder(listings, database.clone()).top(10).every(minutes(1)).build()?,
+            listings: RefreshAhead::builder(listings, database.clone()).top(10).every(seconds(10)).build()?,
             sessions: Sliding::new(sessions, database.clone())?,
             users: ReadThrough::new(users, database.clone()),
             stock: WriteThrough::new(stock, database.clone()),

@@ -63,10 +63,16 @@ where
 {
     /// Does a round if it is this process's, and says when to come back, from its beginning on.
     async fn turn(&self, engine: Arc<Engine<K, V, S>>) -> Duration {
-        let hot = self.hottest(&engine);
+        let keys = self.set.of_round(self.hottest(&engine));
+        if keys.is_empty() {
+            // Whoever has keys does the round.
+            self.counts.waiting.store(0, Ordering::Relaxed);
+            return self.settings.every;
+        }
         match self.duty(&engine).await {
             Duty::Own => {
-                self.round(&engine, hot).await;
+                let ends = engine.clock.monotonic().saturating_add(self.settings.every);
+                self.round(&engine, keys, ends).await;
                 // The right to this round is over by then.
                 until_free(self.settings.every)
             }
@@ -108,30 +114,54 @@ where
         hot.sketch.top(self.settings.top)
     }
 
-    async fn round(&self, engine: &Arc<Engine<K, V, S>>, hot: Vec<K>) {
+    /// Looks at `keys` and loads what is due, the longest due first, until `ends` by the monotonic clock: then another
+    /// process has the next round.
+    async fn round(&self, engine: &Arc<Engine<K, V, S>>, keys: Vec<K>, ends: Duration) {
         self.counts.rounds.fetch_add(1, Ordering::Relaxed);
-        let mut due = self.due(engine, self.set.of_round(hot)).await;
-        let now = engine.clock.now();
+        let (mut due, unseen) = self.due(engine, keys, ends.saturating_sub(self.settings.every / 2)).await;
         due.sort_by_key(|(since, _)| *since);
-        let is_granted = |_: &&(Timestamp, K)| self.budget.as_ref().is_none_or(|budget| budget.try_take(now));
-        let granted = due.iter().take_while(is_granted).count();
-        let left = (due.len() - granted) as u64;
-        self.counts.waiting.store(left, Ordering::Relaxed);
-        self.counts.over_budget.fetch_add(left, Ordering::Relaxed);
-        due.truncate(granted);
-        let keys: Vec<K> = due.into_iter().map(|(_, key)| key).collect();
-        for part in keys.chunks(PART) {
-            self.set.trying(part, engine.clock.now());
-            let load = self.loader(engine);
-            let bounds = (self.settings.ratio, self.settings.every);
-            engine.refresh_ahead(part.to_vec(), self.read.options(), bounds, load).await;
+        let mut left: Vec<K> = due.into_iter().rev().map(|(_, key)| key).collect();
+        while !left.is_empty() {
+            let patience = ends.saturating_sub(engine.clock.monotonic());
+            if patience.is_zero() {
+                break;
+            }
+            let wanted = left.len().min(PART);
+            let granted = self.granted(engine, wanted);
+            let part: Vec<K> = left.drain(left.len() - granted..).rev().collect();
+            self.set.trying(&part, engine.clock.now());
+            let bounds = (self.settings.ratio, patience);
+            engine.refresh_ahead(part, self.read.options(), bounds, self.loader(engine)).await;
+            if granted < wanted {
+                self.counts.over_budget.fetch_add(left.len() as u64, Ordering::Relaxed);
+                break;
+            }
         }
+        self.counts.waiting.store((left.len() + unseen) as u64, Ordering::Relaxed);
     }
 
-    /// Those of `keys` that are to be loaded, with the moment since when they wait.
-    async fn due(&self, engine: &Engine<K, V, S>, keys: Vec<K>) -> Vec<(Timestamp, K)> {
-        let mut due = Vec::new();
+    /// How many of so many loads the budget grants.
+    fn granted(&self, engine: &Engine<K, V, S>, wanted: usize) -> usize {
+        let Some(budget) = &self.budget else { return wanted };
+        let now = engine.clock.now();
+        (0..wanted).take_while(|_| budget.try_take(now)).count()
+    }
+
+    /// Those of `keys` that are to be loaded, with the moment since when they wait, and of how many it could not tell
+    /// before `ends`: the next round begins with them.
+    async fn due(
+        &self,
+        engine: &Engine<K, V, S>,
+        mut keys: Vec<K>,
+        ends: Duration,
+    ) -> (Vec<(Timestamp, K)>, usize) {
+        let first = self.first.load(Ordering::Relaxed) % keys.len().max(1);
+        keys.rotate_left(first);
+        let (mut due, mut seen) = (Vec::new(), 0);
         for part in keys.chunks(PART) {
+            if seen > 0 && engine.clock.monotonic() >= ends {
+                break;
+            }
             let stands = engine.stand(part, self.settings.ratio).await;
             let now = engine.clock.now();
             for (key, stand) in part.iter().zip(stands) {
@@ -142,8 +172,11 @@ where
                 };
                 due.extend(since.map(|since| (since, key.clone())));
             }
+            seen += part.len();
         }
-        due
+        let unseen = keys.len() - seen;
+        self.first.store(if unseen == 0 { 0 } else { first + seen }, Ordering::Relaxed);
+        (due, unseen)
     }
 
     /// The loader, which notes what the source said.

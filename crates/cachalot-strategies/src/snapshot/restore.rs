@@ -212,14 +212,13 @@ where
 
     /// Whether nothing newer is there, nothing has ended it since, and there is room.
     fn put_one_back(&self, key: K, entry: Entry<V>, mark: &S::Mark) -> bool {
-        if self.store.get(&key).is_some() || self.floor_here(&key) > entry.stamp.version {
+        if self.floor_here(&key) > entry.stamp.version {
             return false;
         }
-        let fence = match mutant!(FencesARestoreLate) {
-            true => self.store.begin(&key),
-            false => self.store.fence_at(mark, &key),
-        };
-        self.store.commit(fence, key, Arc::new(entry)) == Commit::Stored
+        if mutant!(FencesARestoreLate) {
+            return self.store.restore(&self.store.mark(), key, Arc::new(entry)) == Commit::Stored;
+        }
+        self.store.restore(mark, key, Arc::new(entry)) == Commit::Stored
     }
 }
 

@@ -48,6 +48,14 @@ impl<K, V> Admission<K, V> {
         (told, !std::mem::replace(&mut staged.is_admitting, true))
     }
 
+    /// Whether something is staged that nobody asks about; the caller does from now on.
+    fn claim(&self) -> bool {
+        let mut staged = self.lock();
+        let is_left = !staged.writes.is_empty() && !staged.is_admitting;
+        staged.is_admitting |= is_left;
+        is_left
+    }
+
     /// The next write that the journal is to be asked about. `None`: there is none, and nobody asks any more.
     fn next(&self) -> Option<u64> {
         let mut staged = self.lock();
@@ -58,12 +66,40 @@ impl<K, V> Admission<K, V> {
 }
 
 /// Somebody asks the journal. If they end with their runtime, another may.
-struct Asking<'a, K, V>(&'a Admission<K, V>, bool);
+struct Asking<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    inner: Arc<Inner<K, V, S, D>>,
+    is_over: bool,
+}
 
-impl<K, V> Drop for Asking<'_, K, V> {
+impl<K, V, S, D> Asking<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    /// It is noted already, and another may ask by now.
+    fn end(mut self) {
+        self.is_over = true;
+    }
+}
+
+impl<K, V, S, D> Drop for Asking<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
     fn drop(&mut self) {
-        if !self.1 {
-            self.0.lock().is_admitting = false;
+        if !self.is_over {
+            self.inner.admission.lock().is_admitting = false;
         }
     }
 }
@@ -75,14 +111,29 @@ where
     S: Store<K, V>,
     D: Source<K, V>,
 {
-    /// Admits what is staged, in its order, as soon as the journal has it.
-    pub(super) async fn admit_all(self: Arc<Self>) {
-        let mut asking = Asking(&self.admission, false);
-        while let Some(sequence) = self.admission.next() {
-            let kept = self.journal.durable(sequence).await;
-            self.admit_first(kept);
+    /// Begins to ask the journal if something waits for it and nobody does: who did has ended with their runtime.
+    pub(super) fn ask_again(self: &Arc<Self>) {
+        if self.admission.claim() {
+            self.begin_to_ask();
         }
-        asking.1 = true;
+    }
+
+    pub(super) fn begin_to_ask(self: &Arc<Self>) {
+        self.engine().spawn.spawn(Box::pin(self.clone().admit_all()));
+    }
+
+    /// Admits what is staged, in its order, as soon as the journal has it.
+    fn admit_all(self: Arc<Self>) -> impl Future<Output = ()> + Send + 'static {
+        // Before the first poll, which never comes if the runtime ends first.
+        let asking = Asking { inner: self, is_over: false };
+        async move {
+            let inner = asking.inner.clone();
+            while let Some(sequence) = inner.admission.next() {
+                let kept = inner.journal.durable(sequence).await;
+                inner.admit_first(kept);
+            }
+            asking.end();
+        }
     }
 
     fn admit_first(self: &Arc<Self>, kept: Result<()>) {
@@ -91,7 +142,14 @@ where
             return;
         };
         queue.unstage(entering.weight);
-        let admitted = kept.and_then(|()| self.admit(&mut queue, entering, sequence));
+        let admitted = match kept {
+            Ok(()) => self.admit(&mut queue, entering, sequence),
+            Err(error) => {
+                // Somebody may wait for it all the same.
+                self.note(&mut queue);
+                Err(error)
+            }
+        };
         drop(queue);
         match &admitted {
             Ok(true) => self.start(),

@@ -147,20 +147,31 @@ where
             let (told, begins) = self.admission.stage(sequence, entering);
             drop(queue);
             if begins {
-                self.engine().spawn.spawn(Box::pin(self.clone().admit_all()));
+                self.begin_to_ask();
             }
             return Ok(Some(told));
         }
-        let wakes = self.admit(&mut queue, entering, sequence)?;
+        let admitted = self.admit(&mut queue, entering, sequence);
         drop(queue);
-        if wakes {
+        if admitted? {
             self.start();
         }
         Ok(None)
     }
 
-    /// Queues a write. Whether who sends is to be woken.
+    /// Queues a write, and tells the journal what ends by that. Whether who sends is to be woken.
     pub(super) fn admit(
+        &self,
+        queue: &mut Queue<K, V>,
+        entering: Entering<K, V>,
+        sequence: u64,
+    ) -> Result<bool> {
+        let admitted = self.admit_unnoted(queue, entering, sequence);
+        self.note(queue);
+        admitted
+    }
+
+    fn admit_unnoted(
         &self,
         queue: &mut Queue<K, V>,
         entering: Entering<K, V>,
@@ -171,17 +182,13 @@ where
                 self.journal.done(&[sequence]);
                 return Err(error);
             }
-            if let Some(dead) = queue.forget_dead(id) {
-                self.journal.done(&dead.sequences);
-            }
+            queue.forget_dead(id);
         }
         let is_waited_for = entering.waiter.is_some();
         let wakes = queue.admit(entering, sequence, self.now());
         if is_waited_for {
             queue.hurry();
         }
-        self.note_done(&queue.take_superseded());
-        queue.take_outlived().iter().for_each(|outlived| self.note_dead(outlived));
         Ok(wakes || is_waited_for || !queue.is_running)
     }
 

@@ -20,21 +20,23 @@ where
     D: Source<K, V>,
 {
     /// Sends until nothing waits.
-    pub(super) async fn send_all(self: Arc<Self>) {
-        let mut running = Running(Some(&*self));
-        loop {
-            let now = self.now();
-            let woken = self.wake.notified();
-            let next = self.lock().next(now);
-            match next {
-                Next::Send(batch) => self.send(batch),
-                Next::Wait(None) => woken.await,
-                // Woken, or it is time: to look again is right in either case.
-                Next::Wait(Some(due)) => drop(timeout(due.since(now), woken).await),
-                Next::Done => {
-                    // It is noted already, and another may run by now.
-                    running.0 = None;
-                    return;
+    pub(super) fn send_all(self: Arc<Self>) -> impl Future<Output = ()> + Send + 'static {
+        // Before the first poll, which never comes if the runtime ends first.
+        let running = Running(Some(self.clone()));
+        async move {
+            loop {
+                let now = self.now();
+                let woken = self.wake.notified();
+                let next = self.lock().next(now);
+                match next {
+                    Next::Send(batch) => self.send(batch),
+                    Next::Wait(None) => woken.await,
+                    // Woken, or it is time: to look again is right in either case.
+                    Next::Wait(Some(due)) => drop(timeout(due.since(now), woken).await),
+                    Next::Done => {
+                        // Another may run by now.
+                        return running.end();
+                    }
                 }
             }
         }
@@ -52,14 +54,27 @@ where
 }
 
 /// Notes that nobody sends any more, also if the runtime has ended.
-struct Running<'a, K, V, S, D>(Option<&'a Inner<K, V, S, D>>)
+struct Running<K, V, S, D>(Option<Arc<Inner<K, V, S, D>>>)
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
     S: Store<K, V>,
     D: Source<K, V>;
 
-impl<K, V, S, D> Drop for Running<'_, K, V, S, D>
+impl<K, V, S, D> Running<K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    /// It is noted already.
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<K, V, S, D> Drop for Running<K, V, S, D>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
@@ -67,7 +82,7 @@ where
     D: Source<K, V>,
 {
     fn drop(&mut self) {
-        if let Some(inner) = self.0 {
+        if let Some(inner) = &self.0 {
             inner.lock().is_running = false;
         }
     }
@@ -135,23 +150,21 @@ where
     }
 
     fn settle(&mut self, batch: Batch<K, V>) {
-        let taken = {
-            let mut queue = self.inner.lock();
-            if std::mem::take(&mut self.is_late) {
-                queue.is_late_no_more();
-            }
-            queue.done(batch)
-        };
-        self.inner.journal.done(&taken.sequences);
+        let mut queue = self.inner.lock();
+        if std::mem::take(&mut self.is_late) {
+            queue.is_late_no_more();
+        }
+        queue.done(batch);
+        self.inner.note(&mut queue);
+        drop(queue);
         self.inner.stir();
     }
 
     async fn fail(&mut self, refusal: &Refusal) {
         let Failed { buried } = self.give_back(refusal);
         // The source may have taken something of what it says it has not.
-        let keys: Vec<K> = buried.into_iter().map(|buried| buried.key).collect();
-        if !keys.is_empty() {
-            self.inner.forget(keys).await;
+        if !buried.is_empty() {
+            self.inner.forget(buried).await;
         }
     }
 
@@ -159,17 +172,15 @@ where
         let Some(batch) = self.batch.take() else { return Failed { buried: Vec::new() } };
         let inner = &self.inner;
         let now = inner.now();
-        let (failed, superseded) = {
-            let mut queue = inner.lock();
-            if std::mem::take(&mut self.is_late) {
-                queue.is_late_no_more();
-            }
-            (queue.failed(batch, refusal, now, &inner.engine().entropy), queue.take_superseded())
-        };
-        inner.note_done(&superseded);
-        for buried in &failed.buried {
+        let mut queue = inner.lock();
+        if std::mem::take(&mut self.is_late) {
+            queue.is_late_no_more();
+        }
+        let failed = queue.failed(batch, refusal, now, &inner.engine().entropy);
+        inner.note(&mut queue);
+        drop(queue);
+        for _ in &failed.buried {
             inner.engine().emit(&Event::WriteDead { reason: &refusal.reason });
-            inner.note_dead(buried);
         }
         inner.stir();
         failed

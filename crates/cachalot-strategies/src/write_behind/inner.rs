@@ -69,11 +69,15 @@ where
         self.engine().clock.now()
     }
 
-    /// The journal need not replay these any more.
-    pub(super) fn note_done(&self, sequences: &[u64]) {
-        if !sequences.is_empty() {
-            self.journal.done(sequences);
+    /// Tells the journal what has changed, and then those who wait for it. Under the lock: a shutdown that was told
+    /// closes the journal, and what comes later is not kept.
+    pub(super) fn note(&self, queue: &mut Queue<K, V>) {
+        let notes = queue.take_notes();
+        if !notes.done.is_empty() {
+            self.journal.done(&notes.done);
         }
+        notes.dead.iter().for_each(|buried| self.note_dead(buried));
+        queue.tell_flushes();
     }
 
     /// Sees to it that somebody sends.
@@ -84,6 +88,7 @@ where
         } else {
             self.engine().spawn.spawn(Box::pin(self.clone().send_all()));
         }
+        self.ask_again();
     }
 
     /// Nobody can come any more: what is left is sent, as long as there is a runtime.

@@ -115,8 +115,7 @@ where
             queue.admit(entering, logged.sequence, now);
         }
         queue.hurry();
-        self.note_done(&queue.take_superseded());
-        queue.take_outlived().iter().for_each(|outlived| self.note_dead(outlived));
+        self.note(&mut queue);
         let is_idle = queue.is_idle();
         drop(queue);
         if !is_idle {
@@ -138,7 +137,7 @@ where
     }
 
     /// Tells the journal of a dead letter.
-    pub(super) fn note_dead(&self, dead: &Buried<K>) {
+    pub(super) fn note_dead(&self, dead: &Buried) {
         let mark = if dead.is_superseded { SUPERSEDED } else { 0 };
         let attempts = (dead.attempts & !SUPERSEDED) | mark;
         dead.sequences.iter().for_each(|sequence| self.journal.dead(*sequence, attempts, &dead.reason));

@@ -106,8 +106,12 @@ where
     }
 
     pub(super) fn discard(&self, id: u64) -> Result<()> {
-        let dead = self.lock().forget_dead(id).ok_or_else(|| unknown("discard", id))?;
-        self.journal.done(&dead.sequences);
+        let mut queue = self.lock();
+        if !queue.forget_dead(id) {
+            return Err(unknown("discard", id));
+        }
+        self.note(&mut queue);
+        drop(queue);
         self.stir();
         Ok(())
     }

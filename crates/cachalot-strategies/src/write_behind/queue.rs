@@ -15,12 +15,14 @@ use super::rules::{Order, Rules};
 
 mod barriers;
 mod dead;
-pub(super) use dead::{Buried, Dead};
+pub(super) use dead::Dead;
 mod failing;
 pub(super) use failing::{Failed, Refusal};
 mod lane;
 use lane::{Absorbed, Lane};
 pub(super) use lane::{Pending, Readings};
+mod notes;
+pub(super) use notes::{Buried, Notes};
 mod sending;
 pub(super) use sending::{Batch, Item, Next};
 use sending::{Outage, Retry};
@@ -60,8 +62,7 @@ pub(super) struct Queue<K, V> {
     outage: Option<Outage>,
     dead: BTreeMap<u64, Dead<K, V>>,
     dead_of: HashMap<K, Vec<u64>>,
-    /// Dead letters that a newer write has come after, as the journal is yet to be told.
-    outlived: Vec<Buried<K>>,
+    notes: Notes,
     /// The sequence that the next write gets at least.
     next_sequence: u64,
     /// Writes do not coalesce across these sequences.
@@ -78,10 +79,8 @@ pub(super) struct Queue<K, V> {
     successes: u64,
     entries: usize,
     bytes: u64,
-    /// Admitted by nobody yet, since the journal does not have them.
-    staged: usize,
-    /// Sequences that a newer write has taken the place of.
-    superseded: Vec<u64>,
+    /// Admitted by nobody yet, since the journal does not have them; in its order.
+    staged: VecDeque<u64>,
     /// Whether somebody sends.
     pub(super) is_running: bool,
     /// Whether new writes are refused.
@@ -113,7 +112,7 @@ where
             outage: None,
             dead: BTreeMap::new(),
             dead_of: HashMap::new(),
-            outlived: Vec::new(),
+            notes: Notes::default(),
             next_sequence,
             barriers: Vec::new(),
             flushes: Vec::new(),
@@ -123,8 +122,7 @@ where
             successes: 0,
             entries: 0,
             bytes: 0,
-            staged: 0,
-            superseded: Vec::new(),
+            staged: VecDeque::new(),
             is_running: false,
             is_closed: false,
             counts: Counts::default(),
@@ -144,14 +142,14 @@ where
     /// Counts a write in that the journal does not have yet.
     pub(super) fn stage(&mut self, sequence: u64, weight: u64) {
         self.next_sequence = self.next_sequence.max(sequence + 1);
-        self.staged += 1;
+        self.staged.push_back(sequence);
         self.entries += 1;
         self.bytes += weight;
     }
 
-    /// Counts it out again: the journal could not take it, or it is admitted now.
+    /// Counts the first of them out again: the journal could not take it, or it is admitted now.
     pub(super) fn unstage(&mut self, weight: u64) {
-        self.staged -= 1;
+        self.staged.pop_front();
         self.entries -= 1;
         self.bytes -= weight;
     }
@@ -172,7 +170,7 @@ where
             match last.absorb(write, &self.rules, &key) {
                 Absorbed::Yes { superseded } => {
                     self.bytes = (self.bytes + last.weight).saturating_sub(before);
-                    self.superseded.extend(superseded);
+                    self.notes.done.extend(superseded);
                     self.counts.coalesced += 1;
                     return false;
                 }
@@ -211,14 +209,9 @@ where
         }
     }
 
-    /// Takes the sequences that newer writes have taken the place of.
-    pub(super) fn take_superseded(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.superseded)
-    }
-
     /// Whether nothing waits for the source; dead letters do not.
     pub(super) fn is_idle(&self) -> bool {
-        self.live.is_empty() && self.staged == 0
+        self.live.is_empty() && self.staged.is_empty()
     }
 
     /// How many writes wait for the source.

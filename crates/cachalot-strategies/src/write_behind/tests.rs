@@ -76,12 +76,15 @@ impl Journal for Told {
     }
 
     fn done(&self, sequences: &[u64]) {
-        self.notes.lock().unwrap().done.extend(sequences);
+        let mut notes = self.notes.lock().unwrap();
+        notes.done.extend(sequences);
+        notes.trace.push(format!("done {sequences:?}"));
     }
 
     fn dead(&self, _: u64, _: u32, _: &str) {}
 
     async fn close(&self) -> Result<()> {
+        self.notes.lock().unwrap().trace.push("close".to_owned());
         Ok(())
     }
 }
@@ -228,9 +231,71 @@ async fn deltas_are_cut_before_they_are_sent_and_all_that_they_hold_is_done() {
     }
     numbers.put(2, 5).await.unwrap();
     numbers.flush().await;
-    assert_eq!(journal.trace(), ["cut 4", "store 1: 6", "store 2: 5"]);
+    assert_eq!(journal.trace(), ["cut 4", "store 1: 6", "store 2: 5", "done [1, 2, 3, 4]"]);
     assert_eq!(*rows.lock().unwrap(), BTreeMap::from([(1, 6), (2, 5)]));
     let mut done = journal.notes.lock().unwrap().done.clone();
     done.sort_unstable();
     assert_eq!(done, [1, 2, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_for_a_write_that_is_on_its_way_into_the_journal() {
+    let journal = Told::new();
+    let (numbers, rows) = over(&journal, false);
+    let put = tokio::spawn({
+        let numbers = numbers.clone();
+        async move { numbers.put(1, 10).await }
+    });
+    settle().await;
+    let shutdown = tokio::spawn({
+        let numbers = numbers.clone();
+        async move { numbers.shutdown(Duration::from_secs(60)).await }
+    });
+    settle().await;
+    assert!(!shutdown.is_finished());
+    journal.keep(1, true);
+    put.await.unwrap().unwrap();
+    shutdown.await.unwrap().unwrap();
+    assert_eq!(rows.lock().unwrap().get(&1), Some(&10), "it was acknowledged");
+    assert_eq!(journal.trace(), ["store 1: 10", "done [1]", "close"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_does_not_wait_for_a_write_that_the_journal_refuses() {
+    let journal = Told::new();
+    let (numbers, _) = over(&journal, false);
+    let put = tokio::spawn({
+        let numbers = numbers.clone();
+        async move { numbers.put(1, 10).await }
+    });
+    settle().await;
+    let flush = tokio::spawn({
+        let numbers = numbers.clone();
+        async move { numbers.flush().await }
+    });
+    settle().await;
+    journal.keep(1, false);
+    assert!(put.await.unwrap().is_err());
+    tokio::time::timeout(Duration::from_secs(60), flush).await.expect("nothing is left").unwrap();
+}
+
+#[test]
+fn who_asks_the_journal_may_end_with_its_runtime_before_it_began() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let journal = Told::new();
+    let first = runtime();
+    let (numbers, rows) = first.block_on(async {
+        let (numbers, rows) = over(&journal, false);
+        let mut put = Box::pin(numbers.put(1, 10));
+        std::future::poll_fn(|cx| std::task::Poll::Ready(put.as_mut().poll(cx).is_pending())).await;
+        drop(put);
+        (numbers, rows)
+    });
+    drop(first);
+    journal.keep_all();
+    runtime().block_on(async {
+        let flush = tokio::time::timeout(Duration::from_secs(10), numbers.flush());
+        flush.await.expect("another asks the journal");
+    });
+    assert_eq!(rows.lock().unwrap().get(&1), Some(&10));
 }

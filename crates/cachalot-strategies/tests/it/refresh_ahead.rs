@@ -102,6 +102,20 @@ async fn one_process_of_a_fleet_loads_and_another_takes_over_when_it_dies() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_with_nothing_to_keep_warm_takes_no_round_from_others() {
+    let world = World::new();
+    let (idle, busy) = (world.node(), world.node());
+    // Counts reads, and nobody reads there.
+    let empty = ahead(&world, &idle).top(10).build().unwrap();
+    pass(Duration::from_millis(500)).await;
+    let ahead = warm(&world, &busy, &[1]);
+    pass_secs(100).await;
+    assert_eq!(empty.stats().rounds, 0);
+    assert!(ahead.stats().rounds >= 98, "{:?}", ahead.stats());
+    assert_eq!(world.source.loads(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_process_sees_the_new_value_at_the_latest_when_the_old_one_would_have_ended() {
     let world = World::new();
     let (one, two) = (world.node(), world.node());
@@ -290,6 +304,27 @@ async fn who_reads_while_it_refreshes_has_the_value_that_is_there() {
     gate.open();
     settle().await;
     assert_eq!(*ahead.get(&1).await.unwrap().unwrap(), "Augusta");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_ends_with_its_interval_however_slow_the_source_is() {
+    let world = World::new();
+    rows(&world, 4000);
+    let tier = Arc::new(cachalot_memory_backend::MemoryBackend::with_limit(64 << 20, world.clock.clone()));
+    let cache = world.over(tier);
+    let ahead = ahead(&world, &cache).every(secs(10)).build().unwrap();
+    ahead.keep(0..4000);
+    settle().await;
+    let gate = world.source.stop_before_reading();
+    // One round in an interval, though the first part of the first one hangs.
+    pass_secs(20).await;
+    let stats = ahead.stats();
+    assert_eq!((stats.rounds, stats.waiting), (1, 4000 - 1024), "{stats:?}");
+    pass_secs(1).await;
+    assert_eq!((ahead.stats().rounds, ahead.stats().tried), (2, 2048), "it begins with what was left");
+    gate.open();
+    pass_secs(11).await;
+    assert_eq!(world.source.loads(), 4000, "each once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -196,6 +196,18 @@ async fn what_memory_has_already_stays() {
 }
 
 #[tokio::test]
+async fn what_is_loaded_while_it_restores_stays() {
+    let (place, time) = (Place::new(), ManualClock::new());
+    written(&place, &time.clock()).await;
+    let cache = builder(&time.clock()).build().unwrap();
+    let restoring = cache.restore(place.file());
+    cache.get_or_load(&1, |_| async { Ok("Augusta".to_owned()) }).await.unwrap();
+    let restored = restoring.await.unwrap();
+    assert_eq!((restored.entries, restored.skipped), (1, 1));
+    assert_eq!(local(&cache, 1).as_deref(), Some("Augusta"));
+}
+
+#[tokio::test]
 async fn versions_outlive_it_too() {
     let (place, time) = (Place::new(), ManualClock::new());
     let build = || builder(&time.clock()).versioned().build().unwrap();

@@ -156,9 +156,11 @@ impl Books {
         self.segments.values().map(|extent| extent.live).sum()
     }
 
-    /// What is still needed of a segment.
-    pub(super) fn cargo(&mut self, segment: u64) -> Cargo {
-        self.cuts();
+    /// What is still needed of a segment. `is_noted`: what has ended is in the file as such, so cuts may end too.
+    pub(super) fn cargo(&mut self, segment: u64, is_noted: bool) -> Cargo {
+        if is_noted {
+            self.cuts();
+        }
         let here = |place: &Place| place.segment == segment;
         let writes: Vec<(u64, Place)> = self
             .writes

@@ -39,6 +39,8 @@ impl Writer {
 
     fn oldest(&self) -> Option<(u64, Worth)> {
         let mut state = self.shared.lock();
+        // A write that a crash brings back, since the note that it is done is nowhere yet, still needs its cut.
+        let is_noted = !state.gathering.has_controls();
         let books = &mut state.books;
         let (number, extent) = books.oldest()?;
         if number == self.active.number {
@@ -48,7 +50,7 @@ impl Writer {
         if extent.live > 0 && !self.worth_moving(extent, segments, total, live) {
             return Some((number, Worth::Keeping));
         }
-        let cargo = books.cargo(number);
+        let cargo = books.cargo(number, is_noted);
         let worth = if cargo.is_empty() { Worth::Nothing } else { Worth::Moving(cargo) };
         Some((number, worth))
     }
@@ -61,8 +63,10 @@ impl Writer {
         segments > 2 && (few || crowded)
     }
 
-    /// One at a time, each durable before the next: of two names the disk may lose the second first.
+    /// One at a time, each durable before the next: of two names the disk may lose the second first. And not before what
+    /// took the place of what is in it is durable, or else a loss of power takes both.
     fn remove(&mut self, segment: u64) -> io::Result<()> {
+        self.sync()?;
         match self.disk.remove(&path_of(&self.folder, segment)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => self.disk.sync_folder(&self.folder)?,

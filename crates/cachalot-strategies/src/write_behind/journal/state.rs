@@ -63,6 +63,10 @@ impl Group {
         !self.cuts.is_empty()
     }
 
+    pub(super) fn has_controls(&self) -> bool {
+        !self.controls.is_empty()
+    }
+
     fn control(&mut self, push: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         push(&mut self.bytes);

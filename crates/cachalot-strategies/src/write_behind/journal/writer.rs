@@ -223,7 +223,7 @@ impl Writer {
     }
 
     /// Makes all that was written durable, if need be in another segment.
-    fn sync(&mut self) -> io::Result<()> {
+    pub(super) fn sync(&mut self) -> io::Result<()> {
         self.mend()?;
         if self.active.is_durable() {
             return Ok(());

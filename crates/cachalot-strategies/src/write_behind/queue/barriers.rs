@@ -15,11 +15,8 @@ where
     pub(in crate::write_behind) fn flush(&mut self) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
         let line = self.next_sequence;
-        // What the journal does not have yet can still come before an older line.
-        if self.staged == 0 {
-            let oldest = self.live.keys().next().copied().unwrap_or(u64::MAX);
-            self.barriers.retain(|line| oldest < *line);
-        }
+        let oldest = self.oldest();
+        self.barriers.retain(|line| oldest < *line);
         self.part(line);
         self.hurry();
         self.flushes.push((line, tell));
@@ -34,9 +31,15 @@ where
         }
     }
 
-    /// Tells those whose line has been reached.
-    pub(super) fn tell_flushes(&mut self) {
-        let oldest = self.live.keys().next().copied().unwrap_or(u64::MAX);
+    /// The first write that the source does not have, even if the journal does not have it yet either.
+    fn oldest(&self) -> u64 {
+        let first = self.live.keys().next().into_iter().chain(self.staged.front());
+        first.min().copied().unwrap_or(u64::MAX)
+    }
+
+    /// Tells those whose line has been reached. The journal has been told why: who hears it may close it.
+    pub(in crate::write_behind) fn tell_flushes(&mut self) {
+        let oldest = self.oldest();
         let is_reached = |(line, _): &mut (u64, oneshot::Sender<()>)| oldest >= *line;
         // Nobody may be left to hear it.
         self.flushes.extract_if(.., is_reached).for_each(|(_, tell)| {

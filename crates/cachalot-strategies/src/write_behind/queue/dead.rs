@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cachalot_core::Entry;
 
 use super::sending::Item;
-use super::{End, Queue};
+use super::{Buried, End, Queue};
 
 /// A write that is sent no more.
 pub(in crate::write_behind) struct Dead<K, V> {
@@ -22,21 +22,12 @@ pub(in crate::write_behind) struct Dead<K, V> {
     pub(in crate::write_behind) weight: u64,
 }
 
-/// A write that has just died, as the journal is told.
-pub(in crate::write_behind) struct Buried<K> {
-    pub(in crate::write_behind) key: K,
-    pub(in crate::write_behind) sequences: Vec<u64>,
-    pub(in crate::write_behind) attempts: u32,
-    pub(in crate::write_behind) reason: String,
-    pub(in crate::write_behind) is_superseded: bool,
-}
-
 impl<K, V> Queue<K, V>
 where
     K: Hash + Eq + Clone,
 {
     /// A write that stands alone becomes a dead letter; what is behind it may be sent.
-    pub(super) fn bury(&mut self, item: &Item<K, V>, reason: &str) -> Option<Buried<K>> {
+    pub(super) fn bury(&mut self, item: &Item<K, V>, reason: &str) -> Option<K> {
         let lane = self.lanes.get_mut(&item.key)?;
         lane.flying += 1;
         lane.is_waiting = false;
@@ -57,7 +48,8 @@ where
         };
         self.dead_of.entry(item.key.clone()).or_default().push(write.sequence);
         self.dead.insert(write.sequence, dead);
-        Some(Buried { key: item.key.clone(), sequences, attempts, reason: reason.to_owned(), is_superseded })
+        self.notes.dead.push(Buried { sequences, attempts, reason: reason.to_owned(), is_superseded });
+        Some(item.key.clone())
     }
 
     /// A dead letter that the journal has kept.
@@ -73,19 +65,13 @@ where
         for id in self.dead_of.get(key).into_iter().flatten() {
             let Some(dead) = self.dead.get_mut(id).filter(|dead| !dead.is_superseded) else { continue };
             dead.is_superseded = true;
-            self.outlived.push(Buried {
-                key: key.clone(),
+            self.notes.dead.push(Buried {
                 sequences: dead.sequences.clone(),
                 attempts: dead.attempts,
                 reason: dead.reason.clone(),
                 is_superseded: true,
             });
         }
-    }
-
-    /// Takes the dead letters that a newer write has come after.
-    pub(in crate::write_behind) fn take_outlived(&mut self) -> Vec<Buried<K>> {
-        std::mem::take(&mut self.outlived)
     }
 
     /// All of them, oldest first, by their ids.
@@ -101,9 +87,10 @@ where
         self.dead.get(&id)
     }
 
-    /// Takes one out, for good.
-    pub(in crate::write_behind) fn forget_dead(&mut self, id: u64) -> Option<Dead<K, V>> {
-        let dead = self.dead.remove(&id)?;
+    /// Takes one out, for good. Whether it was there.
+    pub(in crate::write_behind) fn forget_dead(&mut self, id: u64) -> bool {
+        let Some(dead) = self.dead.remove(&id) else { return false };
+        self.notes.done.extend(dead.sequences);
         self.entries -= 1;
         self.bytes = self.bytes.saturating_sub(dead.weight);
         if let Some(ids) = self.dead_of.get_mut(&dead.key) {
@@ -112,6 +99,6 @@ where
                 self.dead_of.remove(&dead.key);
             }
         }
-        Some(dead)
+        true
     }
 }

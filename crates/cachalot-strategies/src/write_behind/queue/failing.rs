@@ -7,7 +7,7 @@ use cachalot_core::{Entropy, Timestamp, mutant};
 
 use super::lane::Absorbed;
 use super::sending::{Batch, Item, Outage, Retry};
-use super::{Buried, Queue, is_parted};
+use super::{Queue, is_parted};
 use crate::write_behind::rules::Order;
 
 /// How the source failed.
@@ -23,8 +23,8 @@ pub(in crate::write_behind) struct Refusal {
 
 /// What a failed call has changed.
 pub(in crate::write_behind) struct Failed<K> {
-    /// What is a dead letter now.
-    pub(in crate::write_behind) buried: Vec<Buried<K>>,
+    /// The keys of what is a dead letter now.
+    pub(in crate::write_behind) buried: Vec<K>,
 }
 
 impl<K, V> Queue<K, V>
@@ -43,7 +43,6 @@ where
         let Batch { items, failures, first_failed, is_probe } = batch;
         if mutant!(DropsTheWritesOfAFailedFlush) {
             items.iter().for_each(|item| drop(self.leave(item)));
-            self.tell_flushes();
             return Failed { buried: Vec::new() };
         }
         let failures = failures + u32::from(refusal.was_tried);
@@ -55,7 +54,6 @@ where
             && self.is_hopeless(only, refusal)
         {
             buried.extend(self.bury(only, &refusal.reason));
-            self.tell_flushes();
         } else {
             self.try_again(items, refusal, (failures, first_failed), now, entropy);
         }
@@ -103,7 +101,7 @@ where
         let (oldest, both) = (next.oldest, lane.writes.front().map_or(0, |head| head.weight) + next.weight);
         let Some(head) = lane.writes.front_mut() else { return };
         if let Absorbed::Yes { superseded } = head.absorb(next, &self.rules, key) {
-            self.superseded.extend(superseded);
+            self.notes.done.extend(superseded);
             self.bytes = (self.bytes + head.weight).saturating_sub(both);
             self.entries -= 1;
             self.live.remove(&oldest);

@@ -153,13 +153,18 @@ impl Model {
         let meta = Meta::new(self.now, Duration::MAX, Duration::MAX, Duration::ZERO);
         let entry = Arc::new(Entry::new(value, meta));
         self.queue.admit(Entering { key, entry, weight: 1, waiter: None, replays: None }, sequence, self.now);
-        self.forget_superseded();
+        self.note();
     }
 
-    fn forget_superseded(&mut self) {
-        for sequence in self.queue.take_superseded() {
-            self.journal.remove(&sequence);
+    /// The journal is told what has ended, and only then those who wait for it.
+    fn note(&mut self) {
+        for (_, told) in &mut self.barriers {
+            assert!(told.try_recv().is_err(), "a barrier was told before the journal");
         }
+        for sequence in self.queue.take_notes().done {
+            assert!(self.journal.remove(&sequence).is_some(), "{sequence} done twice");
+        }
+        self.queue.tell_flushes();
     }
 
     fn send(&mut self) {
@@ -193,9 +198,8 @@ impl Model {
             batch.items.iter().for_each(|item| self.take(item.key, item.entry.value, item.sequence));
         }
         if ends == Ends::Taken && !is_poisoned {
-            for sequence in self.queue.done(batch).sequences {
-                assert!(self.journal.remove(&sequence).is_some(), "{sequence} done twice");
-            }
+            self.queue.done(batch);
+            self.note();
         } else {
             if self.order == Order::Global {
                 // It all comes again, in the same order.
@@ -205,7 +209,7 @@ impl Model {
             let refusal = Refusal { reason: "no".into(), is_permanent: false, was_tried: true };
             let failed = self.queue.failed(batch, &refusal, self.now, &self.entropy);
             assert!(failed.buried.is_empty());
-            self.forget_superseded();
+            self.note();
         }
     }
 

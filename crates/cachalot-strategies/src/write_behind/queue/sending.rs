@@ -39,13 +39,6 @@ pub(in crate::write_behind) enum Next<K, V> {
     Done,
 }
 
-/// What a successful call ends.
-#[derive(Debug, Default)]
-pub(in crate::write_behind) struct Taken {
-    /// What the journal may forget.
-    pub(in crate::write_behind) sequences: Vec<u64>,
-}
-
 /// Writes that have failed together and are tried together again.
 pub(super) struct Retry<K> {
     pub(super) keys: Vec<K>,
@@ -207,23 +200,20 @@ where
     }
 
     /// The source has taken `batch`, and no tier holds what was there before.
-    pub(in crate::write_behind) fn done(&mut self, batch: Batch<K, V>) -> Taken {
+    pub(in crate::write_behind) fn done(&mut self, batch: Batch<K, V>) {
         self.calls -= 1;
         self.successes += 1;
         self.outage = None;
         self.limit = (self.limit * 2).min(self.rules.batch);
         self.counts.batches += 1;
         self.counts.flushed += batch.items.len() as u64;
-        let mut taken = Taken::default();
         for item in batch.items {
             let Some(write) = self.leave(&item) else { continue };
-            taken.sequences.extend(write.sequences());
+            self.notes.done.extend(write.sequences());
             self.entries -= 1;
             self.bytes = self.bytes.saturating_sub(write.weight);
             write.waiters.into_iter().for_each(|waiter| drop(waiter.send(End::Stored)));
         }
-        self.tell_flushes();
-        taken
     }
 
     /// Takes a write that was sent out of its lane; what is behind it may be sent.

@@ -191,6 +191,24 @@ fn writes_outlive_a_runtime_as_long_as_there_is_a_handle() {
     assert_eq!(sink.row(1).as_deref(), Some("a"));
 }
 
+#[test]
+fn who_sends_may_end_with_its_runtime_before_it_began() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let (notes, sink) = first.block_on(async {
+        let cache = cachalot_strategies::Cache::builder("notes");
+        let cache = cache.memory(cachalot_memory_backend::Memory::entries(100));
+        let (notes, sink) = over(cache, |builder| builder);
+        notes.put(1, text("a")).await.unwrap();
+        (notes, sink)
+    });
+    drop(first);
+    runtime().block_on(async {
+        tokio::time::timeout(secs(10), notes.flush()).await.expect("another sends");
+    });
+    assert_eq!(sink.row(1).as_deref(), Some("a"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_leaves_leaves_no_half_a_write() {
     let (notes, _sink) = notes(|builder| builder);

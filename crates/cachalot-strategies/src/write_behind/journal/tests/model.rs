@@ -23,6 +23,13 @@ enum Step {
         newest: bool,
         many: usize,
     },
+    /// A write of the same key takes the place of the oldest or newest acknowledged one, which is done by that.
+    Supersede {
+        newest: bool,
+        len: usize,
+    },
+    /// So much time goes by that all that was acknowledged must be durable.
+    Pass,
     Dead,
     Cut,
     /// So many operations of the disk from now on one fails.
@@ -45,6 +52,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(key, len, delete)| Step::Append { key, len, delete }),
         5 => Just(Step::Wait),
         5 => (any::<bool>(), 1..6usize).prop_map(|(newest, many)| Step::Done { newest, many }),
+        5 => (any::<bool>(), 0..80usize).prop_map(|(newest, len)| Step::Supersede { newest, len }),
+        2 => Just(Step::Pass),
         1 => Just(Step::Dead),
         1 => Just(Step::Cut),
         2 => (1..12usize, 0..200usize, any::<bool>())
@@ -63,12 +72,16 @@ enum Fate {
     Dead,
     /// The source has it: whether it comes again is all the same.
     Done,
+    /// Done, since this one has taken its place.
+    Superseded(u64),
 }
 
 /// What was promised so far.
 #[derive(Default)]
 struct Promises {
     writes: BTreeMap<u64, (Logged, Fate)>,
+    /// Those below were acknowledged so long ago that they are durable.
+    safe: u64,
     cuts: Vec<u64>,
     writer: Option<u128>,
 }
@@ -78,8 +91,28 @@ impl Promises {
         self.writes.iter().filter(|(_, (_, own))| *own == fate).map(|(sequence, _)| *sequence).collect()
     }
 
+    fn append(&mut self, log: &dyn Journal, key: Bytes, value: Option<Bytes>) -> u64 {
+        let sequence = log.append(key.clone(), value.clone());
+        self.writes.insert(sequence, (Logged { sequence, key, value }, Fate::Open));
+        sequence
+    }
+
     fn set(&mut self, sequence: u64, fate: Fate) {
         self.writes.get_mut(&sequence).unwrap().1 = fate;
+    }
+
+    /// Whether it must come back, unless one that took its place does.
+    fn is_owed(&self, sequence: u64) -> bool {
+        matches!(self.writes[&sequence].1, Fate::Kept | Fate::Dead | Fate::Superseded(_))
+    }
+
+    /// A write, and those that have taken its place in turn.
+    fn heirs(&self, sequence: u64, fate: Fate) -> impl Iterator<Item = u64> {
+        std::iter::successors(Some((sequence, fate)), |(_, fate)| match fate {
+            Fate::Superseded(by) => Some((*by, self.writes.get(by)?.1)),
+            _ => None,
+        })
+        .map(|(sequence, _)| sequence)
     }
 
     /// `lazy`: the machine went down, and what was not synced by interval may be lost.
@@ -98,11 +131,14 @@ impl Promises {
             };
             prop_assert_eq!(*write, appended);
             prop_assert!(*fate != Fate::Void, "{} is void, and came back", sequence);
-            prop_assert!(!dead.contains_key(sequence) || matches!(fate, Fate::Dead | Fate::Done));
+            let may_be_dead = matches!(fate, Fate::Dead | Fate::Done | Fate::Superseded(_));
+            prop_assert!(!dead.contains_key(sequence) || may_be_dead);
         }
         for (sequence, (_, fate)) in &self.writes {
-            if matches!(fate, Fate::Kept | Fate::Dead) && !lazy {
-                prop_assert!(found.contains_key(sequence), "{} was acknowledged, and is lost", sequence);
+            if !lazy || *sequence < self.safe {
+                let is_there = self.heirs(*sequence, *fate).any(|heir| found.contains_key(&heir));
+                let is_owed = self.heirs(*sequence, *fate).all(|heir| self.is_owed(heir));
+                prop_assert!(is_there || !is_owed, "{} was acknowledged, and is lost", sequence);
             }
             prop_assert!(*sequence < recovered.next_sequence);
         }
@@ -110,6 +146,7 @@ impl Promises {
         for cut in &self.cuts {
             prop_assert!(*cut < first || recovered.cuts.contains(cut), "the cut at {} is lost", cut);
         }
+        self.safe = recovered.next_sequence;
         // What is owed now is what is known now.
         let fate = |sequence: &u64| if dead.contains_key(sequence) { Fate::Dead } else { Fate::Kept };
         self.writes = found.into_iter().map(|(at, write)| (at, (write.clone(), fate(&at)))).collect();
@@ -142,8 +179,7 @@ async fn run(steps: Vec<Step>, fsync: Fsync, tight: bool) -> std::result::Result
             Step::Append { key, len, delete } => {
                 let key = Bytes::from(vec![key]);
                 let value = (!delete).then(|| Bytes::from(vec![len as u8; len]));
-                let sequence = log.append(key.clone(), value.clone());
-                promises.writes.insert(sequence, (Logged { sequence, key, value }, Fate::Open));
+                promises.append(&*log, key, value);
             }
             Step::Wait => settle(&log, &mut promises).await,
             Step::Done { newest, many } => {
@@ -157,6 +193,34 @@ async fn run(steps: Vec<Step>, fsync: Fsync, tight: bool) -> std::result::Result
                 log.done(&kept);
                 kept.into_iter().for_each(|sequence| promises.set(sequence, Fate::Done));
                 clock.advance(Duration::from_millis(10));
+            }
+            Step::Supersede { newest, len } => {
+                let mut kept = promises.of(Fate::Kept);
+                if newest {
+                    kept.reverse();
+                }
+                let Some(old) = kept.first().copied() else { continue };
+                let key = promises.writes[&old].0.key.clone();
+                let new = promises.append(&*log, key, Some(Bytes::from(vec![len as u8; len])));
+                settle(&log, &mut promises).await;
+                if promises.writes[&new].1 == Fate::Kept {
+                    log.done(&[old]);
+                    promises.set(old, Fate::Superseded(new));
+                }
+            }
+            Step::Pass => {
+                faulty.heal();
+                settle(&log, &mut promises).await;
+                clock.advance(Duration::from_millis(30));
+                let mut last = 0;
+                // When the second is in the file, the writer has looked at the clock after the first.
+                for _ in 0..2 {
+                    last = promises.append(&*log, Bytes::from_static(b"tick"), None);
+                    settle(&log, &mut promises).await;
+                }
+                if promises.writes[&last].1 == Fate::Kept && promises.writes[&(last - 1)].1 == Fate::Kept {
+                    promises.safe = last - 1;
+                }
             }
             Step::Dead => {
                 if let Some(sequence) = promises.of(Fate::Kept).first() {

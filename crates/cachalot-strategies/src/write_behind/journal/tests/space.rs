@@ -1,5 +1,8 @@
 //! Space is bounded, and comes back.
 
+use std::time::Duration;
+
+use super::super::Fsync;
 use super::super::replay::replay;
 use super::faulty::{BROKEN, Op};
 use super::*;
@@ -71,6 +74,26 @@ async fn a_segment_is_gone_for_good_before_the_next_one_goes() {
     assert!(names.iter().filter(|op| **op == Op::Remove).count() >= 4);
     assert!(!names.windows(2).any(|pair| pair == [Op::Remove, Op::Remove]), "{names:?}");
     assert_eq!(names.last(), Some(&Op::SyncFolder));
+}
+
+#[tokio::test]
+async fn a_loss_of_power_takes_no_old_write_together_with_the_unsynced_one_in_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let faulty = Faulty::default();
+    let lazy = small(&dir).segment_bytes(300).fsync(Fsync::Every(Duration::from_secs(3600)));
+    let (log, _) = open_on(lazy, &faulty).await.unwrap();
+    // Long enough for a segment: it is synced, and the next one begins.
+    let long = LONG.repeat(3);
+    let old = keep(&log, "k", &long).await;
+    keep(&log, "k", "new").await;
+    log.done(&[old]);
+    // Once the second is in the file, what the first has let go is swept.
+    keep(&log, "l", "x").await;
+    keep(&log, "l", "y").await;
+    let image = tempfile::tempdir().unwrap();
+    faulty.lose_power(image.path(), false, 0);
+    let (_log, recovered) = open(FileJournal::at(image.path())).await.unwrap();
+    assert!(values(&recovered).iter().any(|value| value == "new" || *value == long), "{recovered:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! How many refreshes may start.
 
+use std::time::Duration;
+
 use cachalot_core::{Error, ErrorKind, Result, Timestamp};
 
 use crate::sync::{Mutex, lock};
@@ -72,6 +74,16 @@ impl RefreshBudget {
         }
         enough
     }
+
+    /// Forgets what was saved up: from `now` on there is as much as `rest` earns, up to the burst. For one of several that
+    /// take turns by a common rate, when its turn comes: in the turns of others it has earned nothing.
+    pub fn resume(&self, now: Timestamp, rest: Duration) {
+        let mut level = lock(&self.level);
+        let is_used = level.at != Timestamp::NEVER;
+        // Less than a token is its own: it has earned that in its turns.
+        level.held = if is_used { level.held % TOKEN } else { 0 };
+        level.at = now.back(rest);
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +123,21 @@ mod tests {
         assert_eq!(granted(&budget, 100_050, 9), 0, "callers out of order gain nothing");
         assert_eq!(granted(&budget, 0, 9), 0);
         assert_eq!(granted(&budget, 100, 9), 1, "a clock that was set back is followed");
+    }
+
+    #[test]
+    fn two_that_take_turns_stay_at_the_common_rate() {
+        for rate in [1, 7, 20] {
+            let budgets = [(); 2].map(|()| RefreshBudget::new(rate, 50).unwrap());
+            let mut all = 0;
+            for turn in 0..1000u64 {
+                let budget = &budgets[(turn % 2) as usize];
+                budget.resume(at(turn * 100), Duration::from_millis(100));
+                all += granted(budget, turn * 100, 100);
+            }
+            let earned = 100 * rate as usize;
+            assert!((earned - 2..=earned).contains(&all), "{all} at {rate} a second in 100 s");
+        }
     }
 
     #[test]

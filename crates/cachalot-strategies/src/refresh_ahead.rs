@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -86,6 +86,8 @@ struct Inner<K, V, S, D> {
     hot: Option<Mutex<Hot<K>>>,
     /// With which of its keys the next round begins.
     first: AtomicUsize,
+    /// Whether the last round was, or may have been, another process's.
+    was_others: AtomicBool,
     counts: Arc<Counts>,
     /// Something to be told to its task: it is over.
     gone: Arc<Notify>,
@@ -176,7 +178,8 @@ where
     }
 
     /// At most `per_second` loads a second, and `burst` at once after a rest. What is due beyond waits for the next
-    /// round, and goes before what comes due later. Default: no bound but that on
+    /// round, and goes before what comes due later. A fleet has one rate: who does a round after another process's has
+    /// what one interval earns, and no burst; that is for who has done the rounds before. Default: no bound but that on
     /// [loader calls](crate::CacheBuilder::batch_concurrency) at a time.
     pub fn budget(mut self, per_second: u32, burst: u32) -> Self {
         self.budget = Some((per_second, burst));
@@ -246,6 +249,7 @@ where
             set: WarmSet::new(),
             hot,
             first: AtomicUsize::new(0),
+            was_others: AtomicBool::new(false),
             counts: Arc::default(),
             gone: Arc::default(),
             read,

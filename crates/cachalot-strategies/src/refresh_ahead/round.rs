@@ -71,12 +71,20 @@ where
         }
         match self.duty(&engine).await {
             Duty::Own => {
+                if self.was_others.swap(false, Ordering::Relaxed)
+                    && let Some(budget) = &self.budget
+                {
+                    budget.resume(engine.clock.now(), self.settings.every);
+                }
                 let ends = engine.clock.monotonic().saturating_add(self.settings.every);
                 self.round(&engine, keys, ends).await;
                 // The right to this round is over by then.
                 until_free(self.settings.every)
             }
-            Duty::Other(again) => again,
+            Duty::Other(again) => {
+                self.was_others.store(true, Ordering::Relaxed);
+                again
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::format::{Foreign, Header, Next, Reader, Record};
+use super::save::sync_folder;
 use super::{Refused, Restored, SnapshotFile, blocking, failed};
 use crate::engine::Engine;
 use crate::shared::caught;
@@ -124,6 +125,8 @@ fn open(file: &SnapshotFile, name: &str, now: Timestamp) -> io::Result<Result<(R
     }
     if !file.is_kept {
         fs::remove_file(&file.path)?;
+        // Nor does a power loss bring it back.
+        sync_folder(&file.path)?;
     }
     Ok(Ok((reader, header)))
 }

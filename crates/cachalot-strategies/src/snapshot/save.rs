@@ -53,7 +53,7 @@ impl Drop for Beside {
 }
 
 /// What a crash of the machine must not undo is the new name too.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
     }

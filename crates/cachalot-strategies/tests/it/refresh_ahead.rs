@@ -157,10 +157,25 @@ async fn what_is_over_budget_waits_for_the_next_round_oldest_first() {
     pass_secs(12).await;
     assert_eq!(world.source.loads(), 30);
     assert_eq!(ahead.stats().waiting, 0);
-    let began = ahead.stats().loads;
-    pass_secs(100).await;
-    let loads = ahead.stats().loads - began;
-    assert!((30..=206).contains(&loads), "two a second: {loads}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_whose_leaders_change_keeps_to_the_budget_of_one() {
+    let world = World::new();
+    rows(&world, 400);
+    let fleet: Vec<(Users, Ahead)> = (0..5)
+        .map(|_| {
+            let node = world.node();
+            let ahead = ahead(&world, &node).budget(2, 20).build().unwrap();
+            ahead.keep(0..400);
+            (node, ahead)
+        })
+        .collect();
+    pass_secs(60).await;
+    let leaders = fleet.iter().filter(|(_, ahead)| ahead.stats().rounds > 3).count();
+    assert!(leaders >= 3, "they change: {leaders}");
+    let loads = world.source.loads();
+    assert!((100..=20 + 2 * 61).contains(&loads), "two a second: {loads}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -440,6 +440,15 @@ async fn sets_of_two_names_do_not_keep_each_other_from_their_rounds() {
     assert_eq!((world.source.loads_of(&0), world.source.loads_of(&1)), (1, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn as_many_as_can_be_counted_reserve_nothing_ahead() {
+    let world = World::new();
+    let cache = world.alone();
+    let ahead = ahead(&world, &cache).top(usize::MAX).build().unwrap();
+    ahead.get(&1).await.unwrap();
+    assert_eq!(ahead.stats().counted, 1);
+}
+
 #[test]
 fn settings_that_make_no_sense_are_refused() {
     cachalot_testkit::block_on_paused(async {

@@ -248,7 +248,6 @@ async fn a_failing_source_is_asked_once_a_round_and_costs_nothing_that_is_there(
             pass(Duration::from_millis(900)).await;
             assert!(ahead.stats().failed <= failed + 1, "not faster than the interval");
         }
-        assert!(world.clock.now().as_millis() > 0);
         pass_secs(2).await;
         let served = ahead.get(&1).await.unwrap().unwrap();
         assert!(served.age() < secs(5) && served.tier() == Tier::Memory);

@@ -239,7 +239,7 @@ where
         }
         let budget = budget.map(|(per_second, burst)| RefreshBudget::new(per_second, burst)).transpose()?;
         let engine = &read.cache().engine;
-        let counters = counters.unwrap_or((settings.top * COUNTERS_PER_KEY).max(64));
+        let counters = counters.unwrap_or(settings.top.saturating_mul(COUNTERS_PER_KEY).max(64));
         let hot = (settings.top > 0)
             .then(|| Mutex::new(Hot { sketch: Sketch::new(counters), halved_at: engine.clock.monotonic() }));
         let inner = Arc::new(Inner {

@@ -20,7 +20,7 @@ use moments::Moments;
 mod queue;
 use queue::{Due, Queue};
 mod touch;
-use touch::work_off;
+use touch::{Running, work_off};
 
 /// Read-through whose reads prolong the life of what they hit: a session that is used stays, one that is not ends
 /// after its TTL, and none outlives the [maximum age](crate::CacheBuilder::max_age) of its cache.
@@ -209,7 +209,7 @@ where
         match (found.tier(), found.freshness()) {
             (Tier::Memory, _) if !is_due => {}
             (Tier::Memory, Freshness::Fresh) if engine.shared.is_none() => {
-                self.touches.count(engine.prolong_in_memory(key, life));
+                self.touches.count(engine.prolong_in_memory(key, found.arc(), life));
             }
             (Tier::Memory, Freshness::Fresh) => self.touch(key, life, now),
             // What memory has from there says nothing of how much is left there.
@@ -228,10 +228,10 @@ where
             return;
         }
         let engine = &self.cache().engine;
-        match engine.admit("touch") {
-            Ok(task) => engine.detach(task, work_off(engine.clone(), self.touches.clone())),
-            // Shut down.
-            Err(_) => self.touches.queue.give_up(),
+        let running = Running::new(self.touches.clone());
+        // Or it is shut down.
+        if let Ok(task) = engine.admit("touch") {
+            engine.detach(task, work_off(engine.clone(), running));
         }
     }
 }

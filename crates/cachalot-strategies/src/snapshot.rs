@@ -161,7 +161,8 @@ where
     /// ```
     ///
     /// # Errors
-    /// [`Unavailable`](ErrorKind::Unavailable) if the file cannot be written; the old one is still there then.
+    /// [`Unavailable`](ErrorKind::Unavailable) if the file cannot be written; the old one is still there then. If only
+    /// its folder could not be synced, the new one is in its place, and a power loss may bring the old one back.
     ///
     /// # Dropping the future
     /// The file is written all the same. It needs a tokio runtime that may block a thread.

@@ -234,6 +234,8 @@ where
     S: Store<K, V>,
     D: Source<K, V>,
 {
+    // Memory may answer all: others get their turn.
+    tokio::task::yield_now().await;
     let mut chunk = Chunk { keys: keys.len() as u64, ..Chunk::default() };
     for answer in read.get_many(&keys).await {
         match answer {

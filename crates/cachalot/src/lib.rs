@@ -48,7 +48,8 @@
 pub use cachalot_core::{
     CacheKey, Clock, Commit, DataClass, Entropy, Entry, EntryOptions, Error, ErrorKind, Event, Fence,
     Freshness, Hit, LoadError, LoadOutcome, LoaderError, ManualClock, Meta, Observer, Recency, Result, Retry,
-    Spawn, Stamp, Store, StoreCursor, StoreStats, Tag, Tags, Tier, Tiers, Timestamp, Ttl, Versioned, units,
+    SnapshotStore, Spawn, Stamp, Store, StoreCursor, StoreStats, Tag, Tags, Tier, Tiers, Timestamp, Ttl,
+    Versioned, units,
 };
 
 #[cfg(feature = "memory")]

@@ -181,6 +181,8 @@ where
                 due.extend(since.map(|since| (since, key.clone())));
             }
             seen += part.len();
+            // Memory may have answered all: others get their turn.
+            tokio::task::yield_now().await;
         }
         let unseen = keys.len() - seen;
         self.first.store(if unseen == 0 { 0 } else { first + seen }, Ordering::Relaxed);

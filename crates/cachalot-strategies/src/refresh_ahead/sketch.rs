@@ -39,10 +39,12 @@ impl<K: Hash + Eq + Clone> Sketch<K> {
     /// With this many counters, one at least.
     pub(super) fn new(counters: usize) -> Self {
         let capacity = counters.max(1);
+        // More only when so many keys are read.
+        let at_first = capacity.min(1 << 16);
         Self {
-            slots: Vec::with_capacity(capacity),
-            index: HashMap::with_capacity(capacity),
-            order: Vec::with_capacity(capacity),
+            slots: Vec::with_capacity(at_first),
+            index: HashMap::with_capacity(at_first),
+            order: Vec::with_capacity(at_first),
             runs: Vec::new(),
             free: Vec::new(),
             capacity,

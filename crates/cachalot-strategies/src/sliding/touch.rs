@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{
-    Entry, Fence, Freshness, Key, Meta, Nonce, Record, Result, Store, Timestamp, envelope, mutant,
+    Entry, Fence, Freshness, Hit, Key, Meta, Nonce, Record, Result, Store, Timestamp, envelope, mutant,
 };
 
 use super::Touches;
@@ -22,13 +22,13 @@ use crate::tags::Vetted;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Touches what is due until nothing is.
-pub(super) async fn work_off<K, V, S>(engine: Arc<Engine<K, V, S>>, touches: Arc<Touches<K>>)
+pub(super) async fn work_off<K, V, S>(engine: Arc<Engine<K, V, S>>, mut running: Running<K>)
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
     S: Store<K, V>,
 {
-    let mut running = Running { touches: &touches, is_over: false };
+    let touches = running.touches.clone();
     let mut done = Vec::new();
     while let Some(due) = touches.queue.next(&done) {
         engine.touch_many(&due, &touches).await;
@@ -37,13 +37,19 @@ where
     running.is_over = true;
 }
 
-/// Leaves the queue to another task if this one panics or is dropped.
-struct Running<'a, K: Hash + Eq + Clone> {
-    touches: &'a Touches<K>,
+/// Leaves the queue to another task if this one panics or is dropped, be it before it has begun.
+pub(super) struct Running<K: Hash + Eq + Clone> {
+    touches: Arc<Touches<K>>,
     is_over: bool,
 }
 
-impl<K: Hash + Eq + Clone> Drop for Running<'_, K> {
+impl<K: Hash + Eq + Clone> Running<K> {
+    pub(super) fn new(touches: Arc<Touches<K>>) -> Self {
+        Self { touches, is_over: false }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Drop for Running<K> {
     fn drop(&mut self) {
         if !self.is_over {
             self.touches.queue.give_up();
@@ -170,13 +176,14 @@ where
         self.fill_memory(fence, due.key.clone(), &found);
     }
 
-    /// Prolongs what memory alone has of `key` by `life`, or its own TTL. Whether it did.
-    pub(super) fn prolong_in_memory(&self, key: &K, life: Option<Duration>) -> bool
+    /// Prolongs `read`, which memory alone had of `key`, by `life`, or its own TTL, if it still has it. Whether it did.
+    pub(super) fn prolong_in_memory(&self, key: &K, read: &Arc<Entry<V>>, life: Option<Duration>) -> bool
     where
         V: Clone,
     {
         let fence = self.store.begin(key);
-        let Some(hit) = self.look(key).filter(|hit| hit.freshness == Freshness::Fresh) else {
+        let is_still_it = |hit: &Hit<V>| hit.freshness == Freshness::Fresh && Arc::ptr_eq(&hit.entry, read);
+        let Some(hit) = self.look(key).filter(is_still_it) else {
             return false;
         };
         let Entry { value, meta, stamp } = &*hit.entry;

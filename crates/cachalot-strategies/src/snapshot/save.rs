@@ -52,6 +52,15 @@ impl Drop for Beside {
     }
 }
 
+/// Nobody else on the machine may read what it holds.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
 /// What a crash of the machine must not undo is the new name too.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     if !cfg!(unix) {
@@ -69,7 +78,7 @@ where
 {
     let name = engine.namespace.as_str().to_owned();
     let header = Header { name, schema: file.schema, written_at: engine.clock.now() };
-    let mut writer = Writer::new(BufWriter::new(File::create_new(path)?), &header)?;
+    let mut writer = Writer::new(BufWriter::new(create(path)?), &header)?;
     let mut skipped = 0;
     let mut from = Some(StoreCursor::START);
     while let Some(cursor) = from {

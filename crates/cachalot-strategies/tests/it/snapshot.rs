@@ -207,6 +207,15 @@ async fn what_is_loaded_while_it_restores_stays() {
     assert_eq!(local(&cache, 1).as_deref(), Some("Augusta"));
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let (place, time) = (Place::new(), ManualClock::new());
+    written(&place, &time.clock()).await;
+    assert_eq!(fs::metadata(place.path()).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
 #[tokio::test]
 async fn versions_outlive_it_too() {
     let (place, time) = (Place::new(), ManualClock::new());

@@ -83,7 +83,8 @@ where
     /// The source is given merged deltas, not new values: its [`apply`](Source::apply) must add them, and should do so
     /// only once, by their [`sequence`](cachalot_core::Write::sequence). A key that has no value takes a delta as it is.
     ///
-    /// `merge` must be quick and must not call back: it runs under a lock. If it panics, the two stay apart.
+    /// `merge` must be quick and must not call back: it runs under a lock. If it panics, the two stay
+    /// apart; at a read that is an error of kind [`Panicked`](ErrorKind::Panicked).
     pub fn merge(mut self, merge: impl Fn(&V, &V) -> V + Send + Sync + 'static) -> Self {
         self.rules.merge = Some(Arc::new(merge));
         self

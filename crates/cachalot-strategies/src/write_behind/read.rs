@@ -1,10 +1,11 @@
 //! Reads: what waits for the source comes before what any tier has.
 
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 
-use cachalot_core::{Entry, Event, LoadError, Meta, Source, Store, Tier};
+use cachalot_core::{Entry, Error, ErrorKind, Event, LoadError, Meta, Source, Store, Tier};
 
 use super::inner::Inner;
 use super::queue::Readings;
@@ -61,7 +62,7 @@ where
         if base.is_none() && !readings.is_complete() {
             return None;
         }
-        self.fold(&merge, base, readings.entries)
+        self.fold(&merge, base, readings.entries).ok().flatten()
     }
 
     /// The source's value with the deltas that it does not have. While it is not known whether it has one, there is
@@ -74,7 +75,7 @@ where
             let base = if before.is_complete() { None } else { self.reads.get(key).await? };
             let after = self.lock().readings(key);
             if after.takes == before.takes {
-                return Ok(self.fold(&merge, base, after.entries));
+                return self.fold(&merge, base, after.entries);
             }
         }
     }
@@ -104,7 +105,7 @@ where
         for ((key, takes), base) in keys.iter().zip(takes).zip(bases) {
             let after = self.lock().readings(key);
             answers.push(match base {
-                Ok(base) if after.takes == takes => Ok(self.fold(&merge, base, after.entries)),
+                Ok(base) if after.takes == takes => self.fold(&merge, base, after.entries),
                 // Something was sent meanwhile: by itself it is read anew.
                 Ok(_) => Box::pin(self.get_merged(key)).await,
                 Err(error) => Err(error),
@@ -113,8 +114,21 @@ where
         answers
     }
 
-    /// `base` with all that waits.
-    fn fold(&self, merge: &Merge<V>, base: Answer<V>, entries: Vec<Arc<Entry<V>>>) -> Answer<V> {
+    /// `base` with all that waits. An error if the merge panics.
+    fn fold(
+        &self,
+        merge: &Merge<V>,
+        base: Answer<V>,
+        entries: Vec<Arc<Entry<V>>>,
+    ) -> Result<Answer<V>, LoadError> {
+        let folding = AssertUnwindSafe(|| self.fold_unguarded(merge, base, entries));
+        catch_unwind(folding).map_err(|_| {
+            let detail = "the function that merges panicked";
+            LoadError::Cache(Error::new(ErrorKind::Panicked, "merge").detail(detail))
+        })
+    }
+
+    fn fold_unguarded(&self, merge: &Merge<V>, base: Answer<V>, entries: Vec<Arc<Entry<V>>>) -> Answer<V> {
         if entries.is_empty() {
             return base;
         }

@@ -208,8 +208,11 @@ where
         self.counts.batches += 1;
         self.counts.flushed += batch.items.len() as u64;
         for item in batch.items {
-            let Some(write) = self.leave(&item) else { continue };
+            let left = self.leave(&item);
+            self.waste.push(item.entry);
+            let Some(write) = left else { continue };
             self.notes.done.extend(write.sequences());
+            self.waste.push(write.entry);
             self.entries -= 1;
             self.bytes = self.bytes.saturating_sub(write.weight);
             write.waiters.into_iter().for_each(|waiter| drop(waiter.send(End::Stored)));

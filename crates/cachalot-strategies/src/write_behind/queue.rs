@@ -28,6 +28,7 @@ pub(super) use sending::{Batch, Item, Next};
 use sending::{Outage, Retry};
 #[cfg(test)]
 mod model;
+mod wanting;
 
 /// A write that is to be queued.
 pub(super) struct Entering<K, V> {

@@ -114,11 +114,23 @@ pub(super) struct Lane<V> {
     pub(super) takes: u64,
     /// Who reads the source's value and needs to know whether something was sent meanwhile.
     pub(super) readers: usize,
+    /// How many of those are not to be disturbed.
+    pub(super) wanted: usize,
+    /// The head could be sent, and is put aside for them.
+    pub(super) is_held: bool,
 }
 
 impl<V> Default for Lane<V> {
     fn default() -> Self {
-        Self { writes: VecDeque::new(), flying: 0, is_waiting: false, takes: 0, readers: 0 }
+        Self {
+            writes: VecDeque::new(),
+            flying: 0,
+            is_waiting: false,
+            takes: 0,
+            readers: 0,
+            wanted: 0,
+            is_held: false,
+        }
     }
 }
 

@@ -134,7 +134,12 @@ where
         while items.len() < self.rules.batch
             && let Some((_, key)) = self.ready.pop_first()
         {
-            items.extend(self.fly(key));
+            if !self.hold(&key) {
+                items.extend(self.fly(key));
+            }
+        }
+        if items.is_empty() {
+            return None;
         }
         Some(Batch { items, failures: 0, first_failed: self.successes, is_probe: false })
     }

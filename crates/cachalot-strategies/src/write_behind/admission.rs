@@ -159,7 +159,8 @@ where
         drop(queue);
         match &admitted {
             Ok(true) => self.start(),
-            Ok(false) => {}
+            // It became one with another, and needs the place no more that was kept for it.
+            Ok(false) => self.room.notify_waiters(),
             Err(_) => self.stir(),
         }
         // A caller that has left does not hear it; its write is done all the same.

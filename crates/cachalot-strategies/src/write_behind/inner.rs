@@ -46,6 +46,8 @@ where
     pub(super) writer: u128,
     /// How many of them are from before the start.
     pub(super) recovered: u64,
+    /// What was not whole at the end of the journal.
+    pub(super) torn_bytes: u64,
 }
 
 /// Whether trying again does not help after this error.

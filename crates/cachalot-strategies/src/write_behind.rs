@@ -27,6 +27,7 @@ use inner::Inner;
 mod journal;
 pub use journal::{FileJournal, Fsync};
 mod journaled;
+mod locked;
 pub use journaled::JournaledBuilder;
 mod queue;
 mod read;

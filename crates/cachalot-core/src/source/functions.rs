@@ -35,6 +35,9 @@ use super::Source;
 /// # fn is_source(_: impl Source<u64, String>) {}
 /// # is_source(users);
 /// ```
+///
+/// It stores what it is given: behind a write-behind that merges deltas it would store a delta as if it were the value.
+/// That takes a source with an [`apply`](Source::apply) of its own.
 #[derive(Clone)]
 pub struct FnSource<L, S, D> {
     load: L,

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cachalot_core::{Result, Source, Store};
+use cachalot_core::{Error, ErrorKind, Result, Source, Store};
 use tokio::sync::oneshot;
 
 use super::inner::Inner;
@@ -143,8 +144,13 @@ where
         };
         queue.unstage(entering.weight);
         let admitted = match kept {
-            Ok(()) => self.admit(&mut queue, entering, sequence),
+            Ok(()) => {
+                // Whatever of the user's may panic in there, the writes behind it are to be admitted too.
+                let admit = AssertUnwindSafe(|| self.admit(&mut queue, entering, sequence));
+                catch_unwind(admit).unwrap_or_else(|_| Err(Error::new(ErrorKind::Panicked, "admit")))
+            }
             Err(error) => {
+                queue.waste(entering.entry);
                 // Somebody may wait for it all the same.
                 self.note(&mut queue);
                 Err(error)
@@ -153,7 +159,8 @@ where
         drop(queue);
         match &admitted {
             Ok(true) => self.start(),
-            Ok(false) => {}
+            // It became one with another, and needs the place no more that was kept for it.
+            Ok(false) => self.room.notify_waiters(),
             Err(_) => self.stir(),
         }
         // A caller that has left does not hear it; its write is done all the same.

@@ -81,9 +81,11 @@ where
     /// with what waits, a write adds to it, a deletion ends both.
     ///
     /// The source is given merged deltas, not new values: its [`apply`](Source::apply) must add them, and should do so
-    /// only once, by their [`sequence`](cachalot_core::Write::sequence). A key that has no value takes a delta as it is.
+    /// only once, by their [`sequence`](cachalot_core::Write::sequence). One whose `apply` is the default, as that of
+    /// [`FnSource`](cachalot_core::FnSource) is, stores a delta as if it were the value: what was there is lost. A key that has no value takes a delta as it is.
     ///
-    /// `merge` must be quick and must not call back: it runs under a lock. If it panics, the two stay apart.
+    /// `merge` must be quick and must not call back: it runs under a lock. If it panics, the two stay
+    /// apart; at a read that is an error of kind [`Panicked`](ErrorKind::Panicked).
     pub fn merge(mut self, merge: impl Fn(&V, &V) -> V + Send + Sync + 'static) -> Self {
         self.rules.merge = Some(Arc::new(merge));
         self
@@ -176,13 +178,14 @@ where
             writer: recovered.writer,
             next: recovered.next_sequence,
             recovered: 0,
+            torn_bytes: 0,
         })
     }
 
     pub(super) fn build_over(self, kept: Kept<K, V>) -> Result<WriteBehind<K, V, S, D>> {
         self.check()?;
         let Self { reads, rules, overflow, source_timeout, permanent } = self;
-        let Kept { journal, encode, writer, next, recovered } = kept;
+        let Kept { journal, encode, writer, next, recovered, torn_bytes } = kept;
         Ok(WriteBehind::over(Inner {
             is_of_deltas: rules.merge.is_some(),
             weigher: rules.weigher.clone(),
@@ -199,6 +202,7 @@ where
             encode,
             writer,
             recovered,
+            torn_bytes,
         }))
     }
 
@@ -233,6 +237,7 @@ pub(super) struct Kept<K, V> {
     /// The sequence of the next write.
     pub(super) next: u64,
     pub(super) recovered: u64,
+    pub(super) torn_bytes: u64,
 }
 
 impl<K, V, S, D> fmt::Debug for WriteBehindBuilder<K, V, S, D>

@@ -34,7 +34,8 @@ where
     ///
     /// # Errors
     /// [`Unflushed`] if that takes longer than `deadline`, or if there are dead letters: what is left. Writes are still
-    /// tried in the background.
+    /// tried in the background. Also if nothing is left, but the journal cannot be closed:
+    /// [`journal`](Unflushed::journal) says why.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), Unflushed<K>> {
         let inner = self.inner();
         let now = inner.now();
@@ -46,22 +47,27 @@ where
         };
         inner.stir();
         self.nudge();
-        let is_kept = inner.encode.is_some();
+        let mut journal = None;
         let sent = async {
             let _ = told.await;
-            // What was on its way into the journal is not acknowledged, and not to be left either.
-            !is_kept || inner.journal.close().await.is_ok()
+            journal = Some("it was not closed in time".to_owned());
+            journal = inner.journal.close().await.err().map(|error| error.to_string());
         };
-        let is_closed = timeout(deadline, sent).await.unwrap_or(false);
+        let is_in_time = timeout(deadline, sent).await.is_ok();
+        // Whatever it had not forced to the disk yet may be lost once it has failed.
+        let is_kept = inner.encode.is_some() && !(is_in_time && journal.is_some());
         let queue = inner.lock();
         let left = Unflushed {
             keys: queue.waiting_keys(),
             writes: queue.waiting(),
             dead_letters: queue.dead_count(),
             is_kept,
+            journal,
         };
         drop(queue);
-        let is_done = left.writes == 0 && (left.dead_letters == 0 || is_kept && is_closed);
+        let is_closed = is_in_time && left.journal.is_none();
+        let is_done =
+            left.writes == 0 && left.journal.is_none() && (left.dead_letters == 0 || is_kept && is_closed);
         if is_done { Ok(()) } else { Err(left) }
     }
 

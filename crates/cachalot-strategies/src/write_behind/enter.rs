@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 use std::pin::pin;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::admission::Kept;
 use super::inner::Inner;
 use super::letters::unknown;
+use super::locked::Locked;
 use super::queue::{End, Entering, Queue};
 use super::rules::Overflow;
 
@@ -134,7 +135,7 @@ where
     /// Takes a write in: into the queue at once, or once the journal has it.
     fn take_in(
         self: &Arc<Self>,
-        mut queue: MutexGuard<'_, Queue<K, V>>,
+        mut queue: Locked<'_, K, V>,
         entering: Entering<K, V>,
         encoded: Option<Encoded>,
     ) -> Result<Option<Kept>> {
@@ -180,6 +181,7 @@ where
         if let Some(id) = entering.replays {
             if let Err(error) = may_replay(queue, id) {
                 self.journal.done(&[sequence]);
+                queue.waste(entering.entry);
                 return Err(error);
             }
             queue.forget_dead(id);

@@ -217,7 +217,13 @@ where
     let call = async {
         let write = |item| as_write(item, inner.writer);
         let writes: Vec<Write<'_, K, V>> = batch.items.iter().map(write).collect();
-        source.apply(&writes).await
+        let told = source.apply(&writes).await;
+        // Within the guard: these are the user's too.
+        told.map_err(|error| Refusal {
+            is_permanent: inner.permanent.as_ref().is_some_and(|is_permanent| is_permanent(&error)),
+            reason: error.to_string(),
+            was_tried: true,
+        })
     };
     let mut call = Box::pin(guard(Box::pin(call), Duration::MAX));
     let ended = match timeout(inner.source_timeout, call.as_mut()).await {
@@ -231,15 +237,11 @@ where
             call.await
         }
     };
-    let refused = |reason, is_permanent| Refusal { reason, is_permanent, was_tried: true };
+    let refused = |reason| Refusal { reason, is_permanent: false, was_tried: true };
     match ended {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => {
-            let is_permanent = inner.permanent.as_ref().is_some_and(|is_permanent| is_permanent(&error));
-            Err(refused(error.to_string(), is_permanent))
-        }
-        Err(Failure::Panicked(message)) => Err(refused(format!("the source panicked: {message}"), false)),
-        Err(Failure::Timeout) => Err(refused("it did not end".to_owned(), false)),
+        Ok(told) => told,
+        Err(Failure::Panicked(message)) => Err(refused(format!("the source panicked: {message}"))),
+        Err(Failure::Timeout) => Err(refused("it did not end".to_owned())),
     }
 }
 

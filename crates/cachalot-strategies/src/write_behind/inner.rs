@@ -1,7 +1,7 @@
 //! What all handles to one write-behind and its tasks share.
 
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cachalot_core::{Event, Source, Store, Timestamp};
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::admission::Admission;
 use super::journal::Journal;
 use super::journaled::Encode;
+use super::locked::Locked;
 use super::queue::Queue;
 use super::rules::{Overflow, Weigher};
 use crate::engine::Engine;
@@ -45,6 +46,8 @@ where
     pub(super) writer: u128,
     /// How many of them are from before the start.
     pub(super) recovered: u64,
+    /// What was not whole at the end of the journal.
+    pub(super) torn_bytes: u64,
 }
 
 /// Whether trying again does not help after this error.
@@ -57,8 +60,8 @@ where
     S: Store<K, V>,
     D: Source<K, V>,
 {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Queue<K, V>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> Locked<'_, K, V> {
+        Locked::new(self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn engine(&self) -> &Arc<Engine<K, V, S>> {

@@ -51,7 +51,7 @@ pub(crate) struct Recovered {
     pub(crate) dead: Vec<LoggedDead>,
     /// The cuts that still part writes, in their order.
     pub(crate) cuts: Vec<u64>,
-    /// So many bytes at the end were not whole, and are passed over.
+    /// So many bytes at the end were not whole, or came behind what was not, and are passed over.
     pub(crate) torn_bytes: u64,
 }
 

@@ -76,6 +76,7 @@ where
             writer: recovered.writer,
             next: recovered.next_sequence,
             recovered: (writes.len() + dead.len()) as u64,
+            torn_bytes: recovered.torn_bytes,
         };
         let opened = builder.build_over(kept)?;
         opened.inner().recover(&recovered, writes, dead);

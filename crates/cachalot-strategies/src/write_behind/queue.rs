@@ -22,12 +22,13 @@ mod lane;
 use lane::{Absorbed, Lane};
 pub(super) use lane::{Pending, Readings};
 mod notes;
-pub(super) use notes::{Buried, Notes};
+pub(super) use notes::{Buried, Notes, Waste};
 mod sending;
 pub(super) use sending::{Batch, Item, Next};
 use sending::{Outage, Retry};
 #[cfg(test)]
 mod model;
+mod wanting;
 
 /// A write that is to be queued.
 pub(super) struct Entering<K, V> {
@@ -63,6 +64,7 @@ pub(super) struct Queue<K, V> {
     dead: BTreeMap<u64, Dead<K, V>>,
     dead_of: HashMap<K, Vec<u64>>,
     notes: Notes,
+    waste: Waste<V>,
     /// The sequence that the next write gets at least.
     next_sequence: u64,
     /// Writes do not coalesce across these sequences.
@@ -113,6 +115,7 @@ where
             dead: BTreeMap::new(),
             dead_of: HashMap::new(),
             notes: Notes::default(),
+            waste: Waste::new(),
             next_sequence,
             barriers: Vec::new(),
             flushes: Vec::new(),
@@ -167,7 +170,7 @@ where
             && !is_parted(&self.barriers, last.sequence, sequence)
         {
             let before = last.weight;
-            match last.absorb(write, &self.rules, &key) {
+            match last.absorb(write, &self.rules, &key, &mut self.waste) {
                 Absorbed::Yes { superseded } => {
                     self.bytes = (self.bytes + last.weight).saturating_sub(before);
                     self.notes.done.extend(superseded);

@@ -1,15 +1,19 @@
 //! Reads: what waits for the source comes before what any tier has.
 
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 
-use cachalot_core::{Entry, Event, LoadError, Meta, Source, Store, Tier};
+use cachalot_core::{Entry, Error, ErrorKind, Event, LoadError, Meta, Source, Store, Tier};
+use cachalot_stampede::Failure;
+use tokio::time::timeout;
 
 use super::inner::Inner;
 use super::queue::Readings;
 use super::rules::Merge;
 use crate::cached::Cached;
+use crate::flight::failure;
 
 type Answer<V> = Option<Cached<V>>;
 
@@ -37,7 +41,7 @@ where
 
     pub(super) async fn get(&self, key: &K) -> Result<Answer<V>, LoadError> {
         if self.is_of_deltas {
-            return Box::pin(self.get_merged(key)).await;
+            return Box::pin(self.get_in_time(key)).await;
         }
         match self.pending(key) {
             Some(answer) => Ok(answer),
@@ -61,7 +65,17 @@ where
         if base.is_none() && !readings.is_complete() {
             return None;
         }
-        self.fold(&merge, base, readings.entries)
+        self.fold(&merge, base, readings.entries).ok().flatten()
+    }
+
+    /// Within the cache's hard timeout: a source that hangs with a write of the key tells nothing.
+    async fn get_in_time(&self, key: &K) -> Result<Answer<V>, LoadError> {
+        let limit = self.engine().times.hard_timeout;
+        timeout(limit, self.get_merged(key)).await.unwrap_or_else(|_| Err(self.too_late()))
+    }
+
+    fn too_late(&self) -> LoadError {
+        failure(Failure::Timeout, self.engine().times.hard_timeout)
     }
 
     /// The source's value with the deltas that it does not have. While it is not known whether it has one, there is
@@ -69,13 +83,16 @@ where
     async fn get_merged(&self, key: &K) -> Result<Answer<V>, LoadError> {
         let Some(merge) = self.merge() else { return self.reads.get(key).await };
         let reading = Reading::begin(self, vec![key.clone()]);
+        let mut wanting = None;
         loop {
             let before = reading.settled(key).await;
             let base = if before.is_complete() { None } else { self.reads.get(key).await? };
             let after = self.lock().readings(key);
             if after.takes == before.takes {
-                return Ok(self.fold(&merge, base, after.entries));
+                return self.fold(&merge, base, after.entries);
             }
+            // Of a key that is written all the time no read would ever come to its end.
+            wanting.get_or_insert_with(|| Wanting::begin(self, key));
         }
     }
 
@@ -96,25 +113,48 @@ where
         let Some(merge) = self.merge() else { return self.reads.get_many(keys).await };
         let reading = Reading::begin(self, keys.to_vec());
         let mut takes = Vec::with_capacity(keys.len());
-        for key in keys {
-            takes.push(reading.settled(key).await.takes);
+        let settling = async {
+            for key in keys {
+                takes.push(Some(reading.settled(key).await.takes));
+            }
+        };
+        if timeout(self.engine().times.hard_timeout, settling).await.is_err() {
+            let queue = self.lock();
+            let left = keys[takes.len()..].iter().map(|key| queue.readings(key));
+            let left: Vec<_> = left.map(|now| (!now.is_flying).then_some(now.takes)).collect();
+            drop(queue);
+            takes.extend(left);
         }
         let bases = self.reads.get_many(keys).await;
         let mut answers = Vec::with_capacity(keys.len());
         for ((key, takes), base) in keys.iter().zip(takes).zip(bases) {
             let after = self.lock().readings(key);
             answers.push(match base {
-                Ok(base) if after.takes == takes => Ok(self.fold(&merge, base, after.entries)),
+                Ok(_) if takes.is_none() => Err(self.too_late()),
+                Ok(base) if Some(after.takes) == takes => self.fold(&merge, base, after.entries),
                 // Something was sent meanwhile: by itself it is read anew.
-                Ok(_) => Box::pin(self.get_merged(key)).await,
+                Ok(_) => Box::pin(self.get_in_time(key)).await,
                 Err(error) => Err(error),
             });
         }
         answers
     }
 
-    /// `base` with all that waits.
-    fn fold(&self, merge: &Merge<V>, base: Answer<V>, entries: Vec<Arc<Entry<V>>>) -> Answer<V> {
+    /// `base` with all that waits. An error if the merge panics.
+    fn fold(
+        &self,
+        merge: &Merge<V>,
+        base: Answer<V>,
+        entries: Vec<Arc<Entry<V>>>,
+    ) -> Result<Answer<V>, LoadError> {
+        let folding = AssertUnwindSafe(|| self.fold_unguarded(merge, base, entries));
+        catch_unwind(folding).map_err(|_| {
+            let detail = "the function that merges panicked";
+            LoadError::Cache(Error::new(ErrorKind::Panicked, "merge").detail(detail))
+        })
+    }
+
+    fn fold_unguarded(&self, merge: &Merge<V>, base: Answer<V>, entries: Vec<Arc<Entry<V>>>) -> Answer<V> {
         if entries.is_empty() {
             return base;
         }
@@ -197,5 +237,43 @@ where
     fn drop(&mut self) {
         let mut queue = self.inner.lock();
         self.keys.iter().for_each(|key| queue.leave_reading(key));
+    }
+}
+
+/// Somebody who reads this key was too late once: until this is dropped nothing of it is sent for the first time.
+struct Wanting<'a, K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    inner: &'a Inner<K, V, S, D>,
+    key: &'a K,
+}
+
+impl<'a, K, V, S, D> Wanting<'a, K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    fn begin(inner: &'a Inner<K, V, S, D>, key: &'a K) -> Self {
+        inner.lock().want(key);
+        Self { inner, key }
+    }
+}
+
+impl<K, V, S, D> Drop for Wanting<'_, K, V, S, D>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: Store<K, V>,
+    D: Source<K, V>,
+{
+    fn drop(&mut self) {
+        self.inner.lock().want_no_more(self.key);
+        self.inner.wake.notify_one();
     }
 }

@@ -32,10 +32,9 @@ pub struct WriteBehindStats {
     pub dead_letters: usize,
     /// Writes that the journal brought back from before the start, dead letters included.
     pub recovered: u64,
-    /// Acknowledged writes that are lost. Nothing is while a handle is there to ask: it is zero, and when a
-    /// write-behind without a journal ends too early, [`WritesLost`](cachalot_core::Event::WritesLost) and
-    /// [`Stats::writes_lost`](crate::Stats::writes_lost) of the cache say how many were.
-    pub lost_total: u64,
+    /// So many bytes at the end of the journal were not whole when it was opened, and were passed over. Some are normal
+    /// after a crash: what was being written. Many mean that the disk has damaged what stood before.
+    pub torn_bytes: u64,
 }
 
 /// What a [`WriteBehind::shutdown`](crate::WriteBehind::shutdown) had to leave.
@@ -49,13 +48,20 @@ pub struct Unflushed<K> {
     pub dead_letters: usize,
     /// Whether a journal has them all, so that they come back when it is opened again.
     pub is_kept: bool,
+    /// Why the journal could not be closed, if that was come to. Who opens the folder again may find writes that the
+    /// source has already.
+    pub journal: Option<String>,
 }
 
 impl<K> fmt::Display for Unflushed<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { keys, writes, dead_letters, is_kept } = self;
+        let Self { keys, writes, dead_letters, is_kept, journal } = self;
         let kept = if *is_kept { "the journal keeps them" } else { "they end with the process" };
-        write!(f, "{writes} writes of {} keys and {dead_letters} dead letters are left; {kept}", keys.len())
+        write!(f, "{writes} writes of {} keys and {dead_letters} dead letters are left; {kept}", keys.len())?;
+        match journal {
+            Some(reason) => write!(f, "; the journal: {reason}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -84,7 +90,7 @@ where
             retries: queue.counts.retries,
             dead_letters: queue.dead_count(),
             recovered: self.inner().recovered,
-            lost_total: 0,
+            torn_bytes: self.inner().torn_bytes,
         }
     }
 }

@@ -124,7 +124,8 @@ fn over(
         Ok((Bytes::from(key.to_string()), value.map(|_| Bytes::from(out))))
     };
     let journal = Arc::new(journal.clone());
-    let kept = Kept { journal, encode: Some(Arc::new(encode)), writer: 7, next: 1, recovered: 0 };
+    let kept =
+        Kept { journal, encode: Some(Arc::new(encode)), writer: 7, next: 1, recovered: 0, torn_bytes: 0 };
     (builder.build_over(kept).unwrap(), rows)
 }
 

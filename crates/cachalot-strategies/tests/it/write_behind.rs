@@ -16,6 +16,7 @@ mod journal;
 mod overflow;
 mod sink;
 mod trouble;
+mod values;
 use sink::Sink;
 
 type Store = Memory<u64, Arc<Entry<String>>>;

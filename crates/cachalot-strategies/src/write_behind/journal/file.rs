@@ -39,8 +39,9 @@ pub enum Fsync {
 /// either. When the folder is full ([`max_bytes`](Self::max_bytes), or the disk is) that is an error of kind
 /// [`Unavailable`](ErrorKind::Unavailable) that says `journal full`; it passes once the source has taken older writes.
 ///
-/// What stands at the end of the last segment and is not whole, as a crash leaves it, is passed over. Damage anywhere
-/// else is an error of kind [`Decode`](ErrorKind::Decode) that names the file and the byte; nothing is changed then.
+/// The last segment is read up to the first record that is not whole, as a crash leaves one; what comes behind it is
+/// passed over, and counted in [`torn_bytes`](crate::WriteBehindStats::torn_bytes). Damage in any segment before, or in a
+/// header, is an error of kind [`Decode`](ErrorKind::Decode) that names the file and the byte; nothing is changed then.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct FileJournal {

@@ -19,6 +19,8 @@ where
         self.barriers.retain(|line| oldest < *line);
         self.part(line);
         self.hurry();
+        // Those who gave up leave nothing behind, however long an outage lasts.
+        self.flushes.retain(|(_, tell)| !tell.is_closed());
         self.flushes.push((line, tell));
         self.tell_flushes();
         told

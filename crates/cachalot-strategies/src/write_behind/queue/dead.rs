@@ -91,6 +91,7 @@ where
     pub(in crate::write_behind) fn forget_dead(&mut self, id: u64) -> bool {
         let Some(dead) = self.dead.remove(&id) else { return false };
         self.notes.done.extend(dead.sequences);
+        self.waste.push(dead.entry);
         self.entries -= 1;
         self.bytes = self.bytes.saturating_sub(dead.weight);
         if let Some(ids) = self.dead_of.get_mut(&dead.key) {

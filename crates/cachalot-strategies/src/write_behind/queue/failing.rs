@@ -41,6 +41,7 @@ where
     ) -> Failed<K> {
         self.calls -= 1;
         let Batch { items, failures, first_failed, is_probe } = batch;
+        self.waste.extend(items.iter().map(|item| item.entry.clone()));
         if mutant!(DropsTheWritesOfAFailedFlush) {
             items.iter().for_each(|item| drop(self.leave(item)));
             return Failed { buried: Vec::new() };
@@ -100,7 +101,7 @@ where
         let Some(next) = lane.writes.remove(1) else { return };
         let (oldest, both) = (next.oldest, lane.writes.front().map_or(0, |head| head.weight) + next.weight);
         let Some(head) = lane.writes.front_mut() else { return };
-        if let Absorbed::Yes { superseded } = head.absorb(next, &self.rules, key) {
+        if let Absorbed::Yes { superseded } = head.absorb(next, &self.rules, key, &mut self.waste) {
             self.notes.done.extend(superseded);
             self.bytes = (self.bytes + head.weight).saturating_sub(both);
             self.entries -= 1;

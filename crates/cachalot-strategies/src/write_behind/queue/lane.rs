@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cachalot_core::Entry;
 use tokio::sync::oneshot;
 
-use super::End;
+use super::{End, Waste};
 use crate::write_behind::rules::{Order, Rules};
 
 /// One write that waits, or several that have become one.
@@ -53,27 +53,39 @@ impl<V> Pending<V> {
     }
 
     /// Becomes one with `newer`: the last one wins, or both are merged. A delta after a deletion stays by itself.
-    pub(super) fn absorb<K>(&mut self, newer: Self, rules: &Rules<K, V>, key: &K) -> Absorbed<V> {
+    pub(super) fn absorb<K>(
+        &mut self,
+        newer: Self,
+        rules: &Rules<K, V>,
+        key: &K,
+        waste: &mut Waste<V>,
+    ) -> Absorbed<V> {
         let superseded = match (&rules.merge, &self.entry.value, &newer.entry.value) {
             (None, _, _) => {
-                self.entry = newer.entry;
+                waste.push(std::mem::replace(&mut self.entry, newer.entry));
                 self.weight = newer.weight;
                 Some(self.sequence)
             }
             (Some(_), _, None) => {
-                self.entry = newer.entry;
+                waste.push(std::mem::replace(&mut self.entry, newer.entry));
                 self.weight = newer.weight;
                 self.covers.push(self.sequence);
                 None
             }
             (Some(_), None, Some(_)) => return Absorbed::No(newer),
             (Some(merge), Some(old), Some(delta)) => {
-                // It is the user's, and may panic; the delta then stays by itself.
-                let Ok(merged) = catch_unwind(AssertUnwindSafe(|| merge(old, delta))) else {
+                // They are the user's, and may panic; the delta then stays by itself.
+                let merging = || {
+                    let merged = merge(old, delta);
+                    let weight = rules.weigh(key, Some(&merged));
+                    (merged, weight)
+                };
+                let Ok((merged, weight)) = catch_unwind(AssertUnwindSafe(merging)) else {
                     return Absorbed::No(newer);
                 };
-                self.weight = rules.weigh(key, Some(&merged)).unwrap_or(self.weight + newer.weight);
-                self.entry = Arc::new(Entry::new(Some(merged), newer.entry.meta));
+                self.weight = weight.unwrap_or(self.weight + newer.weight);
+                let merged = Arc::new(Entry::new(Some(merged), newer.entry.meta));
+                waste.extend([std::mem::replace(&mut self.entry, merged), newer.entry]);
                 self.covers.push(self.sequence);
                 None
             }
@@ -102,11 +114,23 @@ pub(super) struct Lane<V> {
     pub(super) takes: u64,
     /// Who reads the source's value and needs to know whether something was sent meanwhile.
     pub(super) readers: usize,
+    /// How many of those are not to be disturbed.
+    pub(super) wanted: usize,
+    /// The head could be sent, and is put aside for them.
+    pub(super) is_held: bool,
 }
 
 impl<V> Default for Lane<V> {
     fn default() -> Self {
-        Self { writes: VecDeque::new(), flying: 0, is_waiting: false, takes: 0, readers: 0 }
+        Self {
+            writes: VecDeque::new(),
+            flying: 0,
+            is_waiting: false,
+            takes: 0,
+            readers: 0,
+            wanted: 0,
+            is_held: false,
+        }
     }
 }
 

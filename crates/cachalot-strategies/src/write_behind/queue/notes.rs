@@ -1,8 +1,14 @@
-//! What the journal is yet to be told.
+//! What is to be done once a change is over: what the journal is to be told, and what is to be dropped.
 
 use std::hash::Hash;
+use std::sync::Arc;
+
+use cachalot_core::Entry;
 
 use super::Queue;
+
+/// Values that nobody needs any more.
+pub(in crate::write_behind) type Waste<V> = Vec<Arc<Entry<V>>>;
 
 /// What has changed for the journal.
 #[derive(Debug, Default)]
@@ -28,5 +34,15 @@ where
     /// Takes what the journal is to be told, before [`tell_flushes`](Queue::tell_flushes).
     pub(in crate::write_behind) fn take_notes(&mut self) -> Notes {
         std::mem::take(&mut self.notes)
+    }
+
+    /// Takes what is to be dropped, without the lock.
+    pub(in crate::write_behind) fn take_waste(&mut self) -> Waste<V> {
+        std::mem::take(&mut self.waste)
+    }
+
+    /// Has this dropped later.
+    pub(in crate::write_behind) fn waste(&mut self, entry: Arc<Entry<V>>) {
+        self.waste.push(entry);
     }
 }

@@ -134,7 +134,12 @@ where
         while items.len() < self.rules.batch
             && let Some((_, key)) = self.ready.pop_first()
         {
-            items.extend(self.fly(key));
+            if !self.hold(&key) {
+                items.extend(self.fly(key));
+            }
+        }
+        if items.is_empty() {
+            return None;
         }
         Some(Batch { items, failures: 0, first_failed: self.successes, is_probe: false })
     }
@@ -208,8 +213,11 @@ where
         self.counts.batches += 1;
         self.counts.flushed += batch.items.len() as u64;
         for item in batch.items {
-            let Some(write) = self.leave(&item) else { continue };
+            let left = self.leave(&item);
+            self.waste.push(item.entry);
+            let Some(write) = left else { continue };
             self.notes.done.extend(write.sequences());
+            self.waste.push(write.entry);
             self.entries -= 1;
             self.bytes = self.bytes.saturating_sub(write.weight);
             write.waiters.into_iter().for_each(|waiter| drop(waiter.send(End::Stored)));

@@ -273,3 +273,24 @@ async fn in_global_order_an_outage_ends_in_order_too() {
     let sent = sink.calls().split_off(from).concat();
     assert_eq!(sent, (0..30).map(|key| key % 7).collect::<Vec<u64>>());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_read_of_what_hangs_at_the_source_ends_with_the_hard_timeout() {
+    let (views, counters) = views();
+    counters.rows.lock().unwrap().insert(2, (40, 0));
+    views.put(1, 1).await.unwrap();
+    counters.before.close();
+    let flush = tokio::spawn({
+        let views = views.clone();
+        async move { views.flush().await }
+    });
+    counters.before.reached(1).await;
+    let error = tokio::time::timeout(secs(60), views.get(&1)).await.expect("30 s").unwrap_err();
+    assert_eq!(error.cache_kind(), Some(ErrorKind::Timeout), "{error}");
+    let many = tokio::time::timeout(secs(60), views.get_many(&[1, 2])).await.expect("30 s");
+    assert!(matches!(&many[0], Err(error) if error.cache_kind() == Some(ErrorKind::Timeout)));
+    assert_eq!(many[1].as_ref().unwrap().as_deref(), Some(&40), "the others are read");
+    counters.before.open();
+    flush.await.unwrap();
+    assert_eq!(count(&views, 1).await, Some(1));
+}

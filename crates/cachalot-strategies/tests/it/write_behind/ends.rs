@@ -97,7 +97,8 @@ async fn a_shutdown_names_what_is_left() {
     }
     sink.down(true);
     let left = notes.shutdown(secs(10)).await.unwrap_err();
-    assert_eq!(left, Unflushed { keys: vec![5, 3, 4], writes: 3, dead_letters: 0, is_kept: false });
+    let keys = vec![5, 3, 4];
+    assert_eq!(left, Unflushed { keys, writes: 3, dead_letters: 0, is_kept: false, journal: None });
     assert!(left.to_string().starts_with("3 writes of 3 keys"), "{left}");
     sink.down(false);
     pass(secs(31)).await;

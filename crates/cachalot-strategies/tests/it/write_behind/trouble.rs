@@ -260,3 +260,12 @@ async fn no_lock_is_held_across_the_call_of_the_source() {
     tokio::time::timeout(secs(60), notes.flush()).await.expect("no deadlock");
     assert_eq!(source.sink.row(1).as_deref(), Some("a"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_test_for_permanent_errors_that_panics_is_a_failure_like_another() {
+    let (notes, sink) = notes(|builder| builder.permanent(|_| panic!("a question that panics")));
+    sink.told([Told::Fail]);
+    put_all(&notes, [1]).await;
+    tokio::time::timeout(secs(60), notes.flush()).await.expect("it is tried again");
+    assert_eq!(sink.row(1).as_deref(), Some("value 1"));
+}

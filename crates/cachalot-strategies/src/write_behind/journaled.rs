@@ -115,6 +115,10 @@ where
             let entering = Entering { key, entry: self.entry(value), weight, waiter: None, replays: None };
             queue.admit(entering, logged.sequence, now);
         }
+        // The last of them may have been sent: what comes from now on stays apart from it.
+        if self.is_of_deltas {
+            cuts.for_each(|cut| queue.part(cut + 1));
+        }
         queue.hurry();
         self.note(&mut queue);
         let is_idle = queue.is_idle();

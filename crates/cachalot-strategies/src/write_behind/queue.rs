@@ -67,6 +67,8 @@ pub(super) struct Queue<K, V> {
     waste: Waste<V>,
     /// The sequence that the next write gets at least.
     next_sequence: u64,
+    /// The last write that was queued.
+    newest: u64,
     /// Writes do not coalesce across these sequences.
     barriers: Vec<u64>,
     flushes: Vec<(u64, oneshot::Sender<()>)>,
@@ -117,6 +119,7 @@ where
             notes: Notes::default(),
             waste: Waste::new(),
             next_sequence,
+            newest: 0,
             barriers: Vec::new(),
             flushes: Vec::new(),
             urgent: 0,
@@ -161,6 +164,7 @@ where
     pub(super) fn admit(&mut self, entering: Entering<K, V>, sequence: u64, now: Timestamp) -> bool {
         let Entering { key, entry, weight, waiter, .. } = entering;
         self.next_sequence = self.next_sequence.max(sequence + 1);
+        self.newest = self.newest.max(sequence);
         self.supersede_dead(&key);
         let mut write = Pending::new(entry, sequence, weight);
         write.waiters.extend(waiter);

@@ -31,6 +31,8 @@ struct Notes {
     cuts: Vec<u64>,
     /// In their order: what was asked of whom.
     trace: Vec<String>,
+    /// It cannot be closed.
+    is_stuck: bool,
 }
 
 impl Told {
@@ -84,8 +86,12 @@ impl Journal for Told {
     fn dead(&self, _: u64, _: u32, _: &str) {}
 
     async fn close(&self) -> Result<()> {
-        self.notes.lock().unwrap().trace.push("close".to_owned());
-        Ok(())
+        let mut notes = self.notes.lock().unwrap();
+        notes.trace.push("close".to_owned());
+        match notes.is_stuck {
+            true => Err(Error::new(ErrorKind::Unavailable, "journal close").detail("no space left")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -259,6 +265,18 @@ async fn a_shutdown_waits_for_a_write_that_is_on_its_way_into_the_journal() {
     shutdown.await.unwrap().unwrap();
     assert_eq!(rows.lock().unwrap().get(&1), Some(&10), "it was acknowledged");
     assert_eq!(journal.trace(), ["store 1: 10", "done [1]", "close"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_says_why_the_journal_cannot_be_closed() {
+    let journal = Told::new();
+    let (numbers, _) = over(&journal, false);
+    journal.keep_all();
+    numbers.put(1, 10).await.unwrap();
+    journal.notes.lock().unwrap().is_stuck = true;
+    let left = numbers.shutdown(Duration::from_secs(60)).await.unwrap_err();
+    assert_eq!((left.writes, left.is_kept), (0, false));
+    assert!(left.to_string().contains("no space left"), "{left}");
 }
 
 #[tokio::test(start_paused = true)]

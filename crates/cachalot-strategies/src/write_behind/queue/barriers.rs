@@ -28,9 +28,10 @@ where
 
     /// What is below `line` never becomes one with what is not.
     pub(in crate::write_behind) fn part(&mut self, line: u64) {
-        if self.barriers.last() != Some(&line) {
-            self.barriers.push(line);
-        }
+        // A line that nothing has come behind yet parts no more than this one does.
+        let newest = self.staged.back().map_or(self.newest, |last| self.newest.max(*last));
+        let _ = self.barriers.pop_if(|last| newest < *last);
+        self.barriers.push(line);
     }
 
     /// The first write that the source does not have, even if the journal does not have it yet either.
@@ -73,5 +74,32 @@ where
         if lane.is_unused() {
             self.lanes.remove(key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use cachalot_core::{Entry, Meta, Timestamp};
+
+    use super::super::{Entering, Queue};
+    use crate::write_behind::rules::Rules;
+
+    #[test]
+    fn flushes_that_are_given_up_in_a_long_outage_leave_nothing_behind() {
+        let now = Timestamp::from_millis(1_000);
+        let entry: Arc<Entry<u8>> =
+            Arc::new(Entry::new(Some(1), Meta::new(now, Duration::MAX, Duration::MAX, Duration::ZERO)));
+        let mut queue = Queue::new(Rules::default(), 1);
+        queue.admit(Entering { key: 1, entry, weight: 1, waiter: None, replays: None }, 1, now);
+        for sequence in 2..1_000 {
+            // A full journal: it allots a sequence, and refuses the write.
+            queue.stage(sequence, 1);
+            queue.unstage(1);
+            drop(queue.flush());
+        }
+        assert!(queue.flushes.len() <= 2 && queue.barriers.len() <= 2, "{:?}", queue.barriers);
     }
 }

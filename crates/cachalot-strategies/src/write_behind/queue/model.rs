@@ -252,6 +252,7 @@ impl Model {
             }) {}
             self.admit(sequence, key, value);
         }
+        cuts.for_each(|cut| self.queue.part(cut + 1));
     }
 
     fn check(&mut self) {
@@ -302,6 +303,12 @@ fn live(steps: &[Step], is_of_deltas: bool, order: Order) {
     let mut model = Model::new(is_of_deltas, order);
     steps.iter().for_each(|step| model.step(step));
     model.finish();
+}
+
+#[test]
+fn a_delta_that_the_source_may_have_stays_apart_from_what_comes_after_a_restart() {
+    let sent = [Step::Put(3, -8), Step::Pass(26_840), Step::Send, Step::End(0, Ends::TakenUnheard)];
+    live(&[&sent[..], &[Step::Restart, Step::Put(3, 7)]].concat(), true, Order::PerKey);
 }
 
 proptest! {

@@ -213,3 +213,27 @@ fn deltas_are_counted_once_across_restarts() {
     });
     assert_eq!(counters.row(1), Some(due));
 }
+
+#[test]
+fn what_is_torn_at_the_end_of_the_journal_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::default();
+    sink.down(true);
+    life(async || {
+        let notes = open(folder.path(), &sink, |builder| builder).await;
+        assert_eq!(notes.stats().torn_bytes, 0);
+        notes.put(1, text("whole")).await.unwrap();
+        notes.put(2, text("damaged")).await.unwrap();
+        let _ = notes.shutdown(Duration::from_millis(20)).await;
+    });
+    let segment = folder.path().join("00000000000000000001.log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    life(async || {
+        let notes = open(folder.path(), &sink, |builder| builder).await;
+        assert_eq!(notes.stats().recovered, 1);
+        assert!(notes.stats().torn_bytes > 8);
+    });
+}

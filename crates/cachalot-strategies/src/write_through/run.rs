@@ -20,7 +20,7 @@ use cachalot_core::{
 };
 use cachalot_stampede::{Joined, Lead, guard};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::draft::{Below, Draft};
 use super::unknown;
@@ -70,9 +70,10 @@ where
             Ok(drafts) => drafts,
             Err(error) => return drop(answer.send(Err(error.into()))),
         };
-        let held_since = Instant::now();
+        let held_since = self.clock.monotonic();
         let begun = pipelined(AT_ONCE, drafts.into_iter().map(|draft| self.begin_write(draft))).await;
-        let patience = (self.times.hold_term / 2).saturating_sub(held_since.elapsed());
+        let patience =
+            (self.times.hold_term / 2).saturating_sub(self.clock.monotonic().saturating_sub(held_since));
         if patience.is_zero() {
             pipelined(AT_ONCE, begun.into_iter().map(|begun| self.undo_write(begun))).await;
             let late = Error::new(ErrorKind::Timeout, "write")

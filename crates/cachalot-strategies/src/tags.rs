@@ -206,6 +206,8 @@ where
             return Vec::new();
         }
         let names: Vec<Key> = tags.iter().map(|tag| self.namespace.tag(tag)).collect();
+        // Before the read as well: a replay that is through when the answer comes has changed what was read.
+        let were_pending: Vec<bool> = names.iter().map(|name| self.is_pending(name)).collect();
         let mut tokens = match shared.backend.tags() {
             Some(backend) => backend.tag_tokens(&names).await.unwrap_or_else(|error| {
                 self.backend_failed(&error);
@@ -213,8 +215,8 @@ where
             }),
             None => Vec::new(),
         };
-        for (token, name) in tokens.iter_mut().zip(&names) {
-            *token = token.filter(|_| !self.is_pending(name));
+        for ((token, name), was_pending) in tokens.iter_mut().zip(&names).zip(were_pending) {
+            *token = token.filter(|_| !was_pending && !self.is_pending(name));
         }
         tokens
     }

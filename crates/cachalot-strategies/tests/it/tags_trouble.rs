@@ -1,8 +1,11 @@
 //! Tags where the shared tier has none, or has lost them.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use cachalot_core::{Tags, Tier, Ttl};
-use cachalot_strategies::{Cached, Load};
-use cachalot_testkit::{Lacking, ModelBackend};
+use cachalot_strategies::{Cached, Load, Removal};
+use cachalot_testkit::{Fault, Faulty, Lacking, ModelBackend, Operation};
 
 use crate::world::{Users, World, pass, secs, settle};
 
@@ -99,4 +102,23 @@ async fn a_declared_tag_lives_as_long_as_what_has_it() {
     tagged.get_or_load(&2, |load| async move { Ok(source.fetch(load.key()).await?) }).await.unwrap();
     pass(secs(10 * 86_400)).await;
     assert!(world.in_shared(1).await.is_some() && world.in_shared(2).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_read_before_the_replay_of_its_removal_is_not_believed_after_it() {
+    let world = World::new();
+    let faulty = Arc::new(Faulty::new(world.shared.clone()));
+    let (cache, other) = (world.over(faulty.clone()), world.node());
+    other.with(|options| options.tags(Tags::new(["a"]).unwrap())).insert(1, "old".into()).await.unwrap();
+    faulty.next_of(Operation::RotateTags, Fault::Refuse);
+    assert_eq!(cache.remove_tag("a").await.unwrap(), Removal::Deferred);
+    faulty.next_of(Operation::TagTokens, Fault::AnswerLate(secs(1)));
+    let reading = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.get(&1).await.map(Cached::into_inner) }
+    });
+    pass(Duration::from_millis(900)).await;
+    assert_eq!(cache.stats().pending_invalidations, 0, "the replay is through");
+    pass(secs(1)).await;
+    assert_eq!(reading.await.unwrap(), None);
 }

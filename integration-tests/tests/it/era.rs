@@ -68,10 +68,11 @@ impl Pair {
     /// The replica has all there is so far.
     async fn until_replicated(&self) {
         let is_level = || {
-            let offset = |server, name| field(&tell(server, &["INFO", "replication"]), name);
-            let (ours, theirs) =
-                (offset(&self.primary, "master_repl_offset"), offset(&self.replica, "slave_repl_offset"));
-            ours.is_some() && ours == theirs
+            let info = |server| tell(server, &["INFO", "replication"]);
+            let (ours, theirs) = (info(&self.primary), info(&self.replica));
+            let offsets = (field(&ours, "master_repl_offset"), field(&theirs, "slave_repl_offset"));
+            // Before the first contact both count from zero, whatever is written.
+            theirs.contains("master_link_status:up") && offsets.0.is_some() && offsets.0 == offsets.1
         };
         until(is_level).await;
     }

@@ -104,18 +104,28 @@ pub struct BackendInfo {
     /// the removal of any tag ends all that memory holds. Others write there too, and need not tell anybody.
     /// Default: `None`.
     pub bare: Option<u8>,
+    /// Whether a record may lie at several places, of which a read asks one: what it finds says nothing of the others.
+    /// So whatever is to end is removed without looking whether it is worth it. Default: `false`.
+    pub is_scattered: bool,
 }
 
 impl BackendInfo {
     /// A backend called `name` at `node`.
     pub fn new(name: &'static str, node: impl Into<String>, leases: bool) -> Self {
-        Self { name, node: node.into(), leases, bare: None }
+        Self { name, node: node.into(), leases, bare: None, is_scattered: false }
     }
 
     /// Sets [`bare`](BackendInfo::bare).
     #[must_use]
     pub fn with_bare(mut self, codec: u8) -> Self {
         self.bare = Some(codec);
+        self
+    }
+
+    /// Sets [`is_scattered`](BackendInfo::is_scattered).
+    #[must_use]
+    pub fn scattered(mut self) -> Self {
+        self.is_scattered = true;
         self
     }
 }

@@ -42,10 +42,16 @@ pub struct Meta {
     soft_expiry: Timestamp,
     hard_expiry: Timestamp,
     compute_secs: u64,
-    // Two halves of one word: a `Duration` would leave four bytes of every entry unused.
+    // Two halves of one word: a `Duration` would leave four bytes of every entry unused. Below a billion, the upper two
+    // bits are free: the uppermost says in which unit the other half counts.
     compute_nanos: u32,
-    early_ms: u32,
+    early: u32,
 }
+
+/// Whether the time before the soft expiry is counted in steps of 1,024 ms, not of one.
+const COARSE: u32 = 1 << 31;
+/// So many bits make such a step.
+const COARSE_BITS: u32 = 10;
 
 impl Meta {
     /// An entry created at `created_at`, fresh for `fresh_for`, kept for `kept_for` in all. A `kept_for`
@@ -59,16 +65,24 @@ impl Meta {
         let soft_expiry = created_at + fresh_for;
         let hard_expiry = created_at + kept_for.max(fresh_for);
         let (compute_secs, compute_nanos) = (compute_time.as_secs(), compute_time.subsec_nanos());
-        Self { created_at, soft_expiry, hard_expiry, compute_secs, compute_nanos, early_ms: 0 }
+        Self { created_at, soft_expiry, hard_expiry, compute_secs, compute_nanos, early: 0 }
     }
 
     /// The same entry, to be considered for an early refresh from `at` on. Default: from its soft expiry,
-    /// when it is no longer early. At most 49 days before that.
+    /// when it is no longer early. To the millisecond, and to a second if it is more than 49 days before that.
     #[must_use]
     pub fn with_early_from(mut self, at: Timestamp) -> Self {
-        let window = self.soft_expiry.since(at).as_millis();
         let never = self.soft_expiry == Timestamp::NEVER;
-        self.early_ms = if never { 0 } else { u32::try_from(window).unwrap_or(u32::MAX) };
+        let window = if never { 0 } else { self.soft_expiry.as_millis().saturating_sub(at.as_millis()) };
+        let nanos = self.compute_nanos & !COARSE;
+        (self.early, self.compute_nanos) = match u32::try_from(window) {
+            Ok(millis) => (millis, nanos),
+            // To the nearest step: what is taken from here and set again stays as it is.
+            Err(_) => {
+                let steps = window.saturating_add(1 << (COARSE_BITS - 1)) >> COARSE_BITS;
+                (u32::try_from(steps).unwrap_or(u32::MAX), nanos | COARSE)
+            }
+        };
         self
     }
 
@@ -89,19 +103,26 @@ impl Meta {
 
     /// What the load cost: the δ of early refresh.
     pub fn compute_time(&self) -> Duration {
-        Duration::new(self.compute_secs, self.compute_nanos)
+        Duration::new(self.compute_secs, self.compute_nanos & !COARSE)
     }
 
     /// From when on an early refresh is considered: its soft expiry, unless
     /// [set](Meta::with_early_from).
     pub fn early_from(&self) -> Timestamp {
-        self.soft_expiry.back(Duration::from_millis(u64::from(self.early_ms)))
+        self.soft_expiry.back(Duration::from_millis(self.early_window()))
     }
 
     /// Whether an early refresh of this entry, fresh at `now`, is to be considered. One comparison.
     #[inline]
     pub fn is_early(&self, now: Timestamp) -> bool {
-        now.as_millis().saturating_add(u64::from(self.early_ms)) >= self.soft_expiry.as_millis()
+        now.as_millis().saturating_add(self.early_window()) >= self.soft_expiry.as_millis()
+    }
+
+    /// In milliseconds.
+    #[inline]
+    fn early_window(&self) -> u64 {
+        // Without a branch: zero, or so many bits.
+        u64::from(self.early) << ((self.compute_nanos >> 31) * COARSE_BITS)
     }
 
     /// From creation to soft expiry; `Duration::MAX` if that never comes.
@@ -165,6 +186,31 @@ mod tests {
         assert!(!never.is_early(at(1 << 40)));
         assert_eq!(size_of::<Meta>(), 40);
     }
+
+    #[test]
+    fn an_early_refresh_may_be_considered_months_before_the_end() {
+        let day = Duration::from_secs(86_400);
+        let created_at = Timestamp::from_millis(1000);
+        let cost = Duration::new(7, 999_999_999);
+        let plain = Meta::new(created_at, 365 * day, 365 * day, cost);
+        for days in [1, 49, 50, 60, 364, 365] {
+            let from = created_at + days * day;
+            let meta = plain.with_early_from(from);
+            let is_to = if days < 316 { Duration::from_secs(1) } else { Duration::ZERO };
+            assert!(
+                meta.early_from().since(from) <= is_to && from.since(meta.early_from()) <= is_to,
+                "{days}"
+            );
+            assert!(
+                meta.is_early(meta.early_from()) && !meta.is_early(meta.early_from().back(is_to * 2 + MS))
+            );
+            assert_eq!(meta.compute_time(), cost);
+            assert_eq!(meta.with_early_from(meta.early_from()), meta, "set again it is the same");
+            assert_eq!(meta.with_early_from(plain.soft_expiry()), plain, "and nothing is left of it");
+        }
+    }
+
+    const MS: Duration = Duration::from_millis(1);
 
     #[test]
     fn the_order_of_times_always_holds() {

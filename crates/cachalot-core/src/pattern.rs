@@ -193,6 +193,21 @@ impl KeyPattern {
         self.0.matches(key)
     }
 
+    /// The same keys where `start` comes before their namespace: for a backend that stores them so.
+    ///
+    /// ```
+    /// use cachalot_core::{Namespace, Pattern};
+    ///
+    /// let all = Pattern::any().within(&Namespace::new("users")?).behind(b"~2~");
+    /// assert!(all.matches(b"~2~users:1"));
+    /// assert!(!all.matches(b"users:1"));
+    /// # Ok::<_, cachalot_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn behind(&self, start: &[u8]) -> Self {
+        Self(Pattern::literal(start).then(&self.0))
+    }
+
     /// The pattern of whole keys, the namespace spelled out.
     pub fn as_pattern(&self) -> &Pattern {
         &self.0

@@ -90,10 +90,11 @@ pub trait SnapshotStore<K, V>: Store<K, V> {
 
     /// A bounded part of seeing every entry. Begin at [`StoreCursor::START`] and go on with what each call gives until
     /// it gives none. An entry that is held throughout is seen once; one that comes or moves meanwhile, perhaps, or
-    /// twice. Removes nothing and revokes nothing.
+    /// twice. Entries past their hard expiry are not. Removes nothing and revokes nothing. It is no read either: the
+    /// policy and the figures take no notice.
     ///
-    /// `see` may run under a lock: it must be quick, and not use this store.
-    fn see(&self, from: StoreCursor, see: impl FnMut(&K, &Arc<Entry<V>>)) -> Option<StoreCursor>;
+    /// `see` is told what the entry is good for, and may run under a lock: it must be quick, and not use this store.
+    fn see(&self, from: StoreCursor, see: impl FnMut(&K, &Arc<Entry<V>>, Freshness)) -> Option<StoreCursor>;
 
     /// Marks this moment.
     fn mark(&self) -> Self::Mark;

@@ -142,7 +142,7 @@ impl MemoryBackend {
     /// Some keys that match, and where to go on. Removed one by one afterwards, as a hold must stay.
     fn matching(&self, pattern: &KeyPattern, from: Cursor) -> (Vec<Key>, Option<Cursor>) {
         let mut keys = Vec::new();
-        let next = self.memory.see(from, SLOTS_PER_PART, |key, _| {
+        let next = self.memory.see(from, SLOTS_PER_PART, |key, _, _| {
             if pattern.matches(key.as_bytes()) {
                 keys.push(key.clone());
             }

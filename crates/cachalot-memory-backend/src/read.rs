@@ -343,7 +343,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     }
 
     #[inline(never)]
-    fn graded(&self, life: Life) -> Option<Standing> {
+    pub(crate) fn graded(&self, life: Life) -> Option<Standing> {
         let now = self.clock.coarse();
         if has_come(&self.clock, now, life.hard) {
             return None;

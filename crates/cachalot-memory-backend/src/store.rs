@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{
-    Clock, Commit, Entry, Fence, Hit, Result, SnapshotStore, Store, StoreCursor, StoreStats,
+    Clock, Commit, Entry, Fence, Freshness, Hit, Result, SnapshotStore, Store, StoreCursor, StoreStats,
 };
 use equivalent::Equivalent;
 
@@ -106,8 +106,17 @@ where
 {
     type Mark = Mark;
 
-    fn see(&self, from: StoreCursor, see: impl FnMut(&K, &Arc<Entry<V>>)) -> Option<StoreCursor> {
+    fn see(
+        &self,
+        from: StoreCursor,
+        mut see: impl FnMut(&K, &Arc<Entry<V>>, Freshness),
+    ) -> Option<StoreCursor> {
         let from = Cursor::from_parts(from.part(), from.place());
+        let see = |key: &K, entry: &Arc<Entry<V>>, life| {
+            if let Some(standing) = self.graded(life) {
+                see(key, entry, standing.freshness);
+            }
+        };
         let (part, place) = Memory::see(self, from, SLOTS_PER_PART, see)?.parts();
         Some(StoreCursor::new(part, place))
     }
@@ -165,8 +174,8 @@ mod tests {
         let (mut seen, mut parts) = (Vec::new(), 0);
         let mut from = Some(StoreCursor::START);
         while let Some(cursor) = from {
-            from = SnapshotStore::see(&store, cursor, |key, entry| {
-                assert_eq!(entry.value, Some(*key));
+            from = SnapshotStore::see(&store, cursor, |key, entry, freshness| {
+                assert_eq!((entry.value, freshness), (Some(*key), Freshness::Fresh));
                 seen.push(*key);
             });
             parts += 1;
@@ -174,6 +183,30 @@ mod tests {
         seen.sort_unstable();
         assert!(seen.into_iter().eq(0..20_000) && parts > 10, "{parts}");
         assert_eq!(Store::commit(&store, fence, 7, entry(8)), Commit::Stored);
+    }
+
+    #[test]
+    fn what_a_walk_sees_is_told_with_what_it_is_good_for() {
+        let time = ManualClock::new();
+        let store: Typed = Store::open(Memory::entries(100).hash_seed(1), time.clock()).unwrap();
+        let (short, long) = (Duration::from_secs(10), Duration::from_secs(60));
+        for (key, fresh_for, kept_for) in
+            [(1, long, long), (2, short, long), (3, short, short), (4, long, long)]
+        {
+            let meta = Meta::new(time.clock().now(), fresh_for, kept_for, Duration::ZERO);
+            let fence = Store::begin(&store, &key);
+            let entry = Arc::new(Entry::new(Some(key), meta));
+            assert_eq!(Store::commit(&store, fence, key, entry), Commit::Stored);
+        }
+        assert!(Store::expire(&store, &4, long));
+        time.advance(Duration::from_secs(20));
+        let (mut seen, mut from) = (Vec::new(), Some(StoreCursor::START));
+        while let Some(cursor) = from {
+            from = SnapshotStore::see(&store, cursor, |key, _, freshness| seen.push((*key, freshness)));
+        }
+        seen.sort_unstable_by_key(|(key, _)| *key);
+        assert_eq!(seen, [(1, Freshness::Fresh), (2, Freshness::Stale), (4, Freshness::Invalidated)]);
+        assert_eq!(Memory::stats(&store).hits, 0, "no read");
     }
 
     #[test]

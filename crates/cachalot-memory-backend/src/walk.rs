@@ -5,6 +5,7 @@ use std::iter::FusedIterator;
 use std::ops::ControlFlow;
 use std::vec;
 
+use crate::life::Life;
 use crate::listener::{Cause, Garbage};
 use crate::memory::Memory;
 use crate::policy::{Slot, WAYS};
@@ -71,7 +72,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     /// # Ok::<_, cachalot_core::Error>(())
     /// ```
     pub fn walk(&self, from: Cursor, slots: usize, mut keep: impl FnMut(&K, &T) -> bool) -> Option<Cursor> {
-        self.step(from, slots, true, &mut keep)
+        self.step(from, slots, true, &mut |key, value, _| keep(key, value))
     }
 
     /// Takes out every entry that `keep` says no to: a [`walk`](Memory::walk) over everything.
@@ -127,7 +128,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     /// # Ok::<_, cachalot_core::Error>(())
     /// ```
     pub fn for_each(&self, mut see: impl FnMut(&K, &T)) {
-        let see = &mut |key: &K, value: &T| {
+        let see = &mut |key: &K, value: &T, _| {
             see(key, value);
             true
         };
@@ -135,9 +136,14 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     }
 
     /// Goes on from `from` over about so many `slots` as [`walk`](Memory::walk) does, and removes nothing.
-    pub(crate) fn see(&self, from: Cursor, slots: usize, mut see: impl FnMut(&K, &T)) -> Option<Cursor> {
-        self.step(from, slots, false, &mut |key, value| {
-            see(key, value);
+    pub(crate) fn see(
+        &self,
+        from: Cursor,
+        slots: usize,
+        mut see: impl FnMut(&K, &T, Life),
+    ) -> Option<Cursor> {
+        self.step(from, slots, false, &mut |key, value, life| {
+            see(key, value, life);
             true
         })
     }
@@ -167,7 +173,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         from: Cursor,
         mut slots: usize,
         removes: bool,
-        keep: &mut impl FnMut(&K, &T) -> bool,
+        keep: &mut impl FnMut(&K, &T, Life) -> bool,
     ) -> Option<Cursor> {
         let mut at = from;
         while at.shard < self.shard_count() {
@@ -182,7 +188,13 @@ impl<K: Hash + Eq, T> Memory<K, T> {
     }
 
     /// What is done under one lock.
-    fn turn(&self, at: Cursor, slots: usize, removes: bool, keep: &mut impl FnMut(&K, &T) -> bool) -> Cursor {
+    fn turn(
+        &self,
+        at: Cursor,
+        slots: usize,
+        removes: bool,
+        keep: &mut impl FnMut(&K, &T, Life) -> bool,
+    ) -> Cursor {
         let mut garbage = self.garbage();
         let mut shard = self.write(at.shard);
         if removes && at.hash == 0 {
@@ -205,7 +217,7 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         shard: &mut Writing<'_, K, T>,
         from: u64,
         removes: bool,
-        keep: &mut impl FnMut(&K, &T) -> bool,
+        keep: &mut impl FnMut(&K, &T, Life) -> bool,
         garbage: &mut Garbage<'_, K, T>,
     ) -> u64 {
         if shard.table().sets() == 0 {
@@ -248,13 +260,15 @@ impl<K: Hash + Eq, T> Memory<K, T> {
         &self,
         shard: &Writing<'_, K, T>,
         slot: Slot,
-        keep: &mut impl FnMut(&K, &T) -> bool,
+        keep: &mut impl FnMut(&K, &T, Life) -> bool,
     ) -> ControlFlow<Cause> {
-        if self.any_timed.load(Ordering::Relaxed) && self.is_over(shard.life(slot)) {
+        let any_timed = self.any_timed.load(Ordering::Relaxed);
+        let life = if any_timed { shard.life(slot) } else { Life::ENDLESS };
+        if self.is_over(life) {
             return ControlFlow::Break(Cause::Expired);
         }
         match shard.entry(slot) {
-            Some((key, value)) if !keep(key, value) => ControlFlow::Break(Cause::Removed),
+            Some((key, value)) if !keep(key, value, life) => ControlFlow::Break(Cause::Removed),
             _ => ControlFlow::Continue(()),
         }
     }
@@ -295,7 +309,7 @@ impl<K: Hash + Eq + Clone, T: Clone> Iterator for Iter<'_, K, T> {
                 return Some(entry);
             }
             let mut entries = Vec::new();
-            self.next = self.memory.step(self.next?, TURN, false, &mut |key, value| {
+            self.next = self.memory.step(self.next?, TURN, false, &mut |key, value, _| {
                 entries.push((key.clone(), value.clone()));
                 true
             });

@@ -37,6 +37,10 @@ mutants! {
     ForgetsTheUnknown,
     /// What is put back from a snapshot is fenced when it is put back, not from the call on.
     FencesARestoreLate,
+    /// What is put back from a snapshot counts as come into being when it is put back, not at the call.
+    StampsARestoreLate,
+    /// What is put back from a snapshot takes the place of what was loaded meanwhile.
+    RestoresOverALoad,
     /// A removal forgets in memory first, then in the shared tier.
     ForgetsMemoryFirst,
     /// An insert or an invalidation runs in its caller's future, and ends with it.
@@ -163,6 +167,12 @@ mutants! {
     CoalescesAcrossABarrier,
     /// What the source has not taken is forgotten.
     DropsTheWritesOfAFailedFlush,
+    /// A removal is acknowledged that one of the servers it concerns has not taken.
+    TakesAPartForTheWhole,
+    /// A removal goes to the server that is read, and to no other that may hold the key.
+    RemovesFromOneOwner,
+    /// One token of a tag is sent to several servers.
+    SendsOneTokenToAll,
 }
 
 thread_local! {

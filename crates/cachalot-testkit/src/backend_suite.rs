@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use cachalot_core::BoxFuture;
+use cachalot_core::{BoxFuture, ErrorKind, Pattern, SweepCursor};
 
 use crate::block_on;
 
@@ -22,7 +22,8 @@ mod tests;
 /// output is a [`BackendSubject`] around a new empty backend, with a server of its own if it needs one. It
 /// runs on a tokio runtime of the test's own. A backend without leases (`info().leases`), or without
 /// [`tags`](cachalot_core::Backend::tags), [`members`](cachalot_core::Backend::members) or
-/// [`versions`](cachalot_core::Backend::versions), is held to the sentences that remain.
+/// [`versions`](cachalot_core::Backend::versions), is held to the sentences that remain; one that
+/// [cannot sweep](BackendSubject::without_sweeps), to saying so.
 ///
 /// ```
 /// use cachalot_core::ManualClock;
@@ -231,6 +232,9 @@ pub fn run<F: Future<Output = BackendSubject>>(name: &str, make: impl FnOnce() -
         {
             return;
         }
+        if cases::ABOUT_SWEEPS.contains(&name) && !subject.sweeps {
+            return refuse_a_sweep(&subject).await;
+        }
         let is_about_members = cases::ABOUT_MEMBERS.contains(&name);
         if is_about_members && subject.backend.members().is_none() {
             return;
@@ -244,6 +248,15 @@ pub fn run<F: Future<Output = BackendSubject>>(name: &str, make: impl FnOnce() -
         let ended = tokio::time::timeout(PATIENCE, case(&subject)).await;
         assert!(ended.is_ok(), "no end after {PATIENCE:?}");
     });
+}
+
+/// In place of the sentences about sweeps, for a backend that cannot list its keys.
+async fn refuse_a_sweep(it: &BackendSubject) {
+    let users = it.namespace("users");
+    it.store(&users.key("1"), "v").await;
+    let swept = it.backend.sweep(&Pattern::any().within(&users), &SweepCursor::START).await;
+    assert_eq!(swept.expect_err("it cannot list its keys").kind(), ErrorKind::Unsupported);
+    assert_eq!(it.text(&users.key("1")).await.as_deref(), Some("v"));
 }
 
 /// How long a case may take.

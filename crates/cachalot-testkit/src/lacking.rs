@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cachalot_core::{
-    Backend, BackendInfo, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce, Record, Removed,
-    Result, SweepCursor, Swept, TagBackend, VersionBackend,
+    Backend, BackendInfo, Error, ErrorKind, Expired, Key, KeyPattern, LeaseBackend, MemberBackend, Nonce,
+    Record, Removed, Result, SweepCursor, Swept, TagBackend, VersionBackend,
 };
 
 /// A [`Backend`] around another that hides some of what that one can, and passes all else on: how a cache does
@@ -31,6 +31,8 @@ struct Hidden {
     leases: bool,
     tags: bool,
     versions: bool,
+    sweeps: bool,
+    oneness: bool,
 }
 
 impl<B: Backend> Lacking<B> {
@@ -46,12 +48,22 @@ impl<B: Backend> Lacking<B> {
 
     /// Neither.
     pub fn leases_and_tags(inner: B) -> Self {
-        Self { inner, hidden: Hidden { leases: true, tags: true, versions: false } }
+        Self { inner, hidden: Hidden { leases: true, tags: true, ..Hidden::default() } }
     }
 
     /// Keeps no versions.
     pub fn versions(inner: B) -> Self {
         Self { inner, hidden: Hidden { versions: true, ..Hidden::default() } }
+    }
+
+    /// Says that a record may lie at several places: what a read finds, says nothing of the others.
+    pub fn oneness(inner: B) -> Self {
+        Self { inner, hidden: Hidden { oneness: true, ..Hidden::default() } }
+    }
+
+    /// Cannot list its keys: every sweep fails with [`ErrorKind::Unsupported`].
+    pub fn sweeps(inner: B) -> Self {
+        Self { inner, hidden: Hidden { sweeps: true, ..Hidden::default() } }
     }
 }
 
@@ -60,6 +72,7 @@ impl<B: Backend> Backend for Lacking<B> {
     fn info(&self) -> BackendInfo {
         let mut info = self.inner.info();
         info.leases &= !self.hidden.leases;
+        info.is_scattered |= self.hidden.oneness;
         info
     }
 
@@ -80,6 +93,9 @@ impl<B: Backend> Backend for Lacking<B> {
     }
 
     async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
+        if self.hidden.sweeps {
+            return Err(Error::new(ErrorKind::Unsupported, "lacking sweep"));
+        }
         self.inner.sweep(pattern, from).await
     }
 

@@ -55,6 +55,17 @@ impl<K, V> ModelStore<K, V> {
         self.state().generation = generation;
     }
 
+    /// What it is good for now.
+    fn freshness(&self, held: &Held<K, V>) -> Freshness {
+        if held.is_invalidated {
+            Freshness::Invalidated
+        } else if self.clock.has_reached(held.entry.meta.soft_expiry()) {
+            Freshness::Stale
+        } else {
+            Freshness::Fresh
+        }
+    }
+
     /// The state with nothing in it that time has ended.
     fn state(&self) -> MutexGuard<'_, State<K, V>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,13 +126,7 @@ where
         let at = self.clock.now();
         let mut state = self.state();
         let held = state.find(key)?;
-        let freshness = if held.is_invalidated {
-            Freshness::Invalidated
-        } else if self.clock.has_reached(held.entry.meta.soft_expiry()) {
-            Freshness::Stale
-        } else {
-            Freshness::Fresh
-        };
+        let freshness = self.freshness(held);
         Some(Hit { entry: held.entry.clone(), freshness, stale_for: held.entry.meta.stale_for(at), at })
     }
 
@@ -211,12 +216,18 @@ where
 {
     type Mark = u64;
 
-    fn see(&self, from: StoreCursor, mut see: impl FnMut(&K, &Arc<Entry<V>>)) -> Option<StoreCursor> {
+    fn see(
+        &self,
+        from: StoreCursor,
+        mut see: impl FnMut(&K, &Arc<Entry<V>>, Freshness),
+    ) -> Option<StoreCursor> {
         let state = self.state();
         let mut ahead: Vec<&Held<K, V>> =
             state.held.iter().filter(|held| held.number >= from.place()).collect();
         ahead.sort_unstable_by_key(|held| held.number);
-        ahead.iter().take(ENTRIES_PER_PART).for_each(|held| see(&held.key, &held.entry));
+        ahead.iter().take(ENTRIES_PER_PART).for_each(|held| {
+            see(&held.key, &held.entry, self.freshness(held));
+        });
         ahead.get(ENTRIES_PER_PART).map(|held| StoreCursor::new(0, held.number))
     }
 

@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tempfile::TempDir;
 
 /// A `redis-server` of one's own: no persistence, nobody else's data. Derefs to [`Server`].
@@ -121,12 +121,20 @@ impl Server {
         self.directory.path()
     }
 
-    /// Stops it in its tracks (SIGSTOP): connections stay open and get no answer.
+    /// Stops it in its tracks (SIGSTOP), and waits until every thread of it stands: connections stay open and
+    /// get no answer. To be [resumed](Self::resume) before it is paused again.
     ///
     /// # Panics
-    /// If the process is gone.
+    /// If the process is gone, or does not stand within ten seconds.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        for _ in 0..LOOKS {
+            if self.stands() {
+                return;
+            }
+            thread::sleep(PAUSE);
+        }
+        panic!("{} goes on after SIGSTOP", self.kind.program);
     }
 
     /// Lets it go on after a [`pause`](Self::pause) (SIGCONT).
@@ -181,6 +189,14 @@ impl Server {
         let process = self.process();
         kill_process(pid_of(&process), signal)
             .unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.kind.program));
+    }
+
+    /// Whether it has stopped since the last look. The system says so once, when the last thread has.
+    fn stands(&self) -> bool {
+        let options = WaitOptions::UNTRACED | WaitOptions::NOHANG;
+        let looked = waitpid(Some(pid_of(&self.process())), options);
+        let seen = looked.unwrap_or_else(|error| panic!("no {} to wait for: {error}", self.kind.program));
+        seen.is_some_and(|(_, status)| status.stopped())
     }
 
     fn process(&self) -> MutexGuard<'_, Child> {

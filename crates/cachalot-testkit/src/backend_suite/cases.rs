@@ -63,6 +63,23 @@ pub const ABOUT_VERSIONS: [&str; 9] = [
     "a_sweep_leaves_floors",
 ];
 
+/// The sentences about sweeps.
+pub const ABOUT_SWEEPS: [&str; 13] = [
+    "a_sweep_of_nothing_ends",
+    "a_sweep_removes_what_matches_and_nothing_else",
+    "a_sweep_counts_what_it_removes",
+    "a_sweep_does_not_reach_into_a_neighbouring_namespace",
+    "a_sweep_revokes_leases",
+    "a_sweep_poisons_holds_until_their_deadline",
+    "a_sweep_goes_over_many_keys_in_parts",
+    "a_part_of_a_sweep_may_be_done_again",
+    "a_sweep_finds_few_among_many",
+    "a_sweep_matches_any_bytes",
+    "what_is_put_after_a_sweep_stays",
+    "a_sweep_leaves_the_members_alone",
+    "a_sweep_leaves_floors",
+];
+
 /// The sentences that hold for a backend without leases too.
 pub const WITHOUT_LEASES: [&str; 3] =
     ["it_says_whether_it_has_leases", "nothing_is_found_at_first", "no_keys_get_no_answers"];

@@ -23,6 +23,8 @@ pub struct BackendSubject {
     pub(super) backend: Arc<dyn Backend>,
     time: Time,
     short: Duration,
+    late: Duration,
+    pub(super) sweeps: bool,
     keys: String,
     entropy: Entropy,
     keeps: Vec<Box<dyn Any + Send + Sync>>,
@@ -56,6 +58,22 @@ impl BackendSubject {
         self
     }
 
+    /// Has the suite wait so much longer, in real time, for what shall end: for servers whose terms may end late, never
+    /// early.
+    #[must_use]
+    pub fn ending_late(mut self, late: Duration) -> Self {
+        self.late = late;
+        self
+    }
+
+    /// Says that the backend cannot list its keys: every sweep is held to fail with
+    /// [`Unsupported`](cachalot_core::ErrorKind::Unsupported) and to remove nothing.
+    #[must_use]
+    pub fn without_sweeps(mut self) -> Self {
+        self.sweeps = false;
+        self
+    }
+
     /// Keeps `guard` for as long as the backend is tested: a server, most likely. Guards are dropped after
     /// the backend, last come first.
     #[must_use]
@@ -78,6 +96,8 @@ impl BackendSubject {
             backend,
             time,
             short,
+            late: Duration::ZERO,
+            sweeps: true,
             keys: format!("suite:{}:{count}:", std::process::id()),
             entropy: Entropy::seeded(count),
             keeps: Vec::new(),
@@ -102,7 +122,7 @@ impl BackendSubject {
     pub(super) async fn pass(&self, time: Duration) {
         match &self.time {
             Time::Manual(clock) => clock.advance(time),
-            Time::Real => tokio::time::sleep(time + Duration::from_millis(30)).await,
+            Time::Real => tokio::time::sleep(time + self.late + Duration::from_millis(30)).await,
         }
     }
 
@@ -315,6 +335,7 @@ impl fmt::Debug for BackendSubject {
             .field("backend", &self.backend)
             .field("time", &self.time)
             .field("short", &self.short)
+            .field("late", &self.late)
             .finish_non_exhaustive()
     }
 }

@@ -18,6 +18,8 @@ crate::backend_suite!(without_leases, || async { subject().wrapped(Lacking::leas
 
 crate::backend_suite!(without_tags, || async { subject().wrapped(Lacking::tags) });
 
+crate::backend_suite!(without_sweeps, || async { subject().wrapped(Lacking::sweeps).without_sweeps() });
+
 fn subject() -> BackendSubject {
     let time = ManualClock::new();
     BackendSubject::manual(ModelBackend::new(time.clock()), time)
@@ -52,4 +54,10 @@ fn a_backend_that_hides_its_leases_is_caught() {
     };
     let panic = std::panic::catch_unwind(|| run("a_usable_value_is_a_hit", make)).unwrap_err();
     assert!(panic.downcast::<&str>().unwrap().contains("no leases"));
+}
+
+#[test]
+fn a_backend_that_sweeps_though_it_is_said_not_to_is_caught() {
+    let make = || async { subject().without_sweeps() };
+    std::panic::catch_unwind(|| run("a_sweep_revokes_leases", make)).unwrap_err();
 }

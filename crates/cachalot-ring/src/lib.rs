@@ -47,10 +47,16 @@
 //! with the old one until it is replaced. Two processes disagree about a few keys while one knows of the change and
 //! the other does not: who owns data must deal with that, as a sharded backend does.
 //!
-//! The crate has no dependencies and needs no `std`, only an allocator.
+//! # A shared tier over many servers
+//!
+//! The feature `backend` adds `Sharded`, a backend of a cache over many backends and a ring, which deals with just that.
+//! Without it the crate has no dependencies and needs no `std`, only an allocator.
 #![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 extern crate alloc;
+#[cfg(feature = "backend")]
+extern crate std;
 
 mod placement;
 pub use placement::{Placement, Reshape};
@@ -70,6 +76,10 @@ mod jump;
 pub use jump::Jump;
 mod maglev;
 pub use maglev::Maglev;
+#[cfg(feature = "backend")]
+mod sharded;
+#[cfg(feature = "backend")]
+pub use sharded::{Failover, Health, Shard, ShardHealth, Sharded, ShardedBuilder};
 mod continuum;
 mod hash;
 mod logarithm;

@@ -13,6 +13,7 @@ use cachalot_core::{
 use redis::{Pipeline, Value};
 use tokio::time::timeout;
 
+use crate::blocking::Blocking;
 use crate::config::Limits;
 use crate::fault::Fault;
 use crate::gather::Gather;
@@ -32,6 +33,8 @@ pub struct RedisBackend {
     next: Arc<AtomicUsize>,
     /// For scripts and for batches of more than [`KEYS_PER_MGET`], which would keep single reads waiting.
     aside: Arc<Link>,
+    /// For what waits in the server.
+    blocking: Arc<Blocking>,
     deadline: Duration,
     limits: Arc<Limits>,
     node: Arc<str>,
@@ -60,6 +63,7 @@ impl RedisBackend {
             next: Arc::default(),
             deadline: setup.deadline,
             incarnation: setup.incarnation.clone(),
+            blocking: Arc::new(Blocking::new(setup.clone())),
             aside: Arc::new(Link::new(setup)),
             limits: Arc::new(limits),
             node: node.into(),
@@ -85,6 +89,14 @@ impl RedisBackend {
 
     pub(crate) fn link_aside(&self) -> &Link {
         &self.aside
+    }
+
+    pub(crate) fn blocking(&self) -> &Blocking {
+        &self.blocking
+    }
+
+    pub(crate) fn max_payload(&self) -> usize {
+        self.limits.max_payload
     }
 
     pub(crate) fn key_prefix(&self) -> &[u8] {

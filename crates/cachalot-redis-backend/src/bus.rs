@@ -20,6 +20,7 @@ mod pub_sub;
 pub use pub_sub::RedisBus;
 pub(crate) use pub_sub::subscription;
 mod pushes;
+pub(crate) use pushes::Decode;
 mod stream;
 pub use stream::RedisStreamBus;
 mod replies;
@@ -37,14 +38,27 @@ pub struct RedisBusBuilder {
     keep: usize,
 }
 
+/// What is usual: see the settings.
+const QUEUE: usize = 1024;
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+const KEEP: usize = 10_000;
+
+impl Parts {
+    /// Of a channel of this whole name, with what is usual.
+    pub(crate) fn of_topic(setup: crate::link::Setup, node: &str, name: &[u8]) -> Self {
+        let (node, name) = (node.into(), name.into());
+        Self { setup, node, name, queue: QUEUE, check_every: CHECK_EVERY, keep: KEEP }
+    }
+}
+
 impl RedisBusBuilder {
     pub(crate) fn new(redis: RedisBuilder) -> Self {
         Self {
             redis,
             channel: String::from("cachalot:bus"),
-            queue: 1024,
-            check_every: Duration::from_secs(2),
-            keep: 10_000,
+            queue: QUEUE,
+            check_every: CHECK_EVERY,
+            keep: KEEP,
         }
     }
 

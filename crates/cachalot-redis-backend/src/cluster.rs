@@ -24,6 +24,7 @@ use nodes::Nodes;
 mod many;
 mod slot;
 mod sweep;
+mod way;
 
 /// How many epochs stand at the end of the tags that a cache pins: that of callers' tags, and that of dependants.
 const MOST_EPOCHS: usize = 2;

@@ -225,6 +225,10 @@ impl RedisBuilder {
         Limits { key_prefix: self.key_prefix.clone().into_bytes(), max_payload: self.max_payload }
     }
 
+    pub(crate) fn entropy_given(&self) -> &Entropy {
+        &self.entropy
+    }
+
     pub(crate) fn recovery_wanted(&self) -> Recovery {
         self.recovery
     }

@@ -22,7 +22,7 @@
 //! it. A key of another type (list, hash, set, ...) is left alone: reads miss, removals find nothing, puts
 //! are lost, and a lease or a hold fails with [`ErrorKind::Unsupported`](cachalot_core::ErrorKind).
 //!
-//! # Patterns
+//! # Patterns of keys
 //!
 //! A sweep is `SCAN` in pages of 1,000 keys and a script that removes 250 keys at a time, as a removal does each:
 //! nobody waits for longer than that, and `KEYS` is never used. A key of more than 512 bytes is kept under its
@@ -66,6 +66,11 @@
 //! `Redis::builder(url).plain()` gives a [`PlainBackend`] and a [`PlainBus`]: JSON under bare keys, locks, sets of tags and
 //! messages as the common recipe of other languages has them. It promises less; `docs/interop.md` says what.
 //!
+//! # Patterns beside the cache
+//!
+//! [`RedisBackend::patterns`] gives typed handles to what else one does with Redis: objects, leaderboards, queues, topics,
+//! counters, limits and batches. See [`patterns`].
+//!
 //! # When the server is away
 //!
 //! A command that finds no connection makes one. If that fails, commands fail at once with
@@ -89,11 +94,15 @@ mod cluster;
 pub use cluster::RedisCluster;
 mod lease;
 pub use bus::{RedisBus, RedisBusBuilder, RedisStreamBus};
+pub mod patterns;
+#[doc(inline)]
+pub use patterns::RedisPatterns;
 mod plain;
 pub use plain::{PlainBackend, PlainBuilder, PlainBus, PlainForm};
 mod tag_index;
 pub use tag_index::{TagIndex, TagKeys, TagRemoval};
 
+mod blocking;
 mod each;
 mod era;
 mod fault;

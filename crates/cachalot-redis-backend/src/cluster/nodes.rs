@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cachalot_core::{Clock, Key, Result};
+use cachalot_core::{Clock, Entropy, Key, Result};
 use futures_util::future::{FutureExt, select_ok};
 use tokio::time::timeout;
 
@@ -82,6 +82,10 @@ impl Nodes {
         &self.seeds[0]
     }
 
+    pub(super) fn entropy(&self) -> &Entropy {
+        self.settings.entropy_given()
+    }
+
     pub(super) fn key_prefix(&self) -> &[u8] {
         &self.key_prefix
     }
@@ -114,7 +118,20 @@ impl Nodes {
     where
         F: Future<Output = Result<T, Fault>> + Send,
     {
-        self.within_deadline(async {
+        self.route_within(self.deadline, slot, command).await
+    }
+
+    /// As [`route_slot`](Nodes::route_slot), with a time of its own.
+    pub(super) async fn route_within<T, F>(
+        &self,
+        time: Duration,
+        slot: u16,
+        command: impl Fn(RedisBackend) -> F + Send + Sync,
+    ) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>> + Send,
+    {
+        self.within(time, async {
             let mut address = self.owner(slot).await?;
             let mut node = self.node(&address)?.backend;
             for _ in 0..HOPS {
@@ -151,9 +168,17 @@ impl Nodes {
         &self,
         work: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        timeout(self.deadline, work).await.unwrap_or_else(|_| {
+        self.within(self.deadline, work).await
+    }
+
+    async fn within<T>(
+        &self,
+        time: Duration,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        timeout(time, work).await.unwrap_or_else(|_| {
             self.suspect();
-            Err(Fault::Timeout(self.deadline))
+            Err(Fault::Timeout(time))
         })
     }
 

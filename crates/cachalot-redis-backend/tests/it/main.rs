@@ -13,6 +13,7 @@ mod foreign;
 mod gather;
 mod limits;
 mod members;
+mod patterns;
 mod plain;
 mod scripts;
 mod support;

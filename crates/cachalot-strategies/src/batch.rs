@@ -10,7 +10,7 @@ use crate::confirmed::Invalidation;
 use crate::write::{Inserted, Removal};
 
 mod ahead;
-pub(crate) use ahead::{Ahead, due_at, life};
+pub(crate) use ahead::{Ahead, due_at};
 mod load;
 pub use load::{IntoLoaded, LoadMany, Unanswered};
 mod calls;

@@ -542,8 +542,8 @@ where
             |detail: &'static str| Err(Error::new(ErrorKind::Config, "building a cache").detail(detail));
         let namespace = Namespace::new(&self.name)?;
         let (times, refresh) = (self.times(), self.refresh()?);
-        let slides = self.options.max_age.is_some();
-        if slides {
+        let max_age = self.options.max_age;
+        if max_age.is_some() {
             self.check_sliding(&refresh)?;
         }
         let failures = match self.error_backoff {
@@ -615,7 +615,7 @@ where
                     schema,
                     memory_ttl,
                     early,
-                    slides,
+                    max_age,
                     is_bare: bare.is_some(),
                 })
             }

@@ -53,7 +53,11 @@ pub(crate) enum Wanted {
 
 impl Wanted {
     pub(crate) fn accepts<V>(self, found: &Found<V>) -> bool {
-        self == Self::ValueOrAbsence || !found.is_negative()
+        self.takes(found.is_negative())
+    }
+
+    pub(crate) fn takes(self, is_negative: bool) -> bool {
+        self == Self::ValueOrAbsence || !is_negative
     }
 }
 

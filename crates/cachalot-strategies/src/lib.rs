@@ -82,6 +82,7 @@ pub use confirmed::{Confirmation, ConfirmedInvalidation, Invalidation};
 mod batch;
 pub use batch::{IntoLoaded, LoadMany, Unanswered};
 mod read_through;
+mod reading_side;
 pub use read_through::ReadThrough;
 mod write_around;
 pub use write_around::WriteAround;

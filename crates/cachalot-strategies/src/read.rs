@@ -54,7 +54,7 @@ where
             }
         };
         let found = match self.consider(shared, &shared_key, &record, began, wanted) {
-            Considered::Usable(found) => found,
+            Considered::Usable(fresh) => shared.copy(fresh),
             Considered::Unfit(stale) => return stale,
             Considered::Newer => return None,
         };

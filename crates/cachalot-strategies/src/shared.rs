@@ -24,8 +24,8 @@ pub(crate) struct Shared<K, V> {
     /// How long memory may keep a copy.
     pub(crate) memory_ttl: Duration,
     pub(crate) early: Early,
-    /// Whether reads prolong the life of the values that this cache stores.
-    pub(crate) slides: bool,
+    /// How old a value may get here whose life reads prolong. `None`: they do not.
+    pub(crate) max_age: Option<Duration>,
     /// Whether values there do not say which tags they have.
     pub(crate) is_bare: bool,
 }
@@ -33,13 +33,40 @@ pub(crate) struct Shared<K, V> {
 /// What a record turned out to be.
 pub(crate) enum Judged<V> {
     /// Good.
-    Fresh(Found<V>),
+    Fresh(Fresh<V>),
     /// Past its time or marked invalidated: a candidate to be served as stale.
     Stale(Found<V>),
     /// Written by a release that knows a newer schema: neither read nor overwritten.
     Newer,
     /// Of no use.
     Unusable(Option<Error>),
+}
+
+/// A record that is good, and its times there: a copy in memory may have others.
+pub(crate) struct Fresh<V> {
+    value: Option<V>,
+    stamp: Stamp,
+    /// Where its life ends by what this cache allows.
+    pub(crate) meta: Meta,
+    /// The whole of its life, by its envelope.
+    pub(crate) life: Meta,
+    /// How long it is kept if reads prolong that.
+    pub(crate) span: Option<Span>,
+    /// When it was read.
+    pub(crate) at: Timestamp,
+}
+
+impl<V> Fresh<V> {
+    pub(crate) fn is_negative(&self) -> bool {
+        self.value.is_none()
+    }
+
+    /// As who reads it gets it, with these times.
+    pub(crate) fn timed(self, meta: Meta) -> Found<V> {
+        let Self { value, stamp, at, .. } = self;
+        let entry = Arc::new(Entry { value, meta, stamp });
+        Found { entry, tier: Tier::Backend, freshness: Freshness::Fresh, stale_for: Duration::ZERO, at }
+    }
 }
 
 impl<K, V: Send + Sync + 'static> Shared<K, V> {
@@ -72,21 +99,37 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
     /// How long an entry is fresh, and how long it is kept there if no read prolongs that.
     pub(crate) fn lives(&self, meta: &Meta) -> (Duration, Duration) {
         let (soft, hard) = (meta.fresh_for(), meta.kept_for());
-        if self.slides { (hard, soft) } else { (soft, hard) }
+        if self.slides() { (hard, soft) } else { (soft, hard) }
+    }
+
+    /// Whether reads prolong the life of the values that this cache stores.
+    fn slides(&self) -> bool {
+        self.max_age.is_some()
+    }
+
+    /// How long a record is kept that slides, by its envelope and here.
+    pub(crate) fn span(&self, header: &Header) -> Option<Span> {
+        Some(Span::of(header)?.within(self.max_age))
     }
 
     /// The times of an entry of this cache as memory keeps it.
     pub(crate) fn in_memory(&self, meta: Meta, now: Timestamp) -> Meta {
-        self.copied(meta, now, self.slides)
+        self.copied(meta, now, self.slides())
     }
 
     /// The times of a copy as memory keeps it, of an entry that `slides` or does not.
     pub(crate) fn copied(&self, meta: Meta, now: Timestamp, slides: bool) -> Meta {
         let meta = match slides {
-            true => slide::in_memory(meta, now, self.slides),
+            true => slide::in_memory(meta, now, self.slides()),
             false => self.early.mark(meta),
         };
         if mutant!(KeepsCopiesTooLong) { meta } else { meta.capped(now + self.memory_ttl) }
+    }
+
+    /// What is good as memory keeps a copy of it.
+    pub(crate) fn copy(&self, fresh: Fresh<V>) -> Found<V> {
+        let meta = self.copied(fresh.meta, fresh.at, fresh.span.is_some());
+        fresh.timed(meta)
     }
 
     /// Decodes a record and places it in time: its age by the server's clock, its life from the envelope. It
@@ -116,27 +159,35 @@ impl<K, V: Send + Sync + 'static> Shared<K, V> {
         let prints = (!prints.is_empty()).then_some(prints);
         let stamp = Stamp { at: began, tags: prints, version: header.version };
         let created_at = now.back(record.age);
-        let span = Span::of(&header);
+        let span = self.span(&header);
         let meta = match span {
             Some(span) => span.meta(created_at, header.compute_time),
-            None => Meta::new(created_at, header.fresh_for, header.kept_for, header.compute_time),
+            None => self.fixed(&header, created_at),
         };
         // As long as it is there, it has been read lately.
         let fresh_until = if span.is_some() { meta.hard_expiry() } else { meta.soft_expiry() };
-        let found = |freshness, stale_for| {
-            let meta = self.copied(meta, now, span.is_some());
-            let entry = Arc::new(Entry { value, meta, stamp });
-            Found { entry, tier: Tier::Backend, freshness, stale_for, at: now }
-        };
+        let life = Meta::new(created_at, header.fresh_for, header.kept_for, header.compute_time);
+        let fresh = Fresh { value, stamp, meta, life, span, at: now };
         if now >= meta.hard_expiry() && meta.hard_expiry() != Timestamp::NEVER {
             Judged::Unusable(None)
         } else if record.invalidated {
             // When it was marked is not known: at the earliest when it was stored.
-            Judged::Stale(found(Freshness::Invalidated, record.age))
+            let (freshness, stale_for) = (Freshness::Invalidated, record.age);
+            Judged::Stale(Found { freshness, stale_for, ..self.copy(fresh) })
         } else if now < fresh_until || fresh_until == Timestamp::NEVER {
-            Judged::Fresh(found(Freshness::Fresh, Duration::ZERO))
+            Judged::Fresh(fresh)
         } else {
-            Judged::Stale(found(Freshness::Stale, meta.stale_for(now)))
+            let (freshness, stale_for) = (Freshness::Stale, meta.stale_for(now));
+            Judged::Stale(Found { freshness, stale_for, ..self.copy(fresh) })
+        }
+    }
+
+    /// The times of a record whose life no read prolongs. Where lives are prolonged it gets no older than others.
+    fn fixed(&self, header: &Header, created_at: Timestamp) -> Meta {
+        let meta = Meta::new(created_at, header.fresh_for, header.kept_for, header.compute_time);
+        match self.max_age {
+            Some(max_age) if !header.negative => meta.capped(created_at + max_age),
+            _ => meta,
         }
     }
 

@@ -33,6 +33,11 @@ impl Span {
         slides.then_some(Self { idle: header.kept_for, max_age: header.fresh_for })
     }
 
+    /// The same where nothing gets older than `max_age`.
+    pub(crate) fn within(self, max_age: Option<Duration>) -> Self {
+        Self { max_age: max_age.map_or(self.max_age, |here| here.min(self.max_age)), ..self }
+    }
+
     /// As it is stamped: the soft expiry is where it ends if it is not read, the hard one where it ends anyway.
     pub(crate) fn meta(self, created_at: Timestamp, compute_time: Duration) -> Meta {
         Meta::new(created_at, self.idle.min(self.max_age), self.max_age, compute_time)
@@ -52,7 +57,7 @@ pub(crate) fn in_memory(meta: Meta, now: Timestamp, is_marked: bool) -> Meta {
     if is_last || !is_marked { kept } else { kept.with_early_from(now + idle / TOUCHES_PER_TTL) }
 }
 
-/// The TTL that the times in memory were [made](in_memory) with, to a millisecond; up to 49 days.
+/// The TTL that the times in memory were [made](in_memory) with: to a millisecond, and to a second if it is months.
 pub(crate) fn idle_of(meta: &Meta) -> Duration {
     let window = meta.soft_expiry().since(meta.early_from());
     window.saturating_mul(TOUCHES_PER_TTL) / (TOUCHES_PER_TTL - 1)
@@ -75,6 +80,16 @@ impl<K, V, S: Store<K, V>> Engine<K, V, S> {
             (own.stale_while_revalidate, own.stale_if_error) = (Duration::ZERO, Duration::ZERO);
         }
         Cow::Owned(own)
+    }
+
+    /// How long what was written down is fresh and kept by this cache: with a maximum age no value gets older, and
+    /// nothing is stale.
+    pub(crate) fn restored_lives(&self, header: &Header) -> (Duration, Duration) {
+        match self.options.max_age {
+            None => (header.fresh_for, header.kept_for),
+            Some(_) if header.negative => (header.fresh_for, header.fresh_for),
+            Some(max_age) => (header.fresh_for.min(max_age), header.fresh_for.min(max_age)),
+        }
     }
 
     /// How long what is stored for `ttl` may be there, however often it is read.
@@ -119,16 +134,20 @@ mod tests {
 
     #[test]
     fn the_ttl_is_found_again_and_touches_do_not_make_it_drift() {
-        for idle in [1, 2, 9, 10, 11, 99, 101, 999, 1_001, 86_400_000].map(Duration::from_millis) {
+        const DAY: u64 = 86_400_000;
+        let short = [1, 2, 9, 10, 11, 99, 101, 999, 1_001, DAY, 55 * DAY].map(|idle| (idle, 2));
+        let long = [56 * DAY, 90 * DAY, 3_650 * DAY].map(|idle| (idle, 1_000));
+        for (idle, off) in short.into_iter().chain(long) {
+            let (idle, off) = (Duration::from_millis(idle), Duration::from_millis(off));
             let meta =
                 |idle| Span { idle, max_age: Duration::from_secs(1 << 30) }.meta(at(0), Duration::ZERO);
             let once = idle_of(&in_memory(meta(idle), at(0), true));
-            assert!(once.abs_diff(idle) <= Duration::from_millis(2), "{idle:?}: {once:?}");
+            assert!(once.abs_diff(idle) <= off, "{idle:?}: {once:?}");
             let mut again = once;
             for touch in 0..1000 {
                 again = idle_of(&in_memory(meta(again), at(touch), true));
             }
-            assert!(again.abs_diff(idle) <= Duration::from_millis(2), "{idle:?}: {again:?} in the end");
+            assert!(again.abs_diff(idle) <= off, "{idle:?}: {again:?} in the end");
         }
     }
 }

@@ -71,9 +71,12 @@ pub struct Sliding<K, V, S, D> {
 /// What all handles to one of them share.
 struct Touches<K> {
     queue: Queue<K>,
-    /// Before these moments a key is not touched again, whatever its copy in memory looks like: that may be younger
+    /// Before these moments a record is not touched again, whatever its copy in memory looks like: that may be younger
     /// than the last touch, where memory keeps copies for a shorter time.
     not_before: Moments,
+    /// When that was said of the record that a key had. A younger one has taken its place, and is touched when it needs
+    /// to be.
+    said: Moments,
     /// When keys were read last.
     reads: Moments,
     made: AtomicU64,
@@ -100,6 +103,7 @@ where
         let touches = Touches {
             queue: Queue::new(),
             not_before: Moments::after(now),
+            said: Moments::after(now),
             reads: Moments::after(now),
             made: AtomicU64::new(0),
         };
@@ -211,17 +215,15 @@ where
             (Tier::Memory, Freshness::Fresh) if engine.shared.is_none() => {
                 self.touches.count(engine.prolong_in_memory(key, found.arc(), life));
             }
-            (Tier::Memory, Freshness::Fresh) => self.touch(key, life, now),
             // What memory has from there says nothing of how much is left there.
-            (Tier::Backend, Freshness::Fresh) => self.touch(key, life, now),
-            (Tier::Loader, _) => self.touches.not_before.forget(key),
+            (Tier::Memory | Tier::Backend, Freshness::Fresh) => self.touch(key, life, meta.created_at(), now),
             _ => {}
         }
     }
 
-    /// Has `key` touched in the shared tier, unless it was of late.
-    fn touch(&self, key: &K, life: Option<Duration>, now: Timestamp) {
-        if self.touches.not_before.noted(key).is_some_and(|moment| now < moment) {
+    /// Has `key` touched in the shared tier, unless this record of it was of late.
+    fn touch(&self, key: &K, life: Option<Duration>, created_at: Timestamp, now: Timestamp) {
+        if self.touches.hold_off_until(key, created_at).is_some_and(|moment| now < moment) {
             return;
         }
         if !self.touches.queue.add(Due { key: key.clone(), life }) {
@@ -242,6 +244,18 @@ impl<K: Hash> Touches<K> {
         let last = self.reads.noted(key);
         self.reads.note(key, now);
         recency.life(last.map_or(Duration::MAX, |last| now.since(last)))
+    }
+
+    /// Before `at` the record that was read of `key` by `now` is not touched again.
+    fn hold_off(&self, key: &K, now: Timestamp, at: Timestamp) {
+        self.not_before.note(key, at);
+        self.said.note(key, now);
+    }
+
+    /// Before when a record of this age is not to be touched.
+    fn hold_off_until(&self, key: &K, created_at: Timestamp) -> Option<Timestamp> {
+        let is_about_it = self.said.noted(key).is_some_and(|said| created_at < said);
+        self.not_before.noted(key).filter(|_| is_about_it)
     }
 
     fn count(&self, is_made: bool) {

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::cache::Cache;
 
+mod beside;
 mod format;
 mod restore;
 mod save;
@@ -131,8 +132,10 @@ where
     /// Writes what memory holds to a file, to be [restored](Cache::restore) by the next process: its keys, values, times,
     /// tags and versions. Best after [`shutdown`](Cache::shutdown), when nothing can be invalidated any more.
     ///
-    /// Written beside its place, synced, and put there in one step: the file is the old one or the new one, whole. Reads
-    /// and writes go on meanwhile; of what changes meanwhile either state may be in it. Values are written by MessagePack,
+    /// Written beside its place, synced, and put there in one step: the file is the old one or the new one, whole. What a
+    /// process leaves beside it that is killed meanwhile (`<name>.<32 hex digits>.tmp`) goes with the next snapshot to
+    /// that place. Reads and writes go on meanwhile; of what changes meanwhile either state may be in it. To be written
+    /// down is no read: it keeps nothing in memory, and counts nowhere. Values are written by MessagePack,
     /// whatever the shared tier's codec is. The keys must come back from their bytes ([`CacheKey::read_key`]).
     ///
     /// ```

@@ -81,9 +81,20 @@ where
             return None;
         }
         let hit = self.store.get(key)?;
-        match self.seen.standing(&hit.entry.stamp) {
-            Standing::Good => Some(hit),
-            Standing::Expired => Some(Hit { freshness: Freshness::Invalidated, ..hit }),
+        let freshness = self.since_seen(&hit.entry.stamp, hit.freshness)?;
+        Some(Hit { freshness, ..hit })
+    }
+
+    /// What an entry in memory with this stamp is good for, which is `freshness` by its times.
+    pub(crate) fn standing(&self, stamp: &Stamp, freshness: Freshness) -> Option<Freshness> {
+        if self.may_look() { self.since_seen(stamp, freshness) } else { None }
+    }
+
+    #[inline]
+    fn since_seen(&self, stamp: &Stamp, freshness: Freshness) -> Option<Freshness> {
+        match self.seen.standing(stamp) {
+            Standing::Good => Some(freshness),
+            Standing::Expired => Some(Freshness::Invalidated),
             Standing::Removed => None,
         }
     }

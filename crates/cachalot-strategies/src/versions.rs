@@ -248,6 +248,10 @@ where
 }
 
 async fn remove_unless<K, V>(shared: &Shared<K, V>, key: &Key, version: u64) -> Result<()> {
+    if shared.backend.info().is_scattered {
+        // Another place may have what is older.
+        return shared.backend.remove(key).await.map(drop);
+    }
     let record = shared.backend.get(key).await?;
     let stands = record.is_some_and(|record| {
         envelope::open(key, &record.payload).is_ok_and(|opened| opened.header.version >= version)

@@ -10,6 +10,7 @@ use cachalot_stampede::guard;
 use crate::cache::Cache;
 use crate::cached::Cached;
 use crate::read_through::ReadThrough;
+use crate::reading_side::reading_side;
 use crate::write::Removal;
 use crate::write_error::WriteError;
 
@@ -40,7 +41,9 @@ use crate::write_error::WriteError;
 ///
 /// Whoever reads after a write has returned sees it, as after [`Cache::remove`]. Between the source's write and the
 /// removal readers may still be served the old value; a process that dies there leaves it cached until its TTL ends.
-/// [`WriteThrough`](crate::WriteThrough) closes that gap, for two round trips to the shared tier instead of one.
+/// [`WriteThrough`](crate::WriteThrough) closes that gap, for two round trips to the shared tier instead of one. A shared
+/// tier that cannot be reached gives up the key when it can ([`Removal::Deferred`]); a process that dies before that
+/// leaves the old value there until its TTL ends, as a write-through does.
 ///
 /// # Dropping a future
 ///
@@ -48,6 +51,8 @@ use crate::write_error::WriteError;
 pub struct WriteAround<K, V, S, D> {
     reads: ReadThrough<K, V, S, D>,
 }
+
+reading_side!(WriteAround);
 
 impl<K, V, S, D> WriteAround<K, V, S, D>
 where
@@ -59,38 +64,6 @@ where
     /// Writes to `source`, reads through `cache`.
     pub fn new(cache: Cache<K, V, S>, source: D) -> Self {
         Self::from(ReadThrough::new(cache, source))
-    }
-
-    /// The same with other options, as [`Cache::with`].
-    #[must_use]
-    pub fn with(&self, change: impl FnOnce(EntryOptions) -> EntryOptions) -> Self {
-        Self { reads: self.reads.with(change) }
-    }
-
-    /// The reading side.
-    pub fn reads(&self) -> &ReadThrough<K, V, S, D> {
-        &self.reads
-    }
-
-    /// The cache, to invalidate in.
-    pub fn cache(&self) -> &Cache<K, V, S> {
-        self.reads.cache()
-    }
-
-    /// [`ReadThrough::get`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn get(&self, key: &K) -> Result<Option<Cached<V>>, LoadError> {
-        self.reads.get(key).await
-    }
-
-    /// [`ReadThrough::get_many`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn get_many(&self, keys: &[K]) -> Vec<Result<Option<Cached<V>>, LoadError>> {
-        self.reads.get_many(keys).await
     }
 
     /// Stores `value` under `key` in the source, then forgets the key everywhere.
@@ -157,23 +130,5 @@ where
                 Err(error.detail("whether the source took it is not known").into())
             }
         }
-    }
-}
-
-impl<K, V, S, D> From<ReadThrough<K, V, S, D>> for WriteAround<K, V, S, D> {
-    fn from(reads: ReadThrough<K, V, S, D>) -> Self {
-        Self { reads }
-    }
-}
-
-impl<K, V, S, D> Clone for WriteAround<K, V, S, D> {
-    fn clone(&self) -> Self {
-        Self { reads: self.reads.clone() }
-    }
-}
-
-impl<K, V, S, D> fmt::Debug for WriteAround<K, V, S, D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WriteAround").field("reads", &self.reads).finish()
     }
 }

@@ -19,9 +19,12 @@ pub use letters::DeadLetter;
 mod stats;
 pub use stats::{Unflushed, WriteBehindStats};
 mod admission;
+mod bounds;
+use bounds::{Key, Value};
 mod ends;
 mod enter;
 mod flush;
+mod graves;
 mod inner;
 use inner::Inner;
 mod journal;
@@ -265,23 +268,11 @@ where
 }
 
 /// What callers hold; tasks hold what is in it.
-struct Handle<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+struct Handle<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> {
     inner: Arc<Inner<K, V, S, D>>,
 }
 
-impl<K, V, S, D> Drop for Handle<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Drop for Handle<K, V, S, D> {
     fn drop(&mut self) {
         self.inner.desert();
     }

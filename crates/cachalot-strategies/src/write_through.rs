@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::cache::Cache;
 use crate::cached::Cached;
 use crate::read_through::ReadThrough;
+use crate::reading_side::reading_side;
 use crate::write::{Inserted, Removal};
 use crate::write_error::WriteError;
 
@@ -51,6 +52,10 @@ mod run;
 /// [`hold_term`](crate::CacheBuilder::hold_term): until then the key is loaded by each process for itself and stored
 /// nowhere; afterwards it is as the source has it.
 ///
+/// A shared tier that cannot be reached takes no hold. The source is written all the same, and the key is removed there
+/// as soon as that is possible ([`Inserted::Deferred`]). A process that dies before that leaves the old value there
+/// until its TTL ends.
+///
 /// From the hold on a source has half of that term to answer. If it does not, the caller gets a
 /// [`Timeout`](ErrorKind::Timeout), the write goes on, and what it comes to is left to the source: the key is removed
 /// when the hold is over, and again when the source has answered after that.
@@ -62,6 +67,8 @@ pub struct WriteThrough<K, V, S, D> {
     reads: ReadThrough<K, V, S, D>,
 }
 
+reading_side!(WriteThrough);
+
 impl<K, V, S, D> WriteThrough<K, V, S, D>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -72,38 +79,6 @@ where
     /// Writes to `source` and `cache`, and reads through them.
     pub fn new(cache: Cache<K, V, S>, source: D) -> Self {
         Self::from(ReadThrough::new(cache, source))
-    }
-
-    /// The same with other options, as [`Cache::with`].
-    #[must_use]
-    pub fn with(&self, change: impl FnOnce(EntryOptions) -> EntryOptions) -> Self {
-        Self { reads: self.reads.with(change) }
-    }
-
-    /// The reading side.
-    pub fn reads(&self) -> &ReadThrough<K, V, S, D> {
-        &self.reads
-    }
-
-    /// The cache, to invalidate in.
-    pub fn cache(&self) -> &Cache<K, V, S> {
-        self.reads.cache()
-    }
-
-    /// [`ReadThrough::get`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn get(&self, key: &K) -> Result<Option<Cached<V>>, LoadError> {
-        self.reads.get(key).await
-    }
-
-    /// [`ReadThrough::get_many`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn get_many(&self, keys: &[K]) -> Vec<Result<Option<Cached<V>>, LoadError>> {
-        self.reads.get_many(keys).await
     }
 
     /// Stores `value` under `key` in the source, then in the cache, in place of what is there.
@@ -176,22 +151,4 @@ where
 /// Whether the source took a write is not known.
 fn unknown(kind: ErrorKind, operation: &'static str) -> Error {
     Error::new(kind, operation).detail("whether the source took it is not known")
-}
-
-impl<K, V, S, D> From<ReadThrough<K, V, S, D>> for WriteThrough<K, V, S, D> {
-    fn from(reads: ReadThrough<K, V, S, D>) -> Self {
-        Self { reads }
-    }
-}
-
-impl<K, V, S, D> Clone for WriteThrough<K, V, S, D> {
-    fn clone(&self) -> Self {
-        Self { reads: self.reads.clone() }
-    }
-}
-
-impl<K, V, S, D> fmt::Debug for WriteThrough<K, V, S, D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WriteThrough").field("reads", &self.reads).finish()
-    }
 }

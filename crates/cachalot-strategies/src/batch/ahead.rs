@@ -4,8 +4,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cachalot_core::envelope;
-use cachalot_core::{EntryOptions, Fence, Key, LoaderError, Meta, Record, Store, Timestamp};
+use cachalot_core::{EntryOptions, Fence, Key, LoaderError, Meta, Store, Timestamp};
 use cachalot_stampede::{Follow, Joined};
 use tokio::time::timeout;
 
@@ -31,12 +30,6 @@ pub(crate) enum Ahead {
 pub(crate) fn due_at(ratio: f64, life: &Meta) -> Option<Timestamp> {
     let ends = life.soft_expiry() != Timestamp::NEVER;
     ends.then(|| life.created_at() + life.fresh_for().mul_f64(ratio))
-}
-
-/// The whole life of a record found at `now`; a copy in memory may have a shorter one.
-pub(crate) fn life(key: &Key, record: &Record, now: Timestamp) -> Option<Meta> {
-    let header = envelope::open(key, &record.payload).ok()?.header;
-    Some(Meta::new(now.back(record.age), header.fresh_for, header.kept_for, header.compute_time))
 }
 
 impl<K, V, S> Engine<K, V, S>
@@ -106,11 +99,11 @@ where
         (began, ratio): (u64, f64),
     ) -> Ahead {
         match self.consider(shared, name, vetted, began, Wanted::ValueOrAbsence) {
-            Considered::Usable(found) => {
-                let life = life(name, &vetted.record, found.at).filter(|_| !found.is_negative());
-                let stands = life.map_or(Ahead::Fine, |life| due(ratio, &life, found.at));
+            Considered::Usable(fresh) => {
+                let is_absent = fresh.is_negative();
+                let stands = if is_absent { Ahead::Fine } else { due(ratio, &fresh.life, fresh.at) };
                 if stands == Ahead::Fine {
-                    self.fill_memory(fence, key.clone(), &found);
+                    self.fill_memory(fence, key.clone(), &shared.copy(fresh));
                 }
                 stands
             }

@@ -284,7 +284,7 @@ where
             }
         };
         match self.consider(shared, key, &record, began, Wanted::Value) {
-            Considered::Usable(found) => Some(found),
+            Considered::Usable(fresh) => Some(shared.copy(fresh)),
             Considered::Newer | Considered::Unfit(_) => None,
         }
     }

@@ -1,7 +1,6 @@
 //! What a flight asks of the shared tier: the value, or the right to load it.
 
 use std::hash::Hash;
-use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{
@@ -10,12 +9,12 @@ use cachalot_core::{
 use cachalot_invalidation::Backoff;
 
 use super::{Flight, Purpose, Right, Wanted};
-use crate::batch::{due_at, life};
+use crate::batch::due_at;
 use crate::cached::Found;
 use crate::engine::Engine;
 use crate::fleet::Listening;
 use crate::read::may_revalidate;
-use crate::shared::{Judged, Shared};
+use crate::shared::{Fresh, Judged, Shared};
 use crate::tags::Vetted;
 
 /// What the shared tier answered.
@@ -40,7 +39,7 @@ pub(crate) enum Tried<V> {
 
 /// How a record answers a flight.
 pub(crate) enum Considered<V> {
-    Usable(Found<V>),
+    Usable(Fresh<V>),
     /// Not fresh, not decodable or not what is wanted; perhaps good to be served as stale.
     Unfit(Option<Found<V>>),
     /// Of a newer schema.
@@ -138,7 +137,8 @@ where
         match leases.get_or_lease(key, token, term, refuse).await {
             Ok(LeaseReply::Hit(record)) => {
                 let record = self.engine.vet(shared, key, record).await;
-                match self.answer(shared, key, &record, stale) {
+                let considered = self.engine.consider(shared, key, &record, self.began, self.wanted);
+                match self.answer(shared, record.record.nonce, considered, stale) {
                     Ok(answer) => Tried::Answered(answer),
                     Err(nonce) => Tried::Refused(nonce),
                 }
@@ -177,12 +177,23 @@ where
         vetted: &Vetted,
         stale: &mut Option<Found<V>>,
     ) -> std::result::Result<Asked<V>, Nonce> {
-        match self.answer(shared, key, vetted, stale)? {
-            Asked::Found(found) if self.is_record_to_be_replaced(&found, key, vetted) => {
-                self.offer_in_its_life(found, key, vetted);
-                Err(vetted.record.nonce)
-            }
-            answer => Ok(answer),
+        let considered = self.engine.consider(shared, key, vetted, self.began, self.wanted);
+        match considered {
+            Considered::Usable(fresh) => match self.purpose {
+                Purpose::Ahead(ratio) if due_at(ratio, &fresh.life).is_some_and(|due| due <= fresh.at) => {
+                    self.offer_in_its_life(fresh);
+                    Err(vetted.record.nonce)
+                }
+                _ => {
+                    let found = shared.copy(fresh);
+                    if matches!(self.purpose, Purpose::Ahead(_)) || !self.is_to_be_replaced(&found) {
+                        return Ok(Asked::Found(found));
+                    }
+                    self.lead.offer(Ok(found));
+                    Err(vetted.record.nonce)
+                }
+            },
+            considered => self.answer(shared, vetted.record.nonce, considered, stale),
         }
     }
 
@@ -190,19 +201,19 @@ where
     fn answer(
         &self,
         shared: &Shared<K, V>,
-        key: &Key,
-        vetted: &Vetted,
+        nonce: Nonce,
+        considered: Considered<V>,
         stale: &mut Option<Found<V>>,
     ) -> std::result::Result<Asked<V>, Nonce> {
-        match self.engine.consider(shared, key, vetted, self.began, self.wanted) {
-            Considered::Usable(found) => Ok(Asked::Found(found)),
+        match considered {
+            Considered::Usable(fresh) => Ok(Asked::Found(shared.copy(fresh))),
             Considered::Newer => {
                 *stale = None;
                 Ok(Asked::MayLoad(Right::Memory { ghost: None }))
             }
             Considered::Unfit(candidate) => {
                 *stale = candidate;
-                Err(vetted.record.nonce)
+                Err(nonce)
             }
         }
     }
@@ -219,17 +230,6 @@ where
         }
     }
 
-    /// The same of what was found in the shared tier, whose life may be longer than that of a copy in memory.
-    fn is_record_to_be_replaced(&self, found: &Found<V>, key: &Key, vetted: &Vetted) -> bool {
-        match self.purpose {
-            Purpose::Ahead(ratio) => {
-                let life = life(key, &vetted.record, found.at);
-                life.and_then(|meta| due_at(ratio, &meta)).is_some_and(|due| due <= found.at)
-            }
-            _ => self.is_to_be_replaced(found),
-        }
-    }
-
     /// Offers what was found to participants who would rather have it now than wait; each decides by its own
     /// options. What was invalidated is for failures only.
     fn offer(&self, found: Option<&Found<V>>) {
@@ -243,32 +243,27 @@ where
         }
     }
 
-    /// Offers what is to be replaced. Ahead of its end, for as long as it is fresh, and not only for as long as memory
+    /// Offers what is to be replaced ahead of its end, for as long as it is fresh, and not only for as long as memory
     /// would keep a copy; and the lease is to be shorter than what is left of it, or the shared tier would give it up for
     /// the lease, and others would wait.
-    fn offer_in_its_life(&self, mut found: Found<V>, key: &Key, vetted: &Vetted) {
-        if let Purpose::Ahead(_) = self.purpose
-            && let Some(life) = life(key, &vetted.record, found.at)
-            && let Some(entry) = Arc::get_mut(&mut found.entry)
-        {
-            entry.meta = life;
-            let left = life.hard_expiry().since(found.at).mul_f64(0.9);
-            if left >= SHORTEST_TERM {
-                let _ = self.term.set(left.min(self.engine.times.lease_term));
-            }
+    fn offer_in_its_life(&self, fresh: Fresh<V>) {
+        let life = fresh.life;
+        let left = life.hard_expiry().since(fresh.at).mul_f64(0.9);
+        if left >= SHORTEST_TERM {
+            let _ = self.term.set(left.min(self.engine.times.lease_term));
         }
-        self.lead.offer(Ok(found));
+        self.lead.offer(Ok(fresh.timed(life)));
     }
 
     /// What `record` is worth as a stale candidate. One that cannot be read was counted when it was refused.
     async fn stale(&self, shared: &Shared<K, V>, key: &Key, record: Option<Record>) -> Option<Found<V>> {
         let vetted = self.engine.vet(shared, key, record?).await;
         match shared.judge(key, &vetted, self.began, self.engine.clock.now()) {
-            Judged::Fresh(found) | Judged::Stale(found) => {
-                Some(found).filter(|found| self.wanted.accepts(found))
-            }
+            Judged::Fresh(fresh) => Some(shared.copy(fresh)),
+            Judged::Stale(found) => Some(found),
             Judged::Newer | Judged::Unusable(_) => None,
         }
+        .filter(|found| self.wanted.takes(found.is_negative()))
     }
 }
 
@@ -288,8 +283,8 @@ where
         wanted: Wanted,
     ) -> Considered<V> {
         match shared.judge(key, vetted, began, self.clock.now()) {
-            Judged::Fresh(found) if wanted.accepts(&found) => Considered::Usable(found),
-            Judged::Stale(found) if wanted.accepts(&found) => Considered::Unfit(Some(found)),
+            Judged::Fresh(fresh) if wanted.takes(fresh.is_negative()) => Considered::Usable(fresh),
+            Judged::Stale(found) if wanted.takes(found.is_negative()) => Considered::Unfit(Some(found)),
             Judged::Fresh(_) | Judged::Stale(_) => Considered::Unfit(None),
             Judged::Newer => Considered::Newer,
             Judged::Unusable(error) => {

@@ -44,13 +44,6 @@ impl Moments {
         let millis = moment & ((1 << MILLIS) - 1);
         is_its_own.then(|| self.base + std::time::Duration::from_millis(millis))
     }
-
-    /// As if nothing had been noted for `key`.
-    pub(super) fn forget(&self, key: &impl Hash) {
-        if self.noted(key).is_some() {
-            self.note(key, self.base);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -72,16 +65,5 @@ mod tests {
         let known = (0..1_000_000_u32).filter(|key| moments.noted(key).is_some()).count();
         assert!((PLACES * 9 / 10..=PLACES + 10).contains(&known), "{known}");
         assert_eq!(moments.places.get().unwrap().len(), PLACES);
-    }
-
-    #[test]
-    fn what_is_forgotten_lies_before_everything() {
-        let base = Timestamp::from_millis(5_000_000);
-        let moments = Moments::after(base);
-        moments.forget(&1);
-        moments.note(&1, Timestamp::NEVER);
-        assert!(moments.noted(&1).unwrap() > base);
-        moments.forget(&1);
-        assert!(moments.noted(&1).is_none_or(|at| at <= base));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{
-    Entry, Fence, Freshness, Hit, Key, Meta, Nonce, Record, Result, Store, Timestamp, envelope, mutant,
+    Entry, Fence, Freshness, Hit, Key, Meta, Nonce, Record, Result, Store, Timestamp, mutant,
 };
 
 use super::Touches;
@@ -14,7 +14,7 @@ use crate::batch::pipeline::pipelined;
 use crate::cached::Found;
 use crate::engine::Engine;
 use crate::flight::{Considered, Wanted};
-use crate::shared::Shared;
+use crate::shared::{Fresh, Shared};
 use crate::slide::{self, Span, TOUCHES_PER_TTL};
 use crate::tags::Vetted;
 
@@ -72,7 +72,7 @@ struct Touch<'a, K, V> {
     fence: Fence,
     name: Key,
     nonce: Nonce,
-    found: Found<V>,
+    fresh: Fresh<V>,
     /// What the record is to live from now on, up to its maximum age.
     ttl: Duration,
     /// The same in memory, which ends it by itself.
@@ -89,7 +89,7 @@ where
     /// touch them.
     async fn touch_many(&self, due: &[Due<K>], touches: &Touches<K>) {
         let Some(shared) = &self.shared else { return };
-        let began = self.seen.count();
+        let (began, asked_at) = (self.seen.count(), self.clock.now());
         // Every fence before the one read.
         let mut asked = Vec::with_capacity(due.len());
         for due in due {
@@ -107,8 +107,8 @@ where
         let now = self.clock.now();
         let mut ready = Vec::new();
         for (asked, read) in asked.into_iter().zip(records) {
-            touches.not_before.note(&asked.due.key, now + RETRY_AFTER);
-            ready.extend(self.touchable(shared, asked, read, began, now, touches));
+            touches.hold_off(&asked.due.key, asked_at, now + RETRY_AFTER);
+            ready.extend(self.touchable(shared, asked, read, (began, asked_at), now, touches));
         }
         // Collected: the compiler cannot see that a future is `Send` across an await of this closure.
         let work: Vec<_> = ready.iter().map(|touch| self.touch_one(shared, touch)).collect();
@@ -122,7 +122,7 @@ where
                 // Replaced or removed, or it has as much already: what memory has of it ends when it would have.
                 Ok(false) => {}
                 Err(error) => {
-                    touches.not_before.note(&touch.due.key, now + RETRY_AFTER);
+                    touches.hold_off(&touch.due.key, asked_at, now + RETRY_AFTER);
                     self.backend_failed(&error);
                 }
             }
@@ -135,22 +135,24 @@ where
         shared: &Shared<K, V>,
         Asked { due, fence, name }: Asked<'a, K>,
         read: Result<Option<Vetted>>,
-        began: u64,
+        (began, asked_at): (u64, Timestamp),
         now: Timestamp,
         touches: &Touches<K>,
     ) -> Option<Touch<'a, K, V>> {
         let vetted = read.map_err(|error| self.backend_failed(&error)).ok()??;
-        let span = Span::of(&envelope::open(&name, &vetted.record.payload).ok()?.header)?;
-        let Considered::Usable(found) = self.consider(shared, &name, &vetted, began, Wanted::Value) else {
+        let Considered::Usable(fresh) = self.consider(shared, &name, &vetted, began, Wanted::Value) else {
             return None;
         };
-        let (created_at, life) = (found.entry.meta.created_at(), due.life.unwrap_or(span.idle));
-        if !touches.hold_off(&due.key, span.meta(created_at, Duration::ZERO), life, now) {
+        let span = fresh.span?;
+        let (created_at, life) = (fresh.meta.created_at(), due.life.unwrap_or(span.idle));
+        let (is_due, next) = next_touch(span.meta(created_at, Duration::ZERO), life, now);
+        touches.hold_off(&due.key, asked_at, next);
+        if !is_due {
             return None;
         }
         let ttl = life.min((created_at + span.max_age).since(now));
         let span = Span { idle: life, ..span };
-        Some(Touch { due, fence, name, nonce: vetted.record.nonce, found, ttl, span })
+        Some(Touch { due, fence, name, nonce: vetted.record.nonce, fresh, ttl, span })
     }
 
     async fn touch_one(&self, shared: &Shared<K, V>, touch: &Touch<'_, K, V>) -> Result<bool> {
@@ -166,12 +168,9 @@ where
     /// Puts what was touched in the place of memory's copy, which would end earlier. `read_at`: its time there counts
     /// from then.
     fn prolong_copy(&self, shared: &Shared<K, V>, touch: Touch<'_, K, V>, read_at: Timestamp) {
-        let Touch { due, fence, mut found, span, .. } = touch;
-        let meta = span.meta(found.entry.meta.created_at(), found.entry.meta.compute_time());
-        // Nobody else has it yet.
-        if let Some(entry) = Arc::get_mut(&mut found.entry) {
-            entry.meta = shared.copied(meta, read_at, true);
-        }
+        let Touch { due, fence, fresh, span, .. } = touch;
+        let meta = span.meta(fresh.meta.created_at(), fresh.meta.compute_time());
+        let found = fresh.timed(shared.copied(meta, read_at, true));
         let fence = if mutant!(ProlongsUnfenced) { self.store.begin(&due.key) } else { fence };
         self.fill_memory(fence, due.key.clone(), &found);
     }
@@ -202,19 +201,16 @@ where
     }
 }
 
-impl<K: Hash> Touches<K> {
-    /// Says when the key, stamped so, may be touched again. Whether it may be now: not if it was stored so short a while
-    /// ago that what a touch would add to its `life` is less than a tenth of that.
-    fn hold_off(&self, key: &K, stamped: Meta, life: Duration, now: Timestamp) -> bool {
-        let worth_while = (stamped.soft_expiry() + life / TOUCHES_PER_TTL).back(life);
-        // What lives until its maximum age needs no more of them.
-        let is_last = now + life >= stamped.hard_expiry();
-        let next = match now < worth_while {
-            true => worth_while,
-            false if is_last => stamped.hard_expiry(),
-            false => now + life / TOUCHES_PER_TTL,
-        };
-        self.not_before.note(key, next);
-        now >= worth_while
-    }
+/// Whether what is stamped so is to be touched now, and when it may be again. Not now, if it was stored so short a while
+/// ago that what a touch would add to its `life` is less than a tenth of that.
+fn next_touch(stamped: Meta, life: Duration, now: Timestamp) -> (bool, Timestamp) {
+    let worth_while = (stamped.soft_expiry() + life / TOUCHES_PER_TTL).back(life);
+    // What lives until its maximum age needs no more of them.
+    let is_last = now + life >= stamped.hard_expiry();
+    let next = match now < worth_while {
+        true => worth_while,
+        false if is_last => stamped.hard_expiry(),
+        false => now + life / TOUCHES_PER_TTL,
+    };
+    (now >= worth_while, next)
 }

@@ -199,7 +199,8 @@ where
         }
         let now = self.clock.now();
         let age = record.age.saturating_add(elapsed);
-        if age >= header.kept_for && header.kept_for != Duration::MAX {
+        let (fresh_for, kept_for) = self.restored_lives(&header);
+        if age >= kept_for && kept_for != Duration::MAX {
             return Made::Expired;
         }
         let value = match header.negative {
@@ -207,9 +208,10 @@ where
             false => caught(ErrorKind::Decode, || codec.decode(opened.value).map(Some)),
         };
         let Ok(value): Result<Option<V>> = value else { return Made::Unreadable };
-        let meta = Meta::new(now.back(age), header.fresh_for, header.kept_for, header.compute_time);
+        let meta = Meta::new(now.back(age), fresh_for, kept_for, header.compute_time);
         let tags = (!record.tags.is_empty()).then(|| record.tags.as_slice().into());
-        let stamp = Stamp { at: began, tags, version: header.version };
+        let at = if mutant!(StampsARestoreLate) { self.seen.count() } else { began };
+        let stamp = Stamp { at, tags, version: header.version };
         Made::Entry(Entry { value, meta: self.in_memory(meta, now), stamp })
     }
 
@@ -220,6 +222,9 @@ where
         }
         if mutant!(FencesARestoreLate) {
             return self.store.restore(&self.store.mark(), key, Arc::new(entry)) == Commit::Stored;
+        }
+        if mutant!(RestoresOverALoad) {
+            return self.store.commit(self.store.begin(&key), key, Arc::new(entry)) == Commit::Stored;
         }
         self.store.restore(mark, key, Arc::new(entry)) == Commit::Stored
     }

@@ -1,13 +1,13 @@
 //! Writes on their way into the journal: queued in its order, as soon as it has them.
 
 use std::collections::VecDeque;
-use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cachalot_core::{Error, ErrorKind, Result, Source, Store};
 use tokio::sync::oneshot;
 
+use super::bounds::{Key, Value};
 use super::inner::Inner;
 use super::queue::Entering;
 
@@ -67,37 +67,19 @@ impl<K, V> Admission<K, V> {
 }
 
 /// Somebody asks the journal. If they end with their runtime, another may.
-struct Asking<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+struct Asking<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> {
     inner: Arc<Inner<K, V, S, D>>,
     is_over: bool,
 }
 
-impl<K, V, S, D> Asking<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Asking<K, V, S, D> {
     /// It is noted already, and another may ask by now.
     fn end(mut self) {
         self.is_over = true;
     }
 }
 
-impl<K, V, S, D> Drop for Asking<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Drop for Asking<K, V, S, D> {
     fn drop(&mut self) {
         if !self.is_over {
             self.inner.admission.lock().is_admitting = false;
@@ -105,13 +87,7 @@ where
     }
 }
 
-impl<K, V, S, D> Inner<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Inner<K, V, S, D> {
     /// Begins to ask the journal if something waits for it and nobody does: who did has ended with their runtime.
     pub(super) fn ask_again(self: &Arc<Self>) {
         if self.admission.claim() {

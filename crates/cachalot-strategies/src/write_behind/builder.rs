@@ -186,10 +186,10 @@ where
         self.check()?;
         let Self { reads, rules, overflow, source_timeout, permanent } = self;
         let Kept { journal, encode, writer, next, recovered, torn_bytes } = kept;
+        let rules = Arc::new(rules);
         Ok(WriteBehind::over(Inner {
-            is_of_deltas: rules.merge.is_some(),
-            weigher: rules.weigher.clone(),
-            queue: Mutex::new(Queue::new(rules, next)),
+            queue: Mutex::new(Queue::new(rules.clone(), next)),
+            rules,
             reads,
             wake: Notify::new(),
             room: Notify::new(),

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::admission::Kept;
+use super::bounds::{Key, Value};
 use super::inner::Inner;
 use super::letters::unknown;
 use super::locked::Locked;
@@ -50,13 +51,7 @@ fn ended(operation: &'static str) -> Error {
     Error::new(ErrorKind::Cancelled, operation).detail("the task that was to do it has ended")
 }
 
-impl<K, V, S, D> Inner<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Inner<K, V, S, D> {
     /// Lets a write in as soon as there is room for it.
     pub(super) async fn enter(
         self: &Arc<Self>,
@@ -106,7 +101,7 @@ where
         let mut queue = self.lock();
         refuse_closed(&queue, operation)?;
         let mut ack = Ack { journal: None, source: None };
-        if queue.rules().max_bytes.is_some_and(|most| entering.weight > most) {
+        if self.rules.max_bytes.is_some_and(|most| entering.weight > most) {
             let detail = "the write alone is heavier than all that may wait";
             return Err(Error::new(ErrorKind::Config, operation).detail(detail));
         }
@@ -179,7 +174,7 @@ where
         sequence: u64,
     ) -> Result<bool> {
         if let Some(id) = entering.replays {
-            if let Err(error) = may_replay(queue, id) {
+            if let Err(error) = self.may_replay(queue, id) {
                 self.journal.done(&[sequence]);
                 queue.waste(entering.entry);
                 return Err(error);
@@ -200,7 +195,7 @@ where
         self.engine().check_open(operation)?;
         let (key, entry) = {
             let queue = self.lock();
-            may_replay(&queue, id)?;
+            self.may_replay(&queue, id)?;
             let Some(dead) = queue.dead_letter(id) else { return Err(unknown(operation, id)) };
             (dead.key.clone(), dead.entry.clone())
         };
@@ -220,10 +215,20 @@ where
         Ok(Ack { journal: self.take_in(queue, entering, encoded)?, source: None })
     }
 
+    /// Whether a dead letter may be taken in again.
+    fn may_replay(&self, queue: &Queue<K, V>, id: u64) -> Result<()> {
+        let Some(dead) = queue.dead_letter(id) else { return Err(unknown("replay", id)) };
+        if dead.is_superseded && self.rules.merge.is_none() {
+            let detail = "a newer write of the key came after it";
+            return Err(Error::new(ErrorKind::Conflict, "replay").detail(detail));
+        }
+        Ok(())
+    }
+
     fn prepare(&self, key: &K, entry: &Entry<V>) -> Result<(u64, Option<Encoded>)> {
         let value = entry.value.as_ref();
         let encoded = self.encode.as_ref().map(|encode| encode(key, value)).transpose()?;
-        Ok((self.weigher.as_ref().map_or(0, |weigh| weigh(key, value)), encoded))
+        Ok((self.rules.weigh(key, value).unwrap_or(0), encoded))
     }
 
     fn full(&self, operation: &'static str) -> Error {
@@ -237,16 +242,6 @@ where
         let meta = Meta::new(self.now(), Duration::MAX, Duration::MAX, Duration::ZERO);
         Arc::new(Entry::new(value, meta))
     }
-}
-
-/// Whether a dead letter may be taken in again.
-fn may_replay<K: Hash + Eq + Clone, V>(queue: &Queue<K, V>, id: u64) -> Result<()> {
-    let Some(dead) = queue.dead_letter(id) else { return Err(unknown("replay", id)) };
-    if dead.is_superseded && queue.rules().merge.is_none() {
-        let detail = "a newer write of the key came after it";
-        return Err(Error::new(ErrorKind::Conflict, "replay").detail(detail));
-    }
-    Ok(())
 }
 
 fn refuse_closed<K: Hash + Eq + Clone, V>(queue: &Queue<K, V>, operation: &'static str) -> Result<()> {

@@ -9,16 +9,11 @@ use cachalot_core::{Error, Event, Source, Store, Write, mutant};
 use cachalot_stampede::{Failure, guard};
 use tokio::time::timeout;
 
+use super::bounds::{Key, Value};
 use super::inner::Inner;
 use super::queue::{Batch, Failed, Next, Refusal};
 
-impl<K, V, S, D> Inner<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Inner<K, V, S, D> {
     /// Sends until nothing waits.
     pub(super) fn send_all(self: Arc<Self>) -> impl Future<Output = ()> + Send + 'static {
         // Before the first poll, which never comes if the runtime ends first.
@@ -61,26 +56,14 @@ where
     S: Store<K, V>,
     D: Source<K, V>;
 
-impl<K, V, S, D> Running<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Running<K, V, S, D> {
     /// It is noted already.
     fn end(mut self) {
         self.0 = None;
     }
 }
 
-impl<K, V, S, D> Drop for Running<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Drop for Running<K, V, S, D> {
     fn drop(&mut self) {
         if let Some(inner) = &self.0 {
             inner.lock().is_running = false;
@@ -89,25 +72,13 @@ where
 }
 
 /// One call of the source. Dropped before its end, it has failed.
-struct Call<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+struct Call<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> {
     inner: Arc<Inner<K, V, S, D>>,
     batch: Option<Batch<K, V>>,
     is_late: bool,
 }
 
-impl<K, V, S, D> Call<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Call<K, V, S, D> {
     async fn run(mut self) {
         let Some(batch) = self.batch.take() else { return };
         let started = self.inner.engine().clock.monotonic();
@@ -187,13 +158,7 @@ where
     }
 }
 
-impl<K, V, S, D> Drop for Call<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Drop for Call<K, V, S, D> {
     fn drop(&mut self) {
         let reason = "the call was given up with its runtime".to_owned();
         self.give_back(&Refusal { reason, is_permanent: false, was_tried: true });
@@ -202,17 +167,11 @@ where
 
 /// Calls the source. One that takes too long lets others go first; it is waited for all the same, for what it does at
 /// last must not come after what is newer.
-async fn ask<K, V, S, D>(
+async fn ask<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>>(
     inner: &Inner<K, V, S, D>,
     batch: &Batch<K, V>,
     is_late: &mut bool,
-) -> Result<(), Refusal>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+) -> Result<(), Refusal> {
     let source = inner.reads.source();
     let call = async {
         let write = |item| as_write(item, inner.writer);
@@ -249,17 +208,11 @@ fn as_write<K, V>(item: &super::queue::Item<K, V>, writer: u128) -> Write<'_, K,
     Write { key: &item.key, value: item.entry.value.as_ref(), sequence: item.sequence, writer }
 }
 
-impl<K, V, S, D> Inner<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Inner<K, V, S, D> {
     /// Deltas that are sent together stay together after a crash, and by themselves: only so can the source tell
     /// which of them it has.
     async fn cut(&self, batch: &Batch<K, V>) -> Result<(), Error> {
-        if self.encode.is_none() || self.lock().rules().merge.is_none() {
+        if self.encode.is_none() || self.rules.merge.is_none() {
             return Ok(());
         }
         let last = batch.items.iter().map(|item| item.sequence).max();

@@ -1,6 +1,5 @@
 //! What all handles to one write-behind and its tasks share.
 
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,21 +7,16 @@ use cachalot_core::{Event, Source, Store, Timestamp};
 use tokio::sync::Notify;
 
 use super::admission::Admission;
+use super::bounds::{Key, Value};
 use super::journal::Journal;
 use super::journaled::Encode;
 use super::locked::Locked;
 use super::queue::Queue;
-use super::rules::{Overflow, Weigher};
+use super::rules::{Overflow, Rules};
 use crate::engine::Engine;
 use crate::read_through::ReadThrough;
 
-pub(super) struct Inner<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+pub(super) struct Inner<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> {
     pub(super) reads: ReadThrough<K, V, S, D>,
     /// Never held across an await.
     pub(super) queue: Mutex<Queue<K, V>>,
@@ -33,9 +27,8 @@ where
     /// What was at the source has come back.
     pub(super) landed: Notify,
     pub(super) admission: Admission<K, V>,
-    /// Whether values are merged.
-    pub(super) is_of_deltas: bool,
-    pub(super) weigher: Option<Weigher<K, V>>,
+    /// What is fixed; the queue goes by them too.
+    pub(super) rules: Arc<Rules<K, V>>,
     pub(super) overflow: Overflow,
     pub(super) source_timeout: Duration,
     pub(super) permanent: Option<Permanent<D::Error>>,
@@ -53,13 +46,7 @@ where
 /// Whether trying again does not help after this error.
 pub(super) type Permanent<E> = Arc<dyn Fn(&E) -> bool + Send + Sync>;
 
-impl<K, V, S, D> Inner<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Inner<K, V, S, D> {
     pub(super) fn lock(&self) -> Locked<'_, K, V> {
         Locked::new(self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -106,13 +93,7 @@ where
 }
 
 /// The last one to hold it is a handle, or a task that has ended with its runtime.
-impl<K, V, S, D> Drop for Inner<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Drop for Inner<K, V, S, D> {
     fn drop(&mut self) {
         let queue = self.lock();
         let count = (queue.waiting() + queue.dead_count()) as u64;

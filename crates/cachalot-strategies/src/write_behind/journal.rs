@@ -34,6 +34,8 @@ pub(crate) struct Logged {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LoggedDead {
     pub(crate) write: Logged,
+    /// The last of the writes that it had become one with: together they are one letter. Itself mostly.
+    pub(crate) letter: u64,
     pub(crate) attempts: u32,
     pub(crate) reason: String,
 }
@@ -86,8 +88,8 @@ pub(crate) trait Journal: Send + Sync + fmt::Debug {
     /// The source has them, or a dead one is forgotten. May be lost in a crash; then they are replayed.
     fn done(&self, sequences: &[u64]);
 
-    /// The source refuses this one for good. It is kept until it is done.
-    fn dead(&self, sequence: u64, attempts: u32, reason: &str);
+    /// The source refuses these for good, which had become one. They are kept until they are done, and known as one.
+    fn dead(&self, sequences: &[u64], attempts: u32, reason: &str);
 
     /// Ends the journal: waits until all that was appended is durable and, with files, the folder is free for
     /// another. What is appended later fails; what is done later is replayed.
@@ -124,7 +126,7 @@ impl Journal for BestEffort {
 
     fn done(&self, _sequences: &[u64]) {}
 
-    fn dead(&self, _sequence: u64, _attempts: u32, _reason: &str) {}
+    fn dead(&self, _sequences: &[u64], _attempts: u32, _reason: &str) {}
 
     async fn close(&self) -> Result<()> {
         Ok(())

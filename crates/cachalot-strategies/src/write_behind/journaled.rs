@@ -9,10 +9,11 @@ use cachalot_core::codec::Codec;
 use cachalot_core::{CacheKey, Error, ErrorKind, Result, Source, Store};
 
 use super::WriteBehind;
+use super::bounds::{Key, Value};
 use super::builder::{Kept, WriteBehindBuilder};
 use super::inner::Inner;
-use super::journal::{FileJournal, Logged, LoggedDead, Recovered};
-use super::queue::{Buried, Dead, Entering};
+use super::journal::{FileJournal, Logged, Recovered};
+use super::queue::Entering;
 
 /// Turns a write into the bytes of its key and its value.
 pub(super) type Encode<K, V> = Arc<dyn Fn(&K, Option<&V>) -> Result<(Bytes, Option<Bytes>)> + Send + Sync>;
@@ -84,13 +85,7 @@ where
     }
 }
 
-impl<K, V, S, D> Inner<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Inner<K, V, S, D> {
     fn recover(
         self: &Arc<Self>,
         recovered: &Recovered,
@@ -98,25 +93,23 @@ where
         dead: Vec<(K, Option<V>)>,
     ) {
         let now = self.now();
+        let letters = self.letters(&recovered.dead, dead);
         let mut queue = self.lock();
-        for (logged, (key, value)) in recovered.dead.iter().zip(dead) {
-            let sequence = logged.write.sequence;
-            queue.restore_dead(sequence, self.letter(logged, key, value));
-        }
+        letters.into_iter().for_each(|(id, dead)| queue.restore_dead(id, dead));
         let mut cuts = recovered.cuts.iter().peekable();
         for (logged, (key, value)) in recovered.writes.iter().zip(writes) {
             while let Some(cut) = cuts.next_if(|cut| **cut < logged.sequence) {
                 // Without deltas there is nothing that must stay apart.
-                if self.is_of_deltas {
+                if self.is_of_deltas() {
                     queue.part(cut + 1);
                 }
             }
-            let weight = self.weigher.as_ref().map_or(0, |weigh| weigh(&key, value.as_ref()));
+            let weight = self.rules.weigh(&key, value.as_ref()).unwrap_or(0);
             let entering = Entering { key, entry: self.entry(value), weight, waiter: None, replays: None };
             queue.admit(entering, logged.sequence, now);
         }
         // The last of them may have been sent: what comes from now on stays apart from it.
-        if self.is_of_deltas {
+        if self.is_of_deltas() {
             cuts.for_each(|cut| queue.part(cut + 1));
         }
         queue.hurry();
@@ -127,30 +120,7 @@ where
             self.start();
         }
     }
-
-    fn letter(&self, logged: &LoggedDead, key: K, value: Option<V>) -> Dead<K, V> {
-        let weight = self.weigher.as_ref().map_or(0, |weigh| weigh(&key, value.as_ref()));
-        Dead {
-            key,
-            entry: self.entry(value),
-            attempts: logged.attempts & !SUPERSEDED,
-            reason: logged.reason.clone(),
-            is_superseded: logged.attempts & SUPERSEDED != 0,
-            sequences: vec![logged.write.sequence],
-            weight,
-        }
-    }
-
-    /// Tells the journal of a dead letter.
-    pub(super) fn note_dead(&self, dead: &Buried) {
-        let mark = if dead.is_superseded { SUPERSEDED } else { 0 };
-        let attempts = (dead.attempts & !SUPERSEDED) | mark;
-        dead.sequences.iter().for_each(|sequence| self.journal.dead(*sequence, attempts, &dead.reason));
-    }
 }
-
-/// Among the attempts of a dead letter: a newer write of its key came, which the journal may not know any more.
-const SUPERSEDED: u32 = 1 << 31;
 
 fn encode<K: Eq, V: 'static>(
     key: &K,

@@ -6,6 +6,7 @@ use std::hash::Hash;
 use cachalot_core::{Error, ErrorKind, Result, Source, Store};
 
 use super::WriteBehind;
+use super::bounds::{Key, Value};
 use super::inner::Inner;
 use crate::cached::Cached;
 use crate::write_error::WriteError;
@@ -84,13 +85,7 @@ where
     }
 }
 
-impl<K, V, S, D> Inner<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Inner<K, V, S, D> {
     pub(super) fn dead_letters(&self) -> Vec<DeadLetter<K, V>> {
         let at = self.now();
         let queue = self.lock();

@@ -52,7 +52,7 @@ pub(super) enum End {
 }
 
 pub(super) struct Queue<K, V> {
-    rules: Rules<K, V>,
+    rules: Arc<Rules<K, V>>,
     lanes: HashMap<K, Lane<V>>,
     /// Every write that waits, by the oldest that it holds, and since when.
     live: BTreeMap<u64, Timestamp>,
@@ -105,7 +105,8 @@ impl<K, V> Queue<K, V>
 where
     K: Hash + Eq + Clone,
 {
-    pub(super) fn new(rules: Rules<K, V>, next_sequence: u64) -> Self {
+    pub(super) fn new(rules: impl Into<Arc<Rules<K, V>>>, next_sequence: u64) -> Self {
+        let rules = rules.into();
         Self {
             limit: rules.batch,
             rules,
@@ -242,11 +243,6 @@ where
     /// How long the oldest write has waited.
     pub(super) fn oldest_age(&self, now: Timestamp) -> Duration {
         self.live.values().next().map_or(Duration::ZERO, |since| now.since(*since))
-    }
-
-    /// What is fixed.
-    pub(super) fn rules(&self) -> &Rules<K, V> {
-        &self.rules
     }
 }
 

@@ -1,6 +1,5 @@
 //! Reads: what waits for the source comes before what any tier has.
 
-use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use cachalot_core::{Entry, Error, ErrorKind, Event, LoadError, Meta, Source, Sto
 use cachalot_stampede::Failure;
 use tokio::time::timeout;
 
+use super::bounds::{Key, Value};
 use super::inner::Inner;
 use super::queue::Readings;
 use super::rules::Merge;
@@ -17,13 +17,7 @@ use crate::flight::failure;
 
 type Answer<V> = Option<Cached<V>>;
 
-impl<K, V, S, D> Inner<K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Inner<K, V, S, D> {
     /// What waits for `key`. `Some(None)`: its deletion.
     fn pending(&self, key: &K) -> Option<Answer<V>> {
         let entry = self.lock().last(key)?.clone();
@@ -35,12 +29,13 @@ where
         Cached::pending(entry, self.engine().clock.coarse())
     }
 
-    fn merge(&self) -> Option<Merge<V>> {
-        self.lock().rules().merge.clone()
+    /// Whether values are merged.
+    pub(super) fn is_of_deltas(&self) -> bool {
+        self.rules.merge.is_some()
     }
 
     pub(super) async fn get(&self, key: &K) -> Result<Answer<V>, LoadError> {
-        if self.is_of_deltas {
+        if self.is_of_deltas() {
             return Box::pin(self.get_in_time(key)).await;
         }
         match self.pending(key) {
@@ -50,22 +45,24 @@ where
     }
 
     pub(super) fn get_local(&self, key: &K) -> Answer<V> {
-        if !self.is_of_deltas {
+        let Some(merge) = &self.rules.merge else {
             return self.pending(key).unwrap_or_else(|| self.reads.get_local(key));
-        }
-        let merge = self.merge()?;
+        };
         let queue = self.lock();
         let readings = queue.readings(key);
         if readings.is_flying {
             return None;
         }
-        // Under the lock: nothing is sent between the two looks.
-        let base = self.reads.get_local(key);
+        // Under the lock: nothing is sent between the two looks. An observer is told of it without: it may write behind.
+        let base = self.engine().look(key).and_then(Cached::fresh);
         drop(queue);
+        if base.is_some() {
+            self.engine().emit_memory_hit();
+        }
         if base.is_none() && !readings.is_complete() {
             return None;
         }
-        self.fold(&merge, base, readings.entries).ok().flatten()
+        self.fold(merge, base, readings.entries).ok().flatten()
     }
 
     /// Within the cache's hard timeout: a source that hangs with a write of the key tells nothing.
@@ -81,7 +78,7 @@ where
     /// The source's value with the deltas that it does not have. While it is not known whether it has one, there is
     /// no answer; and if one was sent while it was read, it is read again.
     async fn get_merged(&self, key: &K) -> Result<Answer<V>, LoadError> {
-        let Some(merge) = self.merge() else { return self.reads.get(key).await };
+        let Some(merge) = &self.rules.merge else { return self.reads.get(key).await };
         let reading = Reading::begin(self, vec![key.clone()]);
         let mut wanting = None;
         loop {
@@ -89,7 +86,7 @@ where
             let base = if before.is_complete() { None } else { self.reads.get(key).await? };
             let after = self.lock().readings(key);
             if after.takes == before.takes {
-                return self.fold(&merge, base, after.entries);
+                return self.fold(merge, base, after.entries);
             }
             // Of a key that is written all the time no read would ever come to its end.
             wanting.get_or_insert_with(|| Wanting::begin(self, key));
@@ -97,7 +94,7 @@ where
     }
 
     pub(super) async fn get_many(&self, keys: &[K]) -> Vec<Result<Answer<V>, LoadError>> {
-        if self.is_of_deltas {
+        if self.is_of_deltas() {
             return self.get_many_merged(keys).await;
         }
         let mut answers: Vec<_> = keys.iter().map(|key| self.pending(key).map(Ok)).collect();
@@ -110,7 +107,7 @@ where
     }
 
     async fn get_many_merged(&self, keys: &[K]) -> Vec<Result<Answer<V>, LoadError>> {
-        let Some(merge) = self.merge() else { return self.reads.get_many(keys).await };
+        let Some(merge) = &self.rules.merge else { return self.reads.get_many(keys).await };
         let reading = Reading::begin(self, keys.to_vec());
         let mut takes = Vec::with_capacity(keys.len());
         let settling = async {
@@ -131,7 +128,7 @@ where
             let after = self.lock().readings(key);
             answers.push(match base {
                 Ok(_) if takes.is_none() => Err(self.too_late()),
-                Ok(base) if Some(after.takes) == takes => self.fold(&merge, base, after.entries),
+                Ok(base) if Some(after.takes) == takes => self.fold(merge, base, after.entries),
                 // Something was sent meanwhile: by itself it is read anew.
                 Ok(_) => Box::pin(self.get_in_time(key)).await,
                 Err(error) => Err(error),
@@ -188,24 +185,12 @@ impl<V> Readings<V> {
 }
 
 /// Somebody reads these keys: their lanes remember whether something was sent meanwhile.
-struct Reading<'a, K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+struct Reading<'a, K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> {
     inner: &'a Inner<K, V, S, D>,
     keys: Vec<K>,
 }
 
-impl<'a, K, V, S, D> Reading<'a, K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<'a, K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Reading<'a, K, V, S, D> {
     fn begin(inner: &'a Inner<K, V, S, D>, keys: Vec<K>) -> Self {
         let mut queue = inner.lock();
         keys.iter().for_each(|key| queue.begin_reading(key));
@@ -227,13 +212,7 @@ where
     }
 }
 
-impl<K, V, S, D> Drop for Reading<'_, K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Drop for Reading<'_, K, V, S, D> {
     fn drop(&mut self) {
         let mut queue = self.inner.lock();
         self.keys.iter().for_each(|key| queue.leave_reading(key));
@@ -241,37 +220,19 @@ where
 }
 
 /// Somebody who reads this key was too late once: until this is dropped nothing of it is sent for the first time.
-struct Wanting<'a, K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+struct Wanting<'a, K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> {
     inner: &'a Inner<K, V, S, D>,
     key: &'a K,
 }
 
-impl<'a, K, V, S, D> Wanting<'a, K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<'a, K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Wanting<'a, K, V, S, D> {
     fn begin(inner: &'a Inner<K, V, S, D>, key: &'a K) -> Self {
         inner.lock().want(key);
         Self { inner, key }
     }
 }
 
-impl<K, V, S, D> Drop for Wanting<'_, K, V, S, D>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Store<K, V>,
-    D: Source<K, V>,
-{
+impl<K: Key, V: Value, S: Store<K, V>, D: Source<K, V>> Drop for Wanting<'_, K, V, S, D> {
     fn drop(&mut self) {
         self.inner.lock().want_no_more(self.key);
         self.inner.wake.notify_one();

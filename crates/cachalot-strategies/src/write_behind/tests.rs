@@ -83,7 +83,7 @@ impl Journal for Told {
         notes.trace.push(format!("done {sequences:?}"));
     }
 
-    fn dead(&self, _: u64, _: u32, _: &str) {}
+    fn dead(&self, _: &[u64], _: u32, _: &str) {}
 
     async fn close(&self) -> Result<()> {
         let mut notes = self.notes.lock().unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cachalot_core::units::millis;
 use cachalot_core::{Entry, ErrorKind, Freshness, LoadFn, Recency, Tier};
-use cachalot_memory_backend::Memory;
+use cachalot_memory_backend::{Memory, MemoryBackend};
 use cachalot_strategies::{Cached, Sliding};
 use cachalot_testkit::{CountingSource, Faulty, Operation};
 
@@ -29,7 +29,7 @@ pub(crate) async fn read(sessions: &Sessions, key: u64) -> Cached<String> {
 }
 
 /// How long memory may keep copies: not at all, a tenth of a TTL, without bound.
-const MEMORY_TTLS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(10), Duration::MAX];
+pub(crate) const MEMORY_TTLS: [Duration; 3] = [Duration::ZERO, Duration::from_secs(10), Duration::MAX];
 
 /// Memory alone, and memory over a shared tier with each of the bounds.
 async fn everywhere(walk: impl AsyncFn(&World, Users)) {
@@ -241,24 +241,36 @@ async fn keys_that_are_due_together_travel_together() {
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_keys_leave_nothing_behind() {
-    on_both(slides, async |world, cache| {
+    for is_tiered in [false, true] {
+        let world = World::new();
+        // There is room for all of them.
+        let shared = Arc::new(MemoryBackend::with_limit(1 << 26, world.clock.clone()));
+        let builder = slides(world.builder()).memory(Memory::entries(20_000).hash_seed(1));
+        let builder = if is_tiered { builder.backend(shared.clone()) } else { builder };
+        let cache = builder.build().unwrap();
         let sessions = over(&world, &cache);
         let keys: Vec<u64> = (1..=10_000).collect();
         keys.iter().for_each(|key| world.source.set(*key, key.to_string()));
-        for _ in 0..2 {
+        for touched in [0, 10_000] {
             for chunk in keys.chunks(500) {
-                sessions.get_many(chunk).await;
+                assert!(sessions.get_many(chunk).await.iter().all(Result::is_ok));
                 settle().await;
             }
+            assert_eq!((sessions.touched(), world.source.loads()), (touched, 10_000));
             pass(secs(30)).await;
         }
-        pass(secs(200)).await;
+        pass(secs(69)).await;
+        let stranger = || world.over(shared.clone());
+        let there = async |cache: &Users| cache.get_many(&keys).await.iter().flatten().count();
+        assert_eq!(there(&if is_tiered { stranger() } else { cache.clone() }).await, 10_000, "t = 129 s");
+        pass(secs(1)).await;
+        assert_eq!((there(&cache).await, there(&stranger()).await), (0, 0), "t = 130 s, read at 30 s");
+        assert_eq!(cache.stats().memory.entries, 0);
+        assert_eq!(shared.stats().entries, 0);
         let stats = cache.stats();
         assert_eq!((stats.flights, stats.pending_invalidations), (0, 0));
-        assert!(cache.get(&10_000).await.is_none() && world.in_shared(1).await.is_none());
         cache.shutdown(Duration::ZERO).await.unwrap();
-    })
-    .await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

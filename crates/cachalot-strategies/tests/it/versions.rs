@@ -140,6 +140,17 @@ async fn a_message_that_comes_after_its_value_leaves_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_a_record_may_lie_at_several_places_one_that_is_new_enough_is_no_excuse() {
+    let world = World::new();
+    let tier = Lacking::oneness(world.shared.clone());
+    let cache = versioned(world.builder()).backend(tier).build().unwrap();
+    insert(&cache, 7).await;
+    assert_eq!(world.versioned_below().await, Some(7));
+    assert_eq!(cache.remove_older(&1, 7).await.unwrap(), Removal::Removed);
+    assert_eq!(world.versioned_below().await, None, "another place may have 6");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_gives_up_an_older_copy_when_it_hears_of_a_version_that_is_stored() {
     let world = World::new();
     let (one, two) = (versioned_node(&world), versioned_node(&world));

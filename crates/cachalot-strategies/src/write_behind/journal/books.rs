@@ -23,6 +23,8 @@ pub(super) struct Place {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Dead {
+    /// The last write of the letter that it is a part of.
+    pub(super) letter: u64,
     pub(super) attempts: u32,
     pub(super) reason: String,
 }

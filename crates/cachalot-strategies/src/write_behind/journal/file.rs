@@ -157,8 +157,8 @@ impl Journal for Log {
         self.shared.done(sequences);
     }
 
-    fn dead(&self, sequence: u64, attempts: u32, reason: &str) {
-        self.shared.dead(sequence, attempts, reason);
+    fn dead(&self, sequences: &[u64], attempts: u32, reason: &str) {
+        self.shared.dead(sequences, attempts, reason);
     }
 
     async fn close(&self) -> Result<()> {

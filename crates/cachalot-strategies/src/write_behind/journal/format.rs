@@ -68,6 +68,8 @@ pub(super) enum Record {
     Cut(u64),
     Dead {
         sequence: u64,
+        /// The last write of the letter that it is a part of, itself mostly.
+        letter: u64,
         attempts: u32,
         reason: String,
     },
@@ -80,6 +82,8 @@ const DELETE: u8 = 2;
 const DONE: u8 = 3;
 const CUT: u8 = 4;
 const DEAD: u8 = 5;
+/// Dead, and a part of a letter that ends with a later write.
+const PART: u8 = 6;
 
 /// The longest record: what a length in 32 bits can tell.
 const LONGEST: usize = u32::MAX as usize;
@@ -125,9 +129,13 @@ pub(super) fn push_cut(out: &mut Vec<u8>, through: u64) {
     framed(out, CUT, |out| out.extend_from_slice(&through.to_le_bytes()));
 }
 
-pub(super) fn push_dead(out: &mut Vec<u8>, sequence: u64, attempts: u32, reason: &str) {
-    framed(out, DEAD, |out| {
+pub(super) fn push_dead(out: &mut Vec<u8>, sequence: u64, letter: u64, attempts: u32, reason: &str) {
+    let is_part = sequence != letter;
+    framed(out, if is_part { PART } else { DEAD }, |out| {
         out.extend_from_slice(&sequence.to_le_bytes());
+        if is_part {
+            out.extend_from_slice(&letter.to_le_bytes());
+        }
         out.extend_from_slice(&attempts.to_le_bytes());
         out.extend_from_slice(reason.as_bytes());
     });
@@ -225,11 +233,12 @@ impl<'a> Reader<'a> {
                     Err(Flaw("a cut that is too long"))
                 }
             }
-            DEAD => {
+            DEAD | PART => {
                 let sequence = self.u64()?;
+                let letter = if kind == PART { self.u64()? } else { sequence };
                 let attempts = self.u32()?;
                 let reason = String::from_utf8_lossy(std::mem::take(&mut self.bytes)).into_owned();
-                Ok(Record::Dead { sequence, attempts, reason })
+                Ok(Record::Dead { sequence, letter, attempts, reason })
             }
             _ => Err(Flaw("a record of an unknown type")),
         }
@@ -282,7 +291,8 @@ mod tests {
         push_write(&mut out, 8, b"k", None);
         push_done(&mut out, &[7, 8, 11]);
         push_cut(&mut out, 8);
-        push_dead(&mut out, 11, 3, "no");
+        push_dead(&mut out, 11, 11, 3, "no");
+        push_dead(&mut out, 10, 11, 3, "no");
         assert_eq!(hex(&out), include_str!("golden.hex").split_whitespace().collect::<String>());
         assert_eq!(write_len(1, Some(2)), Some(24));
         assert_eq!(write_len(1, None), Some(18));
@@ -316,9 +326,12 @@ mod tests {
             prop_assert!(ends.iter().all(|end| done.contains(end)));
             prop_assert_eq!(done.len() as u64, runs.iter().map(|(first, last)| last - first + 1).sum::<u64>());
 
-            out.clear();
-            push_dead(&mut out, sequence, 5, &reason);
-            prop_assert_eq!(decode(&out).unwrap().0, Record::Dead { sequence, attempts: 5, reason });
+            for letter in [sequence, sequence.saturating_add(1)] {
+                out.clear();
+                push_dead(&mut out, sequence, letter, 5, &reason);
+                let dead = Record::Dead { sequence, letter, attempts: 5, reason: reason.clone() };
+                prop_assert_eq!(decode(&out).unwrap().0, dead);
+            }
         }
 
         #[test]

@@ -87,7 +87,7 @@ impl Writer {
             bytes.extend_from_slice(&record);
         }
         for (sequence, dead) in &cargo.dead {
-            push_dead(&mut bytes, *sequence, dead.attempts, &dead.reason);
+            push_dead(&mut bytes, *sequence, dead.letter, dead.attempts, &dead.reason);
         }
         for through in &cargo.cuts {
             push_cut(&mut bytes, *through);

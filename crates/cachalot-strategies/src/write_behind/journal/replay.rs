@@ -131,8 +131,8 @@ impl Reading {
                 }
             }
             Record::Cut(through) => self.books.cut(through, place.segment),
-            Record::Dead { sequence, attempts, reason } => {
-                self.books.bury(sequence, Dead { attempts, reason });
+            Record::Dead { sequence, letter, attempts, reason } => {
+                self.books.bury(sequence, Dead { letter, attempts, reason });
             }
         }
     }
@@ -142,7 +142,8 @@ impl Reading {
         let (end, _) = self.records(open.header, &open.bytes);
         let dead = self.books.dead().iter().filter_map(|(sequence, dead)| {
             let write = self.writes.remove(sequence)?;
-            Some(LoggedDead { write, attempts: dead.attempts, reason: dead.reason.clone() })
+            let (letter, attempts, reason) = (dead.letter, dead.attempts, dead.reason.clone());
+            Some(LoggedDead { write, letter, attempts, reason })
         });
         let recovered = Recovered {
             writer: open.header.writer,

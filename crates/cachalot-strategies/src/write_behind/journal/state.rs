@@ -170,13 +170,17 @@ impl Shared {
         self.work.notify_one();
     }
 
-    pub(super) fn dead(&self, sequence: u64, attempts: u32, reason: &str) {
+    pub(super) fn dead(&self, sequences: &[u64], attempts: u32, reason: &str) {
+        let Some(letter) = sequences.iter().max().copied() else { return };
         let mut state = self.lock();
         let reason = shortened(reason);
-        if !state.books.bury(sequence, Dead { attempts, reason: reason.to_owned() }) || state.closing {
-            return;
+        let dead = Dead { letter, attempts, reason: reason.to_owned() };
+        // All in one group: a crash parts them only in the midst of its write.
+        for sequence in sequences {
+            if state.books.bury(*sequence, dead.clone()) && !state.closing {
+                state.gathering.control(|bytes| push_dead(bytes, *sequence, letter, attempts, reason));
+            }
         }
-        state.gathering.control(|bytes| push_dead(bytes, sequence, attempts, reason));
         drop(state);
         self.work.notify_one();
     }

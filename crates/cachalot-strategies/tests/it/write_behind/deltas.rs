@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cachalot_core::{Entry, ErrorKind, Source, Write};
+use cachalot_core::{Entry, ErrorKind, Event, Observer, Source, Tier, Write};
 use cachalot_memory_backend::Memory;
 use cachalot_strategies::{Cache, FileJournal, Order, WriteBehind};
 use cachalot_testkit::Gate;
@@ -112,6 +112,44 @@ pub(super) async fn journaled(folder: &Path, counters: &Counters) -> Views {
 
 async fn count(views: &Views, key: u64) -> Option<i64> {
     views.get(&key).await.unwrap().map(|cached| *cached)
+}
+
+/// Looks at the queue whenever something is served from memory.
+#[derive(Clone, Default)]
+struct Looks(Arc<OnceLock<Views>>);
+
+impl Observer for Looks {
+    fn on_event(&self, event: &Event<'_>) {
+        if let (Event::Hit { tier: Tier::Memory }, Some(views)) = (event, self.0.get()) {
+            assert_eq!(views.stats().depth, 1);
+        }
+    }
+}
+
+#[test]
+fn an_observer_of_a_look_into_memory_may_look_at_the_queue() {
+    let (tell, told) = std::sync::mpsc::channel();
+    // A deadlock would hold up the test for ever.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let observer = Looks::default();
+            let cache: Cache<u64, i64, Store> = Cache::builder("views")
+                .memory(Memory::entries(100))
+                .observer(observer.clone())
+                .build()
+                .unwrap();
+            let views = WriteBehind::builder(cache, Counters::default()).flush_every(secs(3600));
+            let views = views.merge(|older, newer| older + newer).build().unwrap();
+            views.put(1, 4).await.unwrap();
+            views.flush().await;
+            assert_eq!(count(&views, 1).await, Some(4), "memory has it");
+            views.put(1, 3).await.unwrap();
+            assert!(observer.0.set(views.clone()).is_ok());
+            tell.send(views.get_local(&1).map(|count| *count)).unwrap();
+        });
+    });
+    assert_eq!(told.recv_timeout(secs(60)), Ok(Some(7)));
 }
 
 #[tokio::test(start_paused = true)]

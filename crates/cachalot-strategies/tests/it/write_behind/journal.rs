@@ -121,6 +121,56 @@ fn dead_letters_come_back_with_what_is_known_of_them() {
 }
 
 #[test]
+fn a_dead_letter_of_merged_writes_comes_back_as_the_one_that_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = Sink::default();
+    let adds = |builder: NotesBuilder| {
+        let builder = builder.permanent(|error| *error == Refused::Poison);
+        builder.merge(|older, newer| format!("{older}+{newer}"))
+    };
+    let dies = |builder: NotesBuilder| builder.permanent(|error| *error == Refused::Poison);
+    let told = |notes: &Notes| {
+        let letters = notes.dead_letters().into_iter();
+        let told = letters.map(|it| (it.id, it.key, it.value.as_deref().cloned(), it.attempts));
+        told.collect::<Vec<_>>()
+    };
+    let before = life(async || {
+        let notes = open(folder.path(), &sink, adds).await;
+        sink.poison([1, 2]);
+        for value in ["a", "b", "c"] {
+            notes.put(1, text(value)).await.unwrap();
+        }
+        notes.put(2, text("d")).await.unwrap();
+        notes.delete(&2).await.unwrap();
+        notes.flush().await;
+        let before = told(&notes);
+        let values: Vec<_> = before.iter().map(|(_, key, value, _)| (*key, value.as_deref())).collect();
+        assert_eq!(values, [(1, Some("a+b+c")), (2, None)]);
+        notes.shutdown(secs(60)).await.unwrap();
+        before
+    });
+    life(async || {
+        let notes = open(folder.path(), &sink, dies).await;
+        assert_eq!(notes.dead_letters().len(), 5, "nobody says how they are merged");
+        notes.shutdown(secs(60)).await.unwrap();
+    });
+    life(async || {
+        let notes = open(folder.path(), &sink, adds).await;
+        assert_eq!(told(&notes), before);
+        assert_eq!((notes.stats().entries, notes.stats().recovered), (2, 5));
+        sink.poison([]);
+        notes.replay(before[0].0).await.unwrap();
+        notes.discard(before[1].0).unwrap();
+        notes.shutdown(secs(60)).await.unwrap();
+        assert_eq!(sink.history(1), [Some(text("a+b+c"))]);
+    });
+    life(async || {
+        let notes = open(folder.path(), &sink, adds).await;
+        assert_eq!((notes.dead_letters().len(), notes.stats().recovered), (0, 0));
+    });
+}
+
+#[test]
 fn a_full_journal_refuses_and_is_free_again_once_the_source_has_taken_something() {
     let folder = tempfile::tempdir().unwrap();
     let sink = Sink::default();

@@ -36,13 +36,18 @@ async fn dead_letters_are_kept_until_they_are_done() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(FileJournal::at(dir.path())).await.unwrap();
     let (poison, other) = (keep(&log, "p", "x").await, keep(&log, "q", "y").await);
-    log.dead(poison, 5, "constraint");
-    log.dead(other, 2, "too long");
+    log.dead(&[poison], 5, "constraint");
+    log.dead(&[other], 2, "too long");
     log.done(&[other]);
     log.close().await.unwrap();
     let (log, recovered) = open(FileJournal::at(dir.path())).await.unwrap();
     assert!(recovered.writes.is_empty());
-    let dead = LoggedDead { write: write(poison, "p", "x"), attempts: 5, reason: "constraint".into() };
+    let dead = LoggedDead {
+        write: write(poison, "p", "x"),
+        letter: poison,
+        attempts: 5,
+        reason: "constraint".into(),
+    };
     assert_eq!(recovered.dead, [dead]);
     log.done(&[poison]);
     log.close().await.unwrap();

@@ -224,7 +224,7 @@ async fn run(steps: Vec<Step>, fsync: Fsync, tight: bool) -> std::result::Result
             }
             Step::Dead => {
                 if let Some(sequence) = promises.of(Fate::Kept).first() {
-                    log.dead(*sequence, 3, "refused");
+                    log.dead(&[*sequence], 3, "refused");
                     promises.set(*sequence, Fate::Dead);
                 }
             }

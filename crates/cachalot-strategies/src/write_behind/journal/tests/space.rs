@@ -101,7 +101,7 @@ async fn a_poison_write_does_not_pin_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open_quick(small(&dir), dir.path()).await.unwrap();
     let poison = keep(&log, "poison", "x").await;
-    log.dead(poison, 7, "refused");
+    log.dead(&[poison], 7, "refused");
     let waits = keep(&log, "k", "waits").await;
     log.cut(waits).await.unwrap();
     for n in 0..300 {

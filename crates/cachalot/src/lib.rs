@@ -25,7 +25,7 @@
 //!
 //! This crate only joins others: [`cachalot-memory-backend`](Memory) is the in-process tier,
 //! `cachalot-redis-backend` the shared one and the bus between processes, `cachalot-invalidation` what they say on
-//! it, `cachalot-strategies` the engine, `cachalot-core` their contracts.
+//! it, `cachalot-memcached-backend` another shared one, `cachalot-strategies` the engine, `cachalot-core` their contracts.
 //!
 //! # Features
 //!
@@ -34,8 +34,9 @@
 //! |---|---|---|
 //! | `memory` | yes | The bounded in-process map alone: no async runtime, no serde. |
 //! | `cache` | yes | `Cache`: single-flight loads over memory, ready for a shared tier. Pulls in tokio and serde. |
-//! | `redis` |  | Redis as the shared tier, and as the bus between processes. Pulls in redis. Needs Rust 1.88. |
-//! | `ring` |  | Consistent hashing: which of many nodes holds a key. Pulls in nothing. |
+//! | `redis` |  | Redis as the shared tier, and as the bus between processes. Pulls in redis and deadpool-redis. Needs Rust 1.88. |
+//! | `memcached` |  | Memcached as the shared tier, by its meta protocol. Pulls in sha2. |
+//! | `ring` |  | Consistent hashing: which of many nodes holds a key. With `cache` also `Sharded`, one shared tier over many servers. Pulls in nothing by itself. |
 //! | `json` |  | Values as JSON. Pulls in serde_json. |
 //! | `postcard` |  | Values as postcard, needs a declared schema. Pulls in postcard. |
 //! | `bincode` |  | Values as bincode 2, needs a declared schema. Pulls in bincode, unmaintained upstream. |
@@ -144,12 +145,20 @@ pub use strategies::{
 #[doc(inline)]
 pub use cachalot_redis_backend::{
     PlainBackend, PlainBuilder, PlainBus, PlainForm, Recovery, Redis, RedisBackend, RedisBuilder, RedisBus,
-    RedisBusBuilder, RedisCluster, RedisStreamBus, TagIndex,
+    RedisBusBuilder, RedisCluster, RedisPatterns, RedisStreamBus, TagIndex, patterns,
 };
+
+#[cfg(feature = "memcached")]
+#[doc(inline)]
+pub use cachalot_memcached_backend::{Memcached, MemcachedBackend, MemcachedBuilder};
 
 #[cfg(feature = "ring")]
 #[doc(inline)]
 pub use cachalot_ring as ring;
+
+#[cfg(all(feature = "cache", feature = "ring"))]
+#[doc(inline)]
+pub use cachalot_ring::{Failover, Shard, ShardHealth, Sharded, ShardedBuilder};
 
 /// The README's example, compiled.
 #[cfg(all(doctest, feature = "redis"))]

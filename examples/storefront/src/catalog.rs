@@ -4,25 +4,30 @@
 //! what the page belongs to; written to the database, and then the pages are removed that this made wrong: one by its
 //! key, or all that have a tag. Elsewhere the cache knows the database ([`sources`](crate::sources)): users are read
 //! through, stock is written through, views are counted behind, sessions live on while they are used, and the listings
-//! that are read most are loaded anew before anybody has to wait for them.
+//! that are read most are loaded anew before anybody has to wait for them: pages over a leaderboard, if there is a Redis
+//! ([`bestsellers`](crate::bestsellers)), which also counts how much a caller orders.
 
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use cachalot::patterns::{Admission, RateLimit};
 use cachalot::units::{hours, millis, minutes, seconds};
 use cachalot::{
-    Cache, CacheBuilder, CacheKey, Cached, FileJournal, Fsync, LoadError, Memory, ReadThrough, Redis,
-    RedisBackend, RedisBus, RefreshAhead, Sliding, Stats, Ttl, WriteBehind, WriteBehindBuilder,
+    Cache, CacheBuilder, CacheKey, Cached, FileJournal, Fsync, LoadError, Memory, Namespace, ReadThrough,
+    Redis, RedisBackend, RedisBus, RefreshAhead, Sliding, Stats, Ttl, WriteBehind, WriteBehindBuilder,
     WriteBehindStats, WriteError, WriteThrough,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::bestsellers::Bestsellers;
 use crate::shop::{
-    CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage, Session,
-    Stock, UserId, UserPage, Views,
+    CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage, Sale,
+    Session, Stock, UserId, UserPage, Views,
 };
 
 /// The shop's pages, cached. A cheap clone: all clones share the caches.
@@ -30,28 +35,43 @@ use crate::shop::{
 pub struct Catalog {
     database: Database,
     products: Cache<ProductId, ProductPage>,
-    listings: RefreshAhead<CategoryId, Listing, Database>,
+    listings: RefreshAhead<CategoryId, Listing, Bestsellers>,
+    bestsellers: Bestsellers,
+    orders: Option<RateLimit>,
     sessions: Sliding<String, Session, Database>,
     users: ReadThrough<UserId, UserPage, Database>,
     stock: WriteThrough<ProductId, Stock, Database>,
     views: WriteBehind<ProductId, Views, Database>,
 }
 
-/// What several processes have in common: pages, and a bus on which they tell each other what is no longer true.
+/// What several processes have in common: pages, a bus on which they tell each other what is no longer true, and how much
+/// a caller may order.
 #[derive(Clone, Debug)]
 pub struct Shared {
     pages: RedisBackend,
     bus: Arc<RedisBus>,
+    orders: RateLimit,
 }
 
 impl Shared {
-    /// Both in the Redis at `url`.
+    /// All of it in the Redis at `url`. A caller may order and sign in sixty times in any minute.
     ///
     /// # Errors
     /// When it cannot be reached.
     pub async fn connect(url: &str) -> cachalot::Result<Self> {
         let bus = Redis::builder(url).bus().pub_sub()?;
-        Ok(Self { pages: Redis::connect(url).await?, bus: Arc::new(bus) })
+        let pages = Redis::connect(url).await?;
+        let orders = pages.patterns().rate_limit(&Namespace::new("callers")?, 60, minutes(1))?;
+        Ok(Self { pages, bus: Arc::new(bus), orders })
+    }
+
+    /// With another limit for each caller: so many orders in any `window`.
+    ///
+    /// # Errors
+    /// When there is no such limit.
+    pub fn order_limit(mut self, limit: u32, window: Duration) -> cachalot::Result<Self> {
+        self.orders = self.pages.patterns().rate_limit(&Namespace::new("callers")?, limit, window)?;
+        Ok(self)
     }
 }
 
@@ -68,10 +88,14 @@ impl Catalog {
         let sessions = Cache::builder("sessions").memory(Memory::entries(20_000));
         let sessions = over(sessions.ttl(minutes(30)).max_age(hours(12)), shared.as_ref())?;
         let views = open("views", 20_000, Ttl::minutes(5), shared.as_ref())?;
+        let bestsellers =
+            Bestsellers::new(database.clone(), shared.as_ref().map(|shared| shared.pages.patterns()))?;
         Ok(Self {
+            bestsellers: bestsellers.clone(),
+            orders: shared.as_ref().map(|shared| shared.orders.clone()),
             views: counting(views, database.clone()).build()?,
             products: open("products", 20_000, Ttl::minutes(5), shared.as_ref())?,
-            listings: RefreshAhead::builder(listings, database.clone()).top(10).every(seconds(10)).build()?,
+            listings: RefreshAhead::builder(listings, bestsellers).top(10).every(seconds(10)).build()?,
             sessions: Sliding::new(sessions, database.clone())?,
             users: ReadThrough::new(users, database.clone()),
             stock: WriteThrough::new(stock, database.clone()),
@@ -202,6 +226,42 @@ impl Catalog {
             return Ok(None);
         }
         Ok(Some(self.views.put(id, Views { views: 1 }).await?))
+    }
+
+    /// Orders so many pieces of a product: in the database, then in the leaderboard of its category, then by removing the
+    /// three pages that this made wrong. When this returns, no read of this process shows an old number any more. `None` if
+    /// there is no such product or no such user.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    ///
+    /// # Dropping the future
+    /// The order goes on.
+    pub async fn order(&self, user: UserId, product: ProductId, pieces: u32) -> anyhow::Result<Option<Sale>> {
+        let catalog = self.clone();
+        tokio::spawn(async move {
+            let Some(sale) = catalog.database.order(user, product, pieces).await? else {
+                return Ok(None);
+            };
+            // Before the listing is removed: whoever loads it next asks the leaderboard.
+            catalog.bestsellers.sold(&sale).await;
+            tokio::try_join!(
+                catalog.products.remove(&product),
+                catalog.listing_cache().remove(&sale.category),
+                catalog.users.cache().remove(&user)
+            )?;
+            Ok(Some(sale))
+        })
+        .await?
+    }
+
+    /// Whether `caller` may order now, or when. Without Redis there is no limit; while Redis is away neither: a shop that
+    /// sells too fast for a while is better off than one that does not sell.
+    pub async fn admit(&self, caller: IpAddr) -> Admission {
+        match &self.orders {
+            Some(orders) => orders.check(&caller.to_string()).await.unwrap_or(Admission::Allowed),
+            None => Admission::Allowed,
+        }
     }
 
     /// Changes a price: in the database, then, by removing them, on the two pages that show it. When this

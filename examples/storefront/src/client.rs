@@ -71,6 +71,14 @@ impl Client {
         self.send(Method::PUT, path, serde_json::to_vec(body)?.into()).await
     }
 
+    /// `POST path` with a body of JSON.
+    ///
+    /// # Errors
+    /// When the connection breaks; a status of failure is an answer.
+    pub async fn post_json(&self, path: &str, body: &impl Serialize) -> Result<Answer> {
+        self.send(Method::POST, path, serde_json::to_vec(body)?.into()).await
+    }
+
     /// `POST path` without a body.
     ///
     /// # Errors

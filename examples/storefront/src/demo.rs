@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::crash;
 use crate::load;
 use crate::nodes::Node;
+use crate::ordering;
 use crate::pages::Stats;
 use crate::redis::Redis;
 use crate::report::{Measured, Report, curl_lines};
@@ -112,7 +113,24 @@ async fn measure(args: &DemoArgs, size: Size, fleet: &mut Fleet, cache: &CacheCh
         Some(redis) if *cache != CacheChoice::Off => Some(repricing::cut(&clients, redis).await?),
         _ => None,
     };
-    Ok(Measured { load, during_load, crowd, crowd_queries, new_price, category, stock, views, cut })
+    // Its orders stay in the shop, so it comes where there is something to see.
+    let ordering = match &fleet.redis {
+        Some(_) if *cache != CacheChoice::Off => Some(ordering::order(&clients).await?),
+        _ => None,
+    };
+    let shown = Measured {
+        load,
+        during_load,
+        crowd,
+        crowd_queries,
+        new_price,
+        category,
+        stock,
+        views,
+        ordering,
+        cut,
+    };
+    Ok(shown)
 }
 
 /// Where the process of this name keeps its journal: beside the database, and found again by the next run.

@@ -6,14 +6,17 @@
 //! - [`shop`]: the database, its generator and its queries; no cache in sight.
 //! - [`catalog`]: users, products, listings, sessions, stock and views, cached.
 //! - [`sources`]: the database as what users are read through, and stock and views are written through and behind.
+//! - [`bestsellers`]: listings over a leaderboard in Redis.
 //! - [`outbox`]: invalidations that no crash loses, in the transaction that makes them necessary.
 //! - [`pages`], [`service`]: the catalog, or the bare database for comparison, over HTTP.
-//! - [`zipf`], [`client`], [`load`], [`repricing`], [`stocktaking`], [`viewing`], [`crash`]: the callers.
+//! - [`zipf`], [`client`], [`load`], [`repricing`], [`stocktaking`], [`viewing`], [`ordering`], [`crash`]: the
+//!   callers.
 //! - [`nodes`], [`redis`]: the processes of a run, started and stopped.
 //! - [`demo`], [`report`], [`args`]: the run as a whole, and what it tells.
 
 pub mod shop;
 
+pub mod bestsellers;
 pub mod catalog;
 pub mod outbox;
 pub mod pages;
@@ -23,6 +26,7 @@ pub mod sources;
 pub mod client;
 pub mod crash;
 pub mod load;
+pub mod ordering;
 pub mod repricing;
 pub mod stocktaking;
 pub mod viewing;

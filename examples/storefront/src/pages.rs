@@ -1,17 +1,19 @@
 //! Where the service gets its pages: from the catalog, or straight from the database, so that the two
 //! can be measured side by side. A service of your own needs the catalog alone.
 
+use std::net::IpAddr;
 use std::ops::AddAssign;
 use std::sync::Arc;
 
+use cachalot::patterns::Admission;
 use cachalot::{Cached, Tier};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::catalog::Catalog;
 use crate::shop::database::QueryCount;
 use crate::shop::{
-    CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage, Session,
-    Stock, UserId, UserPage, Views,
+    CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage, Sale,
+    Session, Stock, UserId, UserPage, Views,
 };
 
 /// The shop, with or without a cache. A cheap clone.
@@ -256,6 +258,25 @@ impl Pages {
         match self {
             Self::Direct(database) => Ok(database.sign_out(id).await?),
             Self::Cached(catalog) => catalog.sign_out(id).await,
+        }
+    }
+
+    /// Orders a product; `None` if there is no such product or no such user.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn order(&self, user: UserId, product: ProductId, pieces: u32) -> anyhow::Result<Option<Sale>> {
+        match self {
+            Self::Direct(database) => Ok(database.order(user, product, pieces).await?),
+            Self::Cached(catalog) => catalog.order(user, product, pieces).await,
+        }
+    }
+
+    /// Whether `caller` may order now.
+    pub async fn admit(&self, caller: IpAddr) -> Admission {
+        match self {
+            Self::Direct(_) => Admission::Allowed,
+            Self::Cached(catalog) => catalog.admit(caller).await,
         }
     }
 

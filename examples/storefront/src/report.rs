@@ -8,6 +8,7 @@ use indicatif::HumanCount;
 
 use crate::args::CacheChoice;
 use crate::load::{self, Crowd, NewPrice, Outcome};
+use crate::ordering::{self, Ordering};
 use crate::pages::{CacheCount, Stats};
 use crate::repricing::{CategoryChange, Cut, OldPrices};
 use crate::shop::seed::Size;
@@ -33,6 +34,8 @@ pub struct Measured {
     pub stock: Stocktaking,
     /// What counting the views cost.
     pub views: Viewing,
+    /// What ordering showed; `None` without Redis.
+    pub ordering: Option<Ordering>,
     /// What became of a change of price when the bus was cut; `None` without a bus.
     pub cut: Option<Cut>,
 }
@@ -61,6 +64,7 @@ impl fmt::Display for Report {
         self.category(f)?;
         self.stock(f)?;
         self.views(f)?;
+        self.ordering(f)?;
         self.cut(f)
     }
 }
@@ -159,6 +163,32 @@ impl Report {
         row(f, "  until all are acknowledged", "", |side| time(side.views.elapsed), self)
     }
 
+    fn ordering(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(with) = &self.with.ordering else { return Ok(()) };
+        let cell = |of: fn(&Ordering) -> String| {
+            move |side: &Measured| side.ordering.as_ref().map_or(NONE.into(), of)
+        };
+        let (orders, place) = (ordering::ORDERS, with.place_before);
+        writeln!(f, "{orders} orders make no. {place} of a category its bestseller, a leaderboard in Redis")?;
+        row(f, "  an order", "", cell(|ordering| time(ordering.each)), self)?;
+        row(
+            f,
+            "  listed by the other process, after",
+            "",
+            cell(|o| o.elsewhere.map_or(NONE.into(), time)),
+            self,
+        )?;
+        writeln!(f, "{} more orders at once; a caller may order 60 times a minute", ordering::TRIED)?;
+        row(f, "  let through", "", cell(|ordering| count(ordering.admitted)), self)?;
+        row(
+            f,
+            "  told to wait (429), at most",
+            "",
+            cell(|ordering| format!("{} s", ordering.retry_after)),
+            self,
+        )
+    }
+
     fn cut(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(with) = &self.with.cut else { return Ok(()) };
         let cell = |of: fn(&Cut) -> String| move |side: &Measured| side.cut.as_ref().map_or(NONE.into(), of);
@@ -205,6 +235,8 @@ pub fn curl_lines(nodes: &[SocketAddr], cache: &CacheChoice) -> String {
         lines += &format!(
             "  curl -X POST http://{node}/products/1/views; curl -i http://{node}/products/1/views\n"
         );
+        lines += &format!("  curl -i -X POST http://{node}/products/1/orders \\\n");
+        lines += "       -H 'content-type: application/json' -d '{\"user\": 1, \"pieces\": 3}'\n";
         lines += &format!("  curl http://{node}/stats\n");
     }
     if let CacheChoice::Redis(url) = cache {

@@ -2,19 +2,24 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderName, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::serve::ListenerExt;
 use axum::{Json, Router};
+use cachalot::patterns::Admission;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::pages::{Page, Pages, Stats};
-use crate::shop::{CategoryId, CategoryPrices, Price, ProductId, Stock, UserId};
+use crate::shop::{CategoryId, CategoryPrices, Price, ProductId, Sale, Stock, UserId};
 
 /// Tells where a page came from: `memory`, `redis`, `loaded` or `database`.
 pub const PAGE_FROM: HeaderName = HeaderName::from_static("x-page-from");
@@ -28,6 +33,11 @@ pub async fn serve(
     pages: Pages,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let pages = Arc::new(pages);
+    let limited = Router::new()
+        .route("/products/{id}/orders", post(order))
+        .route("/users/{id}/sessions", post(sign_in))
+        .route_layer(from_fn_with_state(Arc::clone(&pages), admit));
     let routes = Router::new()
         .route("/products/{id}", get(product))
         .route("/products/{id}/price", put(reprice))
@@ -36,10 +46,11 @@ pub async fn serve(
         .route("/categories/{id}", get(listing))
         .route("/categories/{id}/prices", put(reprice_category))
         .route("/users/{id}", get(user))
-        .route("/users/{id}/sessions", post(sign_in))
         .route("/sessions/{id}", get(session).delete(sign_out))
         .route("/stats", get(stats))
-        .with_state(Arc::new(pages));
+        .merge(limited)
+        .with_state(pages)
+        .into_make_service_with_connect_info::<SocketAddr>();
     let listener = listener.tap_io(|connection| {
         // Else small answers wait for the acknowledgement of the last. A connection that refuses is slower.
         let _ = connection.set_nodelay(true);
@@ -76,6 +87,39 @@ async fn set_stock(
 
 async fn sign_in(State(pages): Shop, Path(id): Path<UserId>) -> Result<Json<String>, Failure> {
     pages.sign_in(id).await?.map(Json).ok_or(Failure::Unknown)
+}
+
+/// Lets a caller through or says when to come back. A caller is an address: behind a proxy, take what that says. Reads are
+/// not limited: most of them never leave this process, and asking Redis about each would cost more than answering it.
+async fn admit(
+    State(pages): Shop,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match pages.admit(caller.ip()).await {
+        Admission::Allowed => next.run(request).await,
+        Admission::Denied { retry_after } => {
+            // In whole seconds, and rather one too many: who comes early is denied again.
+            let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+            (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, seconds.to_string())]).into_response()
+        }
+    }
+}
+
+/// The body of `POST /products/{id}/orders`.
+#[derive(Deserialize)]
+struct NewOrder {
+    user: UserId,
+    pieces: NonZeroU32,
+}
+
+async fn order(
+    State(pages): Shop,
+    Path(id): Path<ProductId>,
+    Json(new): Json<NewOrder>,
+) -> Result<Json<Sale>, Failure> {
+    pages.order(new.user, id, new.pieces.get()).await?.map(Json).ok_or(Failure::Unknown)
 }
 
 async fn session(State(pages): Shop, Path(id): Path<String>) -> Result<Response, Failure> {

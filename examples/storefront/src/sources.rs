@@ -3,9 +3,7 @@
 use async_trait::async_trait;
 use cachalot::{ReadOnly, Source, Write};
 
-use crate::shop::{
-    CategoryId, Counted, Database, DatabaseError, Listing, ProductId, Session, Stock, UserId, UserPage, Views,
-};
+use crate::shop::{Counted, Database, DatabaseError, ProductId, Session, Stock, UserId, UserPage, Views};
 
 /// Users with their orders summed up: a view of several tables, which nobody writes as a whole.
 #[async_trait]
@@ -21,24 +19,6 @@ impl Source<UserId, UserPage> for Database {
     }
 
     async fn delete(&self, _: &UserId) -> Result<(), Self::Error> {
-        Err(ReadOnly::Refused)
-    }
-}
-
-/// Bestsellers, summed up of all orders.
-#[async_trait]
-impl Source<CategoryId, Listing> for Database {
-    type Error = ReadOnly<DatabaseError>;
-
-    async fn load(&self, id: &CategoryId) -> Result<Option<Listing>, Self::Error> {
-        self.listing(*id).await.map_err(ReadOnly::Load)
-    }
-
-    async fn store(&self, _: &CategoryId, _: &Listing) -> Result<(), Self::Error> {
-        Err(ReadOnly::Refused)
-    }
-
-    async fn delete(&self, _: &CategoryId) -> Result<(), Self::Error> {
         Err(ReadOnly::Refused)
     }
 }

@@ -96,6 +96,9 @@ fn two_processes_share_a_redis_and_all_are_gone_at_the_end() {
     assert_eq!(row(&report, "old prices where it was changed"), ["0", "0"]);
     assert!(report.contains("12 connections of the bus are cut"), "{report}");
     assert!(row(&report, "noticed by both processes, after")[1].ends_with('s'), "{report}");
+    assert!(row(&report, "listed by the other process, after")[1].ends_with('s'), "{report}");
+    assert_eq!(row(&report, "let through"), ["-", "55"]);
+    assert!(row(&report, "told to wait (429), at most")[1].ends_with('s'), "{report}");
     assert!(!started.iter().any(|process| runs(process)));
 }
 

@@ -2,6 +2,7 @@
 
 pub mod database;
 pub mod model;
+pub mod orders;
 pub mod queries;
 pub mod seed;
 pub mod sessions;
@@ -9,7 +10,7 @@ pub mod views;
 
 pub use database::{Database, DatabaseError};
 pub use model::{
-    Bestseller, CategoryId, CategoryPrices, Listing, Price, ProductId, ProductPage, Session, Stock, UserId,
-    UserPage, Views,
+    Bestseller, CategoryId, CategoryPrices, Listing, Price, ProductId, ProductPage, Sale, Session, Stock,
+    UserId, UserPage, Views,
 };
 pub use views::Counted;

@@ -134,6 +134,17 @@ pub struct CategoryPrices {
     pub products: u64,
 }
 
+/// What an order answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sale {
+    /// The product.
+    pub product: ProductId,
+    /// The category that lists it.
+    pub category: CategoryId,
+    /// Pieces sold in all, this order included.
+    pub units_sold: u64,
+}
+
 /// What a change of price answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Price {

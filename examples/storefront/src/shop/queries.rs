@@ -1,6 +1,6 @@
 //! The questions the service asks its database, one method each.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::{
     Bestseller, CategoryId, CategoryPrices, Database, DatabaseError, Listing, Price, ProductId, ProductPage,
@@ -23,7 +23,7 @@ const PRODUCT: &str = "
 
 /// From the category outwards, so that an empty category is a row and an unknown one is none.
 const LISTING: &str = "
-    SELECT c.name AS category_name, p.id, p.name, p.price_cents,
+    SELECT c.id AS category_id, c.name AS category_name, p.id, p.name, p.price_cents,
            coalesce(sum(l.quantity), 0) AS units_sold,
            count(DISTINCT o.user_id) AS buyers
       FROM categories c
@@ -33,7 +33,23 @@ const LISTING: &str = "
      WHERE c.id = ?1
      GROUP BY p.id
      ORDER BY units_sold DESC, p.id
-     LIMIT 20";
+     LIMIT ?2";
+
+/// As [`LISTING`], of some products alone, given as a list in JSON.
+const LISTING_OF: &str = "
+    SELECT c.id AS category_id, c.name AS category_name, p.id, p.name, p.price_cents,
+           coalesce(sum(l.quantity), 0) AS units_sold,
+           count(DISTINCT o.user_id) AS buyers
+      FROM categories c
+      LEFT JOIN products p ON p.category_id = c.id AND p.id IN (SELECT value FROM json_each(?2))
+      LEFT JOIN order_lines l ON l.product_id = p.id
+      LEFT JOIN orders o ON o.id = l.order_id
+     WHERE c.id = ?1
+     GROUP BY p.id
+     ORDER BY units_sold DESC, p.id";
+
+/// How many lines a listing has.
+const LINES: usize = 20;
 
 const USER: &str = "
     SELECT u.name, u.email,
@@ -73,7 +89,37 @@ impl Database {
     /// # Errors
     /// When SQLite does not answer.
     pub async fn listing(&self, id: CategoryId) -> Result<Option<Listing>, DatabaseError> {
-        self.read(move |connection| listing(connection, id)).await
+        self.read(move |connection| listing(connection, LISTING, params![id.0, LINES])).await
+    }
+
+    /// As [`listing`](Self::listing) with these products in it, if they are the category's: aggregates their orders alone.
+    ///
+    /// # Errors
+    /// When SQLite does not answer.
+    pub async fn listing_of(
+        &self,
+        id: CategoryId,
+        products: Vec<ProductId>,
+    ) -> Result<Option<Listing>, DatabaseError> {
+        let products = products.iter().map(ProductId::to_string).collect::<Vec<_>>().join(",");
+        self.read(move |connection| listing(connection, LISTING_OF, params![id.0, format!("[{products}]")]))
+            .await
+    }
+
+    /// As [`listing`](Self::listing), and how many pieces each product of the category sold: one query.
+    ///
+    /// # Errors
+    /// When SQLite does not answer.
+    pub async fn listing_and_sales(
+        &self,
+        id: CategoryId,
+    ) -> Result<Option<(Listing, Vec<(ProductId, u64)>)>, DatabaseError> {
+        let all = self.read(move |connection| listing(connection, LISTING, params![id.0, -1])).await?;
+        Ok(all.map(|mut listing| {
+            let sold = listing.bestsellers.iter().map(|line| (line.id, line.units_sold)).collect();
+            listing.bestsellers.truncate(LINES);
+            (listing, sold)
+        }))
     }
 
     /// A user with their orders summed up. `None` if there is no such user.
@@ -168,12 +214,17 @@ fn product_page(id: ProductId, row: &Row<'_>) -> rusqlite::Result<ProductPage> {
     })
 }
 
-fn listing(connection: &Connection, id: CategoryId) -> rusqlite::Result<Option<Listing>> {
-    let mut query = connection.prepare_cached(LISTING)?;
-    let mut rows = query.query([id.0])?;
+/// The first parameter is the category.
+fn listing(
+    connection: &Connection,
+    query: &str,
+    parameters: &[&dyn ToSql],
+) -> rusqlite::Result<Option<Listing>> {
+    let mut query = connection.prepare_cached(query)?;
+    let mut rows = query.query(parameters)?;
     let mut listing = None;
     while let Some(row) = rows.next()? {
-        let name = row.get("category_name")?;
+        let (id, name) = (CategoryId(row.get("category_id")?), row.get("category_name")?);
         let listing = listing.get_or_insert(Listing { id, name, bestsellers: Vec::new() });
         if row.get::<_, Option<u32>>("id")?.is_some() {
             listing.bestsellers.push(bestseller(row)?);
@@ -278,6 +329,28 @@ mod tests {
         let listed: Vec<_> = listing.bestsellers.iter().map(|line| (line.units_sold, line.id)).collect();
         assert_eq!(listed, expected);
         assert_eq!(listing.bestsellers[0].buyers, shop.sales(expected[0].1).3);
+    }
+
+    #[tokio::test]
+    async fn a_listing_of_chosen_products_is_the_same_listing_and_knows_no_others() {
+        let shop = shop();
+        let category = CategoryId(3);
+        let listing = shop.database.listing(category).await.unwrap().unwrap();
+        let (again, sold) = shop.database.listing_and_sales(category).await.unwrap().unwrap();
+        assert_eq!(again, listing);
+        let own = shop.products.iter().filter(|row| row.category == category);
+        assert_eq!(sold.len(), own.count());
+        for (product, units) in sold.into_iter().step_by(7) {
+            assert_eq!(units, shop.sales(product).1, "product {product}");
+        }
+        let mut chosen: Vec<ProductId> = listing.bestsellers.iter().map(|line| line.id).collect();
+        chosen.reverse();
+        assert_eq!(shop.database.listing_of(category, chosen).await.unwrap().unwrap(), listing);
+        let elsewhere = shop.products.iter().find(|row| row.category != category).unwrap().id;
+        let none = shop.database.listing_of(category, vec![elsewhere]).await.unwrap().unwrap();
+        assert_eq!((none.id, none.bestsellers.len()), (category, 0));
+        assert_eq!(shop.database.listing_of(CategoryId(99), vec![]).await.unwrap(), None);
+        assert_eq!(shop.database.listing_and_sales(CategoryId(99)).await.unwrap(), None);
     }
 
     #[tokio::test]

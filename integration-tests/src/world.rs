@@ -7,6 +7,7 @@
 //!
 //! A world is drawn from its seed alone, and lived through on one thread.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -30,6 +31,7 @@ mod net;
 mod plan;
 mod reads;
 mod sweep;
+mod through;
 mod writes;
 
 use air::Air;
@@ -43,6 +45,7 @@ pub use sweep::{Sweep, sweep};
 const KEYS: usize = 2;
 const NODES: usize = 3;
 const LEASE_TERM: Duration = millis(300);
+const HOLD_TERM: Duration = millis(150);
 /// Longer than any answer, load and pause takes together.
 const UNDER_WAY: Duration = millis(5_000);
 /// Longer than it takes until all that is late has landed and all that is deferred is replayed.
@@ -116,8 +119,13 @@ struct World<S> {
     clock: Clock,
     log: Log,
     server: Server,
-    /// Held while a key is changed in the source and the cache is told: writers of one key take turns.
-    turns: [tokio::sync::Mutex<()>; KEYS],
+    /// Held while a key is changed in the source and the cache is told: writers of one key take turns. Those
+    /// that write through the cache have one together.
+    turns: [tokio::sync::RwLock<()>; KEYS],
+    /// Which versions the values became that were written through.
+    taken: Mutex<HashMap<String, u64>>,
+    /// When the shared tier restarted last.
+    lost: Mutex<Option<Duration>>,
     nodes: Mutex<Vec<Arc<Process<S>>>>,
     weather: Weather,
     chronicle: Chronicle,
@@ -152,6 +160,8 @@ impl<S: L1> World<S> {
             server: server(clock.clone()),
             clock,
             turns: Default::default(),
+            taken: Mutex::default(),
+            lost: Mutex::default(),
             nodes: Mutex::default(),
             weather,
             memory_ttl,
@@ -185,7 +195,10 @@ impl<S: L1> World<S> {
         let life = process.life.clone();
         match action.what {
             What::Crash => life.kill(),
-            What::Lose => (self.server.lose)(),
+            What::Lose => {
+                *self.lost.lock().unwrap() = Some(self.now());
+                (self.server.lose)();
+            }
             What::LoseTags => (self.server.lose_tags)(),
             What::Deaf { lasts } => {
                 if let Some(air) = &self.air {
@@ -207,7 +220,7 @@ impl<S: L1> World<S> {
                 sleep(millis(lasts)).await;
                 life.cut_off(false);
             }
-            What::Probe { fails } => self.probe(key, fails).await,
+            What::Probe { fails } => self.probe(action.id, key, fails).await,
             What::GetMany | What::LoadMany { .. } => {
                 life.run(act, self.read_many(process, action)).await;
             }
@@ -216,6 +229,9 @@ impl<S: L1> World<S> {
             }
             What::Change(how) => {
                 life.run(act, self.change(process, action, how)).await;
+            }
+            What::WriteThrough(writing) => {
+                life.run(act, self.write_through(process, action, writing)).await;
             }
             What::ChangeMany(how) => {
                 life.run(act, self.change_many(process, action, how)).await;
@@ -269,7 +285,7 @@ async fn unless_left<T>(action: Action, work: impl Future<Output = T>) -> Option
     }
 }
 
-/// The number of what is in no plan.
+/// The number of what is in no plan. The probes after the storm are numbered from here on.
 const EXTRA: u64 = 999;
 /// In milliseconds.
 const HOUR: u64 = 3_600_000;

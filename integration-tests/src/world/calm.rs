@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::life::Act;
 use super::plan::{Action, Loading, What};
-use super::{CALM, HOUR, KEYS, Process, Report, World, millis};
+use super::{CALM, EXTRA, HOUR, KEYS, Process, Report, World, millis};
 use crate::L1;
 
 impl<S: L1> World<S> {
@@ -22,8 +22,9 @@ impl<S: L1> World<S> {
         nodes.iter().for_each(|process| self.history().settle(process.id, self.now()));
         self.converge(&nodes);
         for key in 0..KEYS {
-            self.probe(key, false).await;
-            self.probe(key, true).await;
+            for fails in [false, true] {
+                self.probe(EXTRA + 2 * key as u64 + u64::from(fails), key, fails).await;
+            }
         }
         self.last_reads(&nodes).await;
         if self.air.is_none() {

@@ -11,7 +11,7 @@ use super::air::{Ears, Voice};
 use super::life::{Act, Life};
 use super::net::Net;
 use super::plan::{Early, Habits};
-use super::{HOUR, LEASE_TERM, NAME, NODES, Process, SCHEMA, World, millis};
+use super::{HOLD_TERM, HOUR, LEASE_TERM, NAME, NODES, Process, SCHEMA, World, millis};
 use crate::L1;
 
 const HARD_TIMEOUT: Duration = millis(200);
@@ -74,7 +74,7 @@ impl<S: L1> World<S> {
             .stale_if_error(millis(HOUR))
             .hard_timeout(HARD_TIMEOUT)
             .lease_term(LEASE_TERM)
-            .hold_term(millis(150));
+            .hold_term(HOLD_TERM);
         self.habits.settle(builder)
     }
 }

@@ -51,8 +51,8 @@ pub(super) struct Act {
     steps: AtomicUsize,
     /// How many tasks work for it.
     tasks: watch::Sender<usize>,
-    /// Its writer's hold has landed.
-    held: watch::Sender<bool>,
+    /// When its writer's hold has landed.
+    held: watch::Sender<Option<Duration>>,
     /// The invalidations that it is about.
     pub(super) about: Mutex<Vec<InvalidationId>>,
 }
@@ -61,7 +61,7 @@ impl Act {
     pub(super) fn new(lots: Entropy, weather: &Weather, action: Action) -> Arc<Self> {
         let Action { id, is_calm, dies, .. } = action;
         let (pace, weather) = ((lots.draw_u64() % 3) as usize, weather.clone());
-        let (tasks, held) = (watch::Sender::new(0), watch::Sender::new(false));
+        let (tasks, held) = (watch::Sender::new(0), watch::Sender::new(None));
         let (steps, about) = (AtomicUsize::new(0), Mutex::default());
         Arc::new(Self { id, lots, pace, weather, is_calm, dies, steps, tasks, held, about })
     }
@@ -95,13 +95,17 @@ impl Act {
         let _ = self.tasks.subscribe().wait_for(|tasks| *tasks <= 1).await;
     }
 
-    pub(super) fn has_held(&self) {
-        self.held.send_replace(true);
+    pub(super) fn has_held(&self, now: Duration) {
+        self.held.send_replace(Some(now));
+    }
+
+    pub(super) fn held_at(&self) -> Option<Duration> {
+        *self.held.borrow()
     }
 
     /// Waits until a hold for it has landed.
     pub(super) async fn held(&self) {
-        let _ = self.held.subscribe().wait_for(|held| *held).await;
+        let _ = self.held.subscribe().wait_for(Option::is_some).await;
     }
 
     /// One step further. Whether the process dies at it.

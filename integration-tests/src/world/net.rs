@@ -265,11 +265,11 @@ impl LeaseBackend for Net {
     }
 
     async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
-        let (key, act) = (key.clone(), Act::current());
+        let (key, act, chronicle) = (key.clone(), Act::current(), self.chronicle.clone());
         let work = |server: Arc<dyn Backend>| -> Work<Held> {
             Box::pin(async move {
                 let held = leases(&server).hold(&key, token, term).await;
-                act.has_held();
+                act.has_held(chronicle.now());
                 held
             })
         };

@@ -112,6 +112,8 @@ pub(super) enum What {
     Probe { fails: bool },
     /// The source changes, and the cache is told.
     Change(How),
+    /// The source is changed by a write through the cache.
+    WriteThrough(Writing),
     /// The source changes in all keys, and the cache is told by one call.
     ChangeMany(How),
     /// A removal for no reason.
@@ -147,6 +149,16 @@ pub(super) struct Loading {
     pub(super) may_be_absent: bool,
 }
 
+/// One write through the cache: the source takes it after `before`, and answers `after` that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Writing {
+    pub(super) deletes: bool,
+    /// The source refuses instead of taking it.
+    pub(super) fails: bool,
+    pub(super) before: u64,
+    pub(super) after: u64,
+}
+
 const ACTIONS: u64 = 36;
 /// For how long actions begin: some worlds are busier than others.
 const STORMS: [u64; 3] = [150, 400, 1_200];
@@ -154,7 +166,7 @@ const STORMS: [u64; 3] = [150, 400, 1_200];
 const MEMORY_TTLS: [u64; 2] = [400, 60_000];
 
 /// What may happen, and how often on the whole.
-const KINDS: [(What, u64); 23] = [
+const KINDS: [(What, u64); 24] = [
     (What::Look, 10),
     (What::Get, 14),
     (What::Load(Loading::calm(0)), 28),
@@ -178,6 +190,7 @@ const KINDS: [(What, u64); 23] = [
     (What::ChangeAll(Reach::ExpiredTag), 3),
     (What::ChangeAll(Reach::Pattern), 2),
     (What::ChangeAll(Reach::All), 2),
+    (What::WriteThrough(Writing { deletes: false, fails: false, before: 0, after: 0 }), 12),
 ];
 
 impl Plan {
@@ -304,6 +317,7 @@ impl What {
             Self::Load(_) => Self::Load(Loading::draw(draw)),
             Self::LoadMany { .. } => Self::LoadMany { loading: Loading::draw(draw), omits: draw(4) == 0 },
             Self::Probe { .. } => Self::Probe { fails: draw(2) == 0 },
+            Self::WriteThrough(_) => Self::WriteThrough(Writing::draw(draw)),
             Self::Pause { .. } => Self::Pause { lasts: draw(600) },
             Self::Outage { .. } => Self::Outage { lasts: draw(300) },
             Self::Deaf { .. } => Self::Deaf { lasts: draw(300) },
@@ -315,7 +329,7 @@ impl What {
         let is_read = matches!(self, Self::Load(_) | Self::Get | Self::GetMany | Self::LoadMany { .. });
         is_read
             || matches!(self, Self::Change(_) | Self::ChangeMany(_) | Self::Remove | Self::RemoveMany)
-            || matches!(self, Self::ChangeAll(_))
+            || matches!(self, Self::ChangeAll(_) | Self::WriteThrough(_))
     }
 }
 
@@ -336,6 +350,20 @@ impl Loading {
     /// One that takes no time.
     pub(super) const fn calm(ttl: u64) -> Self {
         Self { ttl, fails: false, before: 0, after: 0, is_stuck: false, may_be_absent: false }
+    }
+}
+
+impl Writing {
+    fn draw(draw: &impl Fn(u64) -> u64) -> Self {
+        // One in ten for longer than a source may take.
+        let hangs = if draw(10) == 0 { 80 + draw(300) } else { 0 };
+        let is_late = draw(2) == 0;
+        Self {
+            deletes: draw(3) == 0,
+            fails: draw(10) < 2,
+            before: draw(20) + if is_late { hangs } else { 0 },
+            after: draw(20) + if is_late { 0 } else { hangs },
+        }
     }
 }
 
@@ -360,6 +388,22 @@ mod tests {
     fn a_seed_gives_the_same_plan_each_time_and_another_another() {
         assert_eq!(Plan::draw(7), Plan::draw(7));
         assert_ne!(Plan::draw(7).actions, Plan::draw(8).actions);
+    }
+
+    #[test]
+    fn of_18_000_worlds_10_000_write_through_the_cache_and_in_hundreds_such_a_writer_dies() {
+        let writes = |action: &Action| matches!(action.what, What::WriteThrough(_));
+        let dies = |action: &Action| writes(action) && action.dies.is_some();
+        let (mut worlds, mut deaths) = (0, [0; 6]);
+        for seed in 0..18_000 {
+            let plan = Plan::draw(seed);
+            worlds += usize::from(plan.actions.iter().any(writes));
+            plan.actions.iter().filter(|action| dies(action)).for_each(|action| {
+                deaths[action.dies.unwrap_or_default()] += 1;
+            });
+        }
+        assert!(worlds >= 10_000, "{worlds}");
+        assert!(deaths.iter().all(|deaths| *deaths >= 100), "{deaths:?}");
     }
 
     #[test]

@@ -61,11 +61,13 @@ impl<S: L1> World<S> {
     }
 
     /// Reads what the shared tier has, as a process that has just been started, over a good network.
-    pub(super) async fn probe(self: &Arc<Self>, key: usize, fails: bool) {
+    pub(super) async fn probe(self: &Arc<Self>, number: u64, key: usize, fails: bool) {
         let act = Act::calm(Action::extra(key, What::Probe { fails }));
         let life = Life::default();
         let world = self.clone();
-        let builder = self.builder(life.clone(), self.server.backend.clone(), self.clock.clone(), 0);
+        // Tokens that two draw alike would make good again what one of them has ended.
+        let seed = self.lots("probe", number).draw_u64();
+        let builder = self.builder(life.clone(), self.server.backend.clone(), self.clock.clone(), seed);
         let cache = builder.build().unwrap();
         let process = Process { id: EXTRA as usize, cache, life: life.clone() };
         let reading = life.run(act, async move {
@@ -169,7 +171,7 @@ impl<S: L1> World<S> {
         let seen = match sight {
             Sight::Nothing => None,
             Sight::Value(seen) => Some(Seen {
-                version: seen.parse().unwrap(),
+                version: self.version_of(&seen),
                 is_fallback: seen.freshness() == Freshness::Invalidated
                     && matches!(seen.stale_reason(), Some(StaleReason::LoadFailed(_))),
             }),

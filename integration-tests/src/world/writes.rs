@@ -16,7 +16,7 @@ impl<S: L1> World<S> {
     /// its hold has landed: from then on the writer who comes later wins.
     pub(super) async fn change(self: Arc<Self>, process: Arc<Process<S>>, action: Action, how: How) {
         let key = action.key;
-        let mut turn = Some(self.turns[key].lock().await);
+        let mut turn = Some(self.turns[key].write().await);
         let how = self.write(action, key, how);
         let act = Act::current();
         let mut telling = std::pin::pin!(self.clone().tell(process, action, how));
@@ -37,7 +37,7 @@ impl<S: L1> World<S> {
     pub(super) async fn change_many(self: Arc<Self>, process: Arc<Process<S>>, action: Action, how: How) {
         let mut turns = Vec::new();
         for turn in &self.turns {
-            turns.push(turn.lock().await);
+            turns.push(turn.write().await);
         }
         let how = (0..KEYS).map(|key| self.write(action, key, how)).fold(how, weaker);
         self.clone().tell_many(process, action, how).await;
@@ -48,7 +48,7 @@ impl<S: L1> World<S> {
     pub(super) async fn change_all(self: Arc<Self>, process: Arc<Process<S>>, action: Action, reach: Reach) {
         let mut turns = Vec::new();
         for turn in &self.turns {
-            turns.push(turn.lock().await);
+            turns.push(turn.write().await);
         }
         self.write(action, action.key, How::Remove);
         self.clone().tell_all(process, action, reach).await;
@@ -148,7 +148,7 @@ impl<S: L1> World<S> {
         process.cache.with(|options| options.tags(self.tags_of_inserts())).insert(key, value).await
     }
 
-    fn told(&self, begun: InvalidationId, outcome: Result<Removal>) {
+    pub(super) fn told(&self, begun: InvalidationId, outcome: Result<Removal>) {
         let done = match outcome {
             Ok(Removal::Removed) => Done::Everywhere,
             Ok(Removal::Deferred) => Done::Deferred,
@@ -160,7 +160,7 @@ impl<S: L1> World<S> {
 }
 
 /// An insert as the invalidation that it is.
-fn removal(inserted: Inserted) -> Removal {
+pub(super) fn removal(inserted: Inserted) -> Removal {
     match inserted {
         Inserted::Stored | Inserted::Dropped | Inserted::Outdated => Removal::Removed,
         Inserted::Deferred => Removal::Deferred,

@@ -3,6 +3,7 @@
 
 mod bus_trouble;
 mod buses;
+mod chaos;
 mod cluster;
 mod confirmed;
 mod dependants;
@@ -17,6 +18,7 @@ mod processes;
 mod residue;
 mod rolling_deploy;
 mod scenes;
+mod sharded_memcached;
 mod sliding;
 mod stampede;
 mod tag_index;

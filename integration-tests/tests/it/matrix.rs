@@ -13,6 +13,8 @@ use integration_tests::{
     Cell, Column, L1, Lapse, Mistake, Order, Probe, Row, Stage, Step, Unfenced, cells, connect, is_live,
 };
 
+mod memcached;
+
 type Engine = Memory<u64, Arc<Entry<String>>>;
 
 /// More steps than any of the two can have.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 mod behind;
 mod foreign;
 mod restored;
+mod sharded;
 mod sliding;
 mod through;
 
@@ -70,8 +71,13 @@ scenes! {
     a_load_of_an_older_version_is_not_kept: a_lagging_load;
     what_was_removed_up_to_a_version_is_not_inserted_late: a_late_insert;
     a_removal_during_a_restore_is_not_undone: restored::a_removal_during_a_restore;
+    a_removal_of_a_tag_during_a_restore_is_not_undone: restored::a_tag_during_a_restore;
+    what_is_loaded_during_a_restore_stays: restored::a_load_during_a_restore;
     a_touch_prolongs_what_was_read_and_no_successor: sliding::a_touch_and_a_successor;
     a_touch_brings_nothing_back_to_memory: sliding::a_touch_and_a_removal;
+    a_removal_is_done_when_all_servers_have_taken_it: sharded::a_removal_that_one_server_misses;
+    a_removal_reaches_both_owners_of_a_key: sharded::a_removal_during_a_move;
+    no_server_takes_the_token_of_another: sharded::a_tag_during_a_move;
     a_flush_ends_what_every_tier_had: behind::a_flush;
     a_read_during_a_flush_sees_what_was_written: behind::a_read_during_a_flush;
     no_write_is_sent_while_another_of_its_key_is: behind::a_write_during_a_call;

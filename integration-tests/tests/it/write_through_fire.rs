@@ -28,6 +28,7 @@ const WRITERS: usize = 16;
 const READERS: usize = 16;
 const FRESH_READERS: usize = 4;
 const ROUNDS: usize = 3;
+const MOST_ROUNDS: usize = 4 * ROUNDS;
 const CRASHES: usize = 3;
 const HOLD_TERM: Duration = Duration::from_millis(800);
 /// Half of a hold's term: what a source has to answer in.
@@ -127,7 +128,11 @@ fn write_through_under_fire_never_shows_what_was_overwritten() {
     let (outside, tally) = Default::default();
     let fire = Fire { seed, source, server: RedisServer::start(), bus: LocalBus::new(), outside, tally };
     let mut blaze = Blaze::start(fire);
-    for _ in 0..ROUNDS {
+    // A slow machine does less in a round.
+    for round in 0..MOST_ROUNDS {
+        if round >= ROUNDS && blaze.fire.tally.missing().is_none() {
+            break;
+        }
         blaze.storm();
         blaze.assert_quiet();
     }

@@ -95,6 +95,11 @@ impl Tally {
         let complaints = self.complaints.lock().unwrap();
         assert!(complaints.is_empty(), "{} complaints, the first: {}", complaints.len(), complaints[0]);
         println!("{self:?}");
+        assert_eq!(self.missing(), None, "{self:?}");
+    }
+
+    /// What has not happened as often as it was to happen.
+    pub(super) fn missing(&self) -> Option<String> {
         let all = [
             (&self.reads, 500, "reads"),
             (&self.fresh_reads, 50, "reads without memory"),
@@ -108,8 +113,7 @@ impl Tally {
             (&self.crashes, 5, "crashes"),
             (&self.crashes_between, 1, "crashes between the source and the cache"),
         ];
-        for (count, least, what) in all {
-            assert!(count.get() >= least, "only {} {what}: {self:?}", count.get());
-        }
+        let missing = all.iter().find(|(count, least, _)| count.get() < *least);
+        missing.map(|(count, _, what)| format!("only {} {what}", count.get()))
     }
 }

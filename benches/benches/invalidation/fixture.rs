@@ -13,6 +13,7 @@ pub(crate) type Key = String;
 pub(crate) type Value = [u8; 32];
 pub(crate) type Entries<K> = Memory<K, Arc<Entry<Value>>>;
 pub(crate) type Named = Cache<Key, Value, Entries<Key>>;
+pub(crate) type Builder = CacheBuilder<Key, Value, Entries<Key>>;
 
 /// The name of every cache here.
 pub(crate) const NAME: &str = "bench";
@@ -20,12 +21,13 @@ pub(crate) const VALUE: Value = [7; 32];
 /// How many are inserted in one call.
 const BATCH: usize = 10_000;
 
-/// Ours, as it comes, but that memory keeps nothing.
-pub(crate) fn without_memory(runtime: &Runtime, url: &str) -> Named {
+/// Ours, with `options`, but that memory keeps nothing.
+pub(crate) fn without_memory(runtime: &Runtime, url: &str, options: fn(Builder) -> Builder) -> Named {
     runtime.block_on(async {
         let redis = Redis::builder(url).connections(1).connect().await;
         let redis = redis.unwrap_or_else(|error| panic!("no connection: {error}"));
-        built(Cache::builder(NAME).memory(Memory::entries(100)).backend(redis).memory_ttl(Duration::ZERO))
+        let builder = Cache::builder(NAME).memory(Memory::entries(100));
+        built(options(builder.backend(redis).memory_ttl(Duration::ZERO)))
     })
 }
 

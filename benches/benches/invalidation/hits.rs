@@ -11,13 +11,15 @@ use cachalot_testkit::RedisServer;
 use tokio::runtime::Runtime;
 
 use crate::Scale;
-use crate::fixture::{Entries, Named, VALUE, Value, built, fill, tags, without_memory};
+use crate::fixture::{Builder, Entries, Named, VALUE, Value, built, fill, tags, without_memory};
 use crate::proxy::Proxy;
 
 const IN_MEMORY: &str = "L1 hit";
 const BELOW: &str = "L2 hit";
 const PLAIN: &str = "no tags";
 const TAGGED: [(&str, usize); 3] = [(PLAIN, 0), ("one tag", 1), ("four tags", 4)];
+/// No tags, in a cache that can be cleared.
+const CLEARABLE: &str = "clearable";
 /// As one tag, after that many others were removed.
 const OTHERS: usize = 1_000;
 
@@ -40,6 +42,7 @@ pub(crate) fn play(scale: &Scale, sheet: &mut Sheet) {
     below(scale, sheet, &runtime);
 }
 
+type Open = fn(&Runtime, &str) -> Named;
 type Numbered = Cache<u64, Value, Entries<u64>>;
 
 fn in_memory(scale: &Scale, sheet: &mut Sheet, runtime: &Runtime) {
@@ -94,26 +97,42 @@ fn cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// A key of a cache, as it is read.
+struct Below {
+    name: &'static str,
+    cache: Named,
+    key: String,
+}
+
 fn below(scale: &Scale, sheet: &mut Sheet, runtime: &Runtime) {
     let server = RedisServer::start();
-    let cache = without_memory(runtime, &server.url());
     let proxy = Proxy::before(server.addr());
-    let counted = without_memory(runtime, &proxy.url());
-    let mut contenders = TAGGED.map(|(name, tags)| (name, tags, name.replace(' ', "-")));
-    for (name, tags, key) in &contenders {
-        runtime.block_on(async {
-            let names: Vec<_> = (0..*tags).map(|at| format!("tag {at}")).collect();
+    let clearable: Open = |runtime, url| without_memory(runtime, url, Builder::clearable);
+    let plain: Open = |runtime, url| without_memory(runtime, url, |builder| builder);
+    let all = TAGGED.iter().map(|(name, tags)| (*name, *tags, plain)).chain([(CLEARABLE, 0, clearable)]);
+    let mut contenders: Vec<Below> = Vec::new();
+    for (name, tags, open) in all {
+        let (key, cache) = (name.replace(' ', "-"), open(runtime, &server.url()));
+        let trips = runtime.block_on(async {
+            let names: Vec<_> = (0..tags).map(|at| format!("tag {at}")).collect();
             fill(&cache, std::iter::once(key.clone()), &self::tags(names)).await;
-            assert!(counted.get(key).await.is_some(), "a value that is not there");
-            let before = proxy.trips();
-            assert!(counted.get(key).await.is_some());
-            sheet.add(BELOW, name, TRIPS, (proxy.trips() - before) as f64);
+            trips(&proxy, &open(runtime, &proxy.url()), &key).await
         });
+        sheet.add(BELOW, name, TRIPS, trips);
+        contenders.push(Below { name, cache, key });
     }
-    rounds(scale.rounds, BELOW, &mut contenders, |(name, _, key)| {
-        sheet.add(BELOW, name, US, runtime.block_on(hits_below(&cache, key)));
+    rounds(scale.rounds, BELOW, &mut contenders, |Below { name, cache, key }| {
+        sheet.add(BELOW, name, US, runtime.block_on(hits_below(cache, key)));
     });
     sheet.compare(BELOW, US.metric, PLAIN, RATIO);
+}
+
+/// Of one hit through `proxy`.
+async fn trips(proxy: &Proxy, counted: &Named, key: &String) -> f64 {
+    assert!(counted.get(key).await.is_some(), "a value that is not there");
+    let before = proxy.trips();
+    assert!(counted.get(key).await.is_some());
+    (proxy.trips() - before) as f64
 }
 
 /// Microseconds each.

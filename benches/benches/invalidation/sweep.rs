@@ -21,7 +21,7 @@ const TYPED: &str = "redis-cli | xargs redis-cli";
 
 pub(crate) fn play(scale: &Scale, sheet: &mut Sheet) {
     let (server, runtime) = (RedisServer::start(), runtime());
-    let cache = without_memory(&runtime, &server.url());
+    let cache = without_memory(&runtime, &server.url(), |builder| builder);
     let case = format!("pattern: {} of {} keys", scale.matching, scale.keys);
     eprintln!("  storing {} keys", scale.keys);
     let others = (scale.matching..scale.keys).map(|n| format!("cold:{n}"));

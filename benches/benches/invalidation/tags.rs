@@ -26,7 +26,7 @@ struct Members {
 /// Each key has as many tags as there are sizes that count it in.
 pub(crate) fn play(scale: &Scale, sheet: &mut Sheet) {
     let (server, runtime) = (RedisServer::start(), runtime());
-    let cache = without_memory(&runtime, &server.url());
+    let cache = without_memory(&runtime, &server.url(), |builder| builder);
     let tag = |members: usize| format!("among {members}");
     let mut from = 0;
     eprintln!("  storing {} keys", scale.keys);
@@ -44,7 +44,7 @@ pub(crate) fn play(scale: &Scale, sheet: &mut Sheet) {
 
     // The largest last: the smaller sets are its parts.
     let proxy = Proxy::before(server.addr());
-    let counted = without_memory(&runtime, &proxy.url());
+    let counted = without_memory(&runtime, &proxy.url(), |builder| builder);
     // Connects.
     assert!(runtime.block_on(counted.remove_tag("another")).is_ok());
     for one in &contenders {

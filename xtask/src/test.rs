@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use cargo_metadata::TargetKind;
 
-use crate::run::{cargo, stream};
+use crate::run::{cargo, line, stream};
 use crate::{Ended, only_flag, servers, workspace};
 
 /// The whole workspace with every feature; the benches would build other projects' caches then.
@@ -73,6 +73,7 @@ pub(crate) fn run_all(install_servers: bool) -> Result<Counts> {
     for mut example in examples()? {
         runs.example(&mut example)?;
     }
+    runs.print_failures();
     Ok(runs.counts)
 }
 
@@ -125,24 +126,65 @@ fn examples() -> Result<Vec<Command>> {
 #[derive(Default)]
 pub(crate) struct Runs {
     pub(crate) counts: Counts,
+    failures: Vec<String>,
+}
+
+/// Lines kept of what one suite says of its failures: a summary, not the log again.
+const LINES_OF_A_SUITE: usize = 400;
+
+/// What the test harness says of failures: from its `failures:` to its result.
+#[derive(Default)]
+struct Said {
+    lines: Vec<String>,
+    is_listening: bool,
+}
+
+impl Said {
+    fn hear(&mut self, line: &str) {
+        self.is_listening = !line.starts_with("test result: ") && (self.is_listening || line == "failures:");
+        if self.is_listening && self.lines.len() < LINES_OF_A_SUITE {
+            self.lines.push(line.to_owned());
+        }
+    }
 }
 
 impl Runs {
     pub(crate) fn suite(&mut self, command: &mut Command) -> Result<()> {
         let mut counts = Counts::default();
+        let mut said = Said::default();
         let status = stream(command, |line| {
             counts += Counts::of_line(line).unwrap_or_default();
+            said.hear(line);
         })?;
         // A suite that does not compile or dies prints no result; it must not look green.
         counts.failed += u64::from(!status.success() && counts.failed == 0);
-        self.counts += counts;
+        self.count(command, counts, &said.lines);
         Ok(())
     }
 
     pub(crate) fn example(&mut self, command: &mut Command) -> Result<()> {
         let passed = stream(command, |_| ())?.success();
-        self.counts += Counts { passed: u64::from(passed), failed: u64::from(!passed) };
+        self.count(command, Counts { passed: u64::from(passed), failed: u64::from(!passed) }, &[]);
         Ok(())
+    }
+
+    fn count(&mut self, command: &Command, counts: Counts, said: &[String]) {
+        self.counts += counts;
+        if counts.failed > 0 {
+            self.failures.push(format!(
+                "{} failed of: {}\n{}",
+                counts.failed,
+                line(command),
+                said.join("\n")
+            ));
+        }
+    }
+
+    /// Again at the end, so that nobody searches thousands of lines for them.
+    fn print_failures(&self) {
+        for failure in &self.failures {
+            println!("\n{failure}");
+        }
     }
 }
 
@@ -177,6 +219,19 @@ mod tests {
         runs.suite(Command::new("cargo").arg("no-such-command-here").stderr(Stdio::null())).unwrap();
         assert_eq!(runs.counts, Counts { passed: 0, failed: 1 });
         assert!(passed(runs.counts).is_err());
+    }
+
+    #[test]
+    fn what_failed_is_said_again_with_its_command_and_why() {
+        // Not through a program: what it printed would be counted by the run that runs this test.
+        let mut said = Said::default();
+        ["test a ... ok", "failures:", "---- b stdout ----", "why", "test result: FAILED. 1 passed", "later"]
+            .into_iter()
+            .for_each(|line| said.hear(line));
+        let mut runs = Runs::default();
+        runs.count(&Command::new("a-suite"), Counts { passed: 1, failed: 1 }, &said.lines);
+        runs.count(&Command::new("another"), Counts { passed: 1, failed: 0 }, &[]);
+        assert_eq!(runs.failures, ["1 failed of: a-suite\nfailures:\n---- b stdout ----\nwhy"]);
     }
 
     #[test]

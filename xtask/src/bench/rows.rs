@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::run::run;
 
 /// The suites that are such programs, not criterion's.
-pub(super) const SUITES: [&str; 4] = ["invalidation", "ring", "stampede", "strategies"];
+pub(super) const SUITES: [&str; 5] = ["fleet", "invalidation", "ring", "stampede", "strategies"];
 
 /// Runs the program and returns what it reports.
 pub(super) fn measure(program: &Path, rounds: usize, file: &Path) -> Result<Vec<Value>> {

@@ -87,6 +87,20 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// fail-over, or the same one has started anew, perhaps from an old snapshot. It changes before the new one
     /// is asked anything. One atomic load. A backend that cannot tell gives the same number for ever.
     fn incarnation(&self) -> u64;
+
+    /// A count that changes when others than before answer for some keys, none of which has forgotten what it
+    /// acknowledged: a tier of many servers goes past one that is away, or back to it. What is in flight then began with
+    /// others; nothing has to be done again. One atomic load. Default: it never changes.
+    fn turns(&self) -> u64 {
+        0
+    }
+
+    /// Tells how long the caller waits at most for an operation. A tier that takes those for signs of health that are
+    /// given up counts what is given up after this time, and not only what took as long as it would wait itself. Of two
+    /// callers the one that waits less counts. Default: nothing is done with it.
+    fn bound(&self, limit: Duration) {
+        let _ = limit;
+    }
 }
 
 /// What a backend says of itself.
@@ -246,5 +260,13 @@ impl<B: Backend + ?Sized> Backend for std::sync::Arc<B> {
 
     fn incarnation(&self) -> u64 {
         (**self).incarnation()
+    }
+
+    fn turns(&self) -> u64 {
+        (**self).turns()
+    }
+
+    fn bound(&self, limit: Duration) {
+        (**self).bound(limit);
     }
 }

@@ -17,8 +17,10 @@
 //!   value for another, since that other's removals are not acknowledged without it.
 //! - **Rights stay where they were given**: a token is compared by the server that gave it and unknown to any other.
 //! - **Tokens of tags differ from server to server**, so that the one can't say for good what the other says is gone.
-//! - **An ejection, a return and each step of a move change the [incarnation](Backend::incarnation)**: the cache voids
-//!   what is in flight and does again what it has removed of late.
+//! - **An ejection and a return are [turns](Backend::turns)**: the cache voids what is in flight. Nobody has forgotten
+//!   anything, so it does nothing again.
+//! - **Each step of a move changes the [incarnation](Backend::incarnation)**, as a restart of a server does: the cache also
+//!   does again what it has removed of late.
 //! - **A server that was out of the ring comes back with a higher [era](Shard::era)**, and what it held before is not
 //!   seen.
 
@@ -117,6 +119,10 @@ pub enum Failover {
 ///
 /// Finding the node of a key takes a lookup in the ring and no allocation, unless there are copies or stand-ins. A sweep
 /// goes over all nodes, one after the other. [`incarnation`](Backend::incarnation) takes one atomic load a node.
+///
+/// A call that is given up after three quarters of the time that its cache waits ([`bound`](Backend::bound)) counts as a
+/// failure of its node. So a node that hangs fails the first reads of many keys in whole, until it is ejected: their
+/// caller waits for all nodes, and no longer.
 pub struct Sharded<B> {
     plan: Plan,
     /// What each operation begins with; behind it, how it changes.
@@ -258,7 +264,7 @@ impl<B: Backend> Sharded<B> {
         // Whatever those count that come or go, the sum is one that never was.
         let gone = view.nodes.iter().filter(|node| !next.nodes.iter().any(|it| Arc::ptr_eq(it, node)));
         let gone = gone.fold(1 << 32, |sum: u64, node| sum.wrapping_add(node.backend.incarnation()));
-        self.effects.turns.fetch_add(gone, Ordering::SeqCst);
+        self.effects.steps.fetch_add(gone, Ordering::SeqCst);
         *view = next;
     }
 
@@ -266,8 +272,8 @@ impl<B: Backend> Sharded<B> {
     fn incarnation_now(&self) -> u64 {
         self.view();
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
-        let turns = self.effects.turns.load(Ordering::SeqCst);
-        view.nodes.iter().fold(turns, |sum, node| sum.wrapping_add(node.backend.incarnation()))
+        let steps = self.effects.steps.load(Ordering::SeqCst);
+        view.nodes.iter().fold(steps, |sum, node| sum.wrapping_add(node.backend.incarnation()))
     }
 
     fn topology(&self) -> MutexGuard<'_, Topology<B>> {

@@ -26,6 +26,7 @@ pub(crate) struct Bounded {
 
 impl Bounded {
     pub(crate) fn new(inner: Arc<dyn Backend>, limit: Duration, trusted: Arc<AtomicU64>) -> Self {
+        inner.bound(limit);
         Self { inner, limit, trusted }
     }
 
@@ -162,6 +163,10 @@ impl Backend for Bounded {
 
     fn incarnation(&self) -> u64 {
         self.inner.incarnation()
+    }
+
+    fn turns(&self) -> u64 {
+        self.inner.turns()
     }
 }
 

@@ -647,6 +647,7 @@ where
         if self.is_versioned && shared.as_ref().is_some_and(keeps_none) {
             return refuse("`versioned` needs a shared tier that keeps versions");
         }
+        let turns = shared.as_ref().map_or(0, |shared| shared.backend.turns());
         let versions = self.is_versioned.then(|| Versions::new(&times, &self.options));
         Ok(Cache::over(Engine {
             name: self.name.into(),
@@ -664,7 +665,7 @@ where
             fleet,
             membership,
             leases_ended: Default::default(),
-            memo: Memo::new(trusted, self.replay_window),
+            memo: Memo::new(trusted, turns, self.replay_window),
             me: Weak::new(),
             seen: Seen::new(),
             epoch: Default::default(),

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use crate::engine::Engine;
 use crate::replay::Missed;
+use crate::shared::Shared;
 
 /// What is kept in case a server forgets it.
 pub(crate) struct Memo<K> {
@@ -24,6 +25,8 @@ pub(crate) struct Memo<K> {
     is_kept: bool,
     /// The incarnation of the shared tier for which all is done again that needs to be.
     trusted: Arc<AtomicU64>,
+    /// The turn of the shared tier with which all began that is in flight.
+    turns: AtomicU64,
     recalling: Mutex<()>,
 }
 
@@ -49,10 +52,10 @@ where
 const MOST: usize = 1 << 14;
 
 impl<K> Memo<K> {
-    /// Of the last `window`; none if that is zero.
-    pub(crate) fn new(trusted: Arc<AtomicU64>, window: Duration) -> Self {
-        let is_kept = !window.is_zero();
-        Self { recent: Recent::new(window, MOST), is_kept, trusted, recalling: Mutex::new(()) }
+    /// Of the last `window`; none if that is zero. `turns`: those of the shared tier so far.
+    pub(crate) fn new(trusted: Arc<AtomicU64>, turns: u64, window: Duration) -> Self {
+        let (is_kept, turns) = (!window.is_zero(), AtomicU64::new(turns));
+        Self { recent: Recent::new(window, MOST), is_kept, trusted, turns, recalling: Mutex::new(()) }
     }
 }
 
@@ -78,9 +81,12 @@ where
         self.notice_failover();
     }
 
-    /// Looks whether another server answers than before. One atomic load, or two.
+    /// Looks whether another server answers than before. A few atomic loads.
     pub(crate) fn notice_failover(&self) {
         let Some(shared) = &self.shared else { return };
+        if shared.backend.turns() != self.memo.turns.load(Ordering::SeqCst) {
+            self.others_answer(shared);
+        }
         if shared.backend.incarnation() != self.memo.trusted.load(Ordering::SeqCst) {
             // Told outside of the lock: who hears of it may read.
             if let Some(deferred) = self.recall(|| shared.backend.incarnation()) {
@@ -89,6 +95,26 @@ where
                 self.emit_overflows();
             }
         }
+    }
+
+    /// Voids what began while others answered. They have taken all that was acknowledged, and so have those that answer
+    /// now: nothing is deferred.
+    #[cold]
+    fn others_answer(&self, shared: &Shared<K, V>) {
+        let _recalling = self.memo.recalling.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = shared.backend.turns();
+        if self.memo.turns.load(Ordering::SeqCst) != turns {
+            self.void_what_was_read();
+            self.memo.turns.store(turns, Ordering::SeqCst);
+        }
+    }
+
+    /// What is being made of what the shared tier said so far.
+    fn void_what_was_read(&self) {
+        self.flights.void_all();
+        self.store.void_all();
+        self.forget_epochs();
+        self.everything.forget();
     }
 
     /// Defers what the new server may have forgotten, and how much that was; nothing if it was done meanwhile.
@@ -112,10 +138,7 @@ where
                 this.keep_for_replay(self.name_of_pattern(&all), Missed::All);
             }
             // What they have read of the new server may be old.
-            self.flights.void_all();
-            self.store.void_all();
-            self.forget_epochs();
-            self.everything.forget();
+            self.void_what_was_read();
         }
         self.memo.trusted.store(met, Ordering::SeqCst);
         Some(deferred)

@@ -167,6 +167,11 @@ where
         self.versions.as_ref().map_or(0, |versions| versions.floors.of(key, self.clock.now()))
     }
 
+    /// The same, of this very key.
+    pub(crate) fn known_here(&self, key: &K) -> u64 {
+        self.versions.as_ref().map_or(0, |versions| versions.floors.known(key, self.clock.now()))
+    }
+
     /// Raises the floor of `key` in this process. The newest version that was known before, or is held.
     pub(crate) fn raise_here(&self, key: &K, version: u64) -> u64 {
         let Some(versions) = &self.versions else { return 0 };
@@ -183,7 +188,7 @@ where
     /// kept, and longer. The newest version that was known before.
     pub(crate) async fn raise(&self, key: &K, version: u64, kept_for: Duration) -> Result<u64> {
         let Some(versions) = &self.versions else { return Ok(0) };
-        let own = versions.floors.known(key, self.clock.now());
+        let own = self.known_here(key);
         let before = self.raise_here(key, version);
         let Some((shared, shared_key)) = self.shared_key(key) else { return Ok(before) };
         let Some(backend) = shared.backend.versions() else { return Ok(before) };

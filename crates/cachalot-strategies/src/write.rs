@@ -153,6 +153,8 @@ where
             Ok(tagged) => tagged,
             Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
             Err(error) => {
+                // What is older is outdated now, stored or not.
+                self.raise_here(&key, version);
                 self.defer(shared_key, key, &error);
                 return Ok(Inserted::Deferred);
             }
@@ -177,6 +179,10 @@ where
 
         self.forget(&key);
         let fence = self.store.begin(&key);
+        // A newer one that is deferred has raised no floor below yet.
+        if self.known_here(&key) > version {
+            return Ok(self.outdated());
+        }
         let stored = self.put_over(leases, &shared_key, put, &tagged, version).await;
         self.end_insert(shared, shared_key, key, fence, Some(Arc::new(entry)), stored).await
     }

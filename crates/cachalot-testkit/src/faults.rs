@@ -393,6 +393,14 @@ impl Backend for Faulty {
     fn incarnation(&self) -> u64 {
         self.inner.incarnation()
     }
+
+    fn turns(&self) -> u64 {
+        self.inner.turns()
+    }
+
+    fn bound(&self, limit: Duration) {
+        self.inner.bound(limit);
+    }
 }
 
 impl Faulty {

@@ -126,4 +126,12 @@ impl<B: Backend> Backend for Lacking<B> {
     fn incarnation(&self) -> u64 {
         self.inner.incarnation()
     }
+
+    fn turns(&self) -> u64 {
+        self.inner.turns()
+    }
+
+    fn bound(&self, limit: Duration) {
+        self.inner.bound(limit);
+    }
 }

@@ -29,6 +29,7 @@ pub struct ModelBackend {
     registries: Registries,
     floors: Arc<Mutex<Floors>>,
     incarnation: Arc<AtomicU64>,
+    turns: Arc<AtomicU64>,
 }
 
 /// The tags' tokens, and when they end.
@@ -80,6 +81,7 @@ impl ModelBackend {
             registries: Registries::default(),
             floors: Arc::default(),
             incarnation: Arc::default(),
+            turns: Arc::default(),
         }
     }
 
@@ -105,6 +107,11 @@ impl ModelBackend {
         self.marks().0.clone_from(&snapshot.tags);
         self.lose_members();
         self.floors().0.clone_from(&snapshot.floors);
+    }
+
+    /// Others answer from now on, who have forgotten nothing: as after an ejection in a tier of many servers.
+    pub fn turn(&self) {
+        self.turns.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Loses what it knows of tags, as a server that evicts it.
@@ -327,6 +334,10 @@ impl Backend for ModelBackend {
 
     fn incarnation(&self) -> u64 {
         self.incarnation.load(Ordering::SeqCst)
+    }
+
+    fn turns(&self) -> u64 {
+        self.turns.load(Ordering::SeqCst)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads and removals.
 
 use std::boxed::Box;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::vec::Vec;
 
@@ -92,6 +93,15 @@ impl<B: Backend> Backend for Sharded<B> {
 
     fn incarnation(&self) -> u64 {
         self.incarnation_now()
+    }
+
+    fn turns(&self) -> u64 {
+        self.effects.turns.load(Ordering::SeqCst)
+    }
+
+    fn bound(&self, limit: Duration) {
+        let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        self.effects.limit.fetch_min(nanos, Ordering::Relaxed);
     }
 }
 

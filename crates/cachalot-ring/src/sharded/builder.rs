@@ -143,6 +143,8 @@ impl<B: Backend> ShardedBuilder<B> {
             spawn: self.spawn,
             health: self.health,
             turns: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            limit: AtomicU64::new(u64::MAX),
         });
         let made = self.shards.into_iter().map(|shard| node(shard, &effects));
         let (ring_nodes, nodes): (Vec<_>, Vec<_>) = made.unzip();

@@ -22,7 +22,8 @@ pub struct Health {
     /// goes on where it was. A probe without an answer counts as failed after this time. Default: 10 s.
     pub pause_max: Duration,
     /// A call that ends without an answer because its caller does not wait any longer is a failure of the node from
-    /// this length on. Default: 250 ms.
+    /// this length on, or from three quarters of the caller's own [limit](cachalot_core::Backend::bound), if that is less.
+    /// Default: 250 ms.
     pub patience: Duration,
 }
 

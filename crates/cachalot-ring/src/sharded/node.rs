@@ -6,6 +6,7 @@ use std::fmt;
 use std::string::{String, ToString};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use std::vec::Vec;
 
 use cachalot_core::{Backend, Clock, Entropy, Error, ErrorKind, Key, KeyPattern, Result, Spawn, Timestamp};
@@ -19,8 +20,21 @@ pub(super) struct Effects {
     pub(super) entropy: Entropy,
     pub(super) spawn: Arc<dyn Spawn>,
     pub(super) health: Health,
-    /// Grows with whatever makes the tier another one: an ejection, a return, a step of a move.
+    /// Ejections and returns.
     pub(super) turns: AtomicU64,
+    /// Grows with each step of a move.
+    pub(super) steps: AtomicU64,
+    /// The least time that a caller waits, in nanoseconds.
+    pub(super) limit: AtomicU64,
+}
+
+impl Effects {
+    /// From when on a call counts that was given up. A limit is met a little early: the clock that is read here may be
+    /// behind by some milliseconds.
+    fn patience(&self) -> Duration {
+        let limit = Duration::from_nanos(self.limit.load(Ordering::Relaxed));
+        self.health.patience.min(limit / 4 * 3)
+    }
 }
 
 pub(super) struct Node<B> {
@@ -204,7 +218,7 @@ impl<'a, B: Backend> Watch<'a, B> {
 impl<B: Backend> Drop for Watch<'_, B> {
     fn drop(&mut self) {
         let effects = &self.node.effects;
-        if !self.has_ended && effects.clock.coarse().since(self.began) >= effects.health.patience {
+        if !self.has_ended && effects.clock.coarse().since(self.began) >= effects.patience() {
             self.node.note(Sign::Bad);
         }
     }

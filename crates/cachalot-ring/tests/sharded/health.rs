@@ -125,21 +125,21 @@ fn a_probe_that_is_lost_counts_as_a_bad_one() {
 }
 
 #[test]
-fn an_ejection_and_a_return_are_other_incarnations() {
+fn an_ejection_and_a_return_are_turns_and_a_restart_is_another_incarnation() {
     block_on(async {
         let fleet = Fleet::of(3);
         let tier = fleet.builder().build().unwrap();
-        let mut seen = vec![tier.incarnation()];
+        let (turns, incarnation) = (tier.turns(), tier.incarnation());
         eject(&fleet, &tier, 0).await;
-        seen.push(tier.incarnation());
+        assert_eq!((tier.turns(), tier.incarnation()), (turns + 1, incarnation));
         fleet.ways[0].up();
         for _ in 0..3 {
             probe(&fleet, &tier, 0).await;
         }
-        seen.push(tier.incarnation());
+        assert_eq!((tier.turns(), tier.incarnation()), (turns + 2, incarnation));
         fleet.servers[1].restore(&fleet.servers[1].snapshot());
-        seen.push(tier.incarnation());
-        assert!(seen.windows(2).all(|pair| pair[0] != pair[1]), "{seen:?}");
+        assert_eq!(tier.turns(), turns + 2);
+        assert_ne!(tier.incarnation(), incarnation);
     });
 }
 
@@ -148,18 +148,34 @@ fn a_call_that_is_given_up_after_some_time_is_a_failure() {
     block_on(async {
         let fleet = Fleet::of(3);
         let tier = fleet.builder().build().unwrap();
-        let key = key_at(&tier, 0);
-        let give_up_after = |time: Duration| {
-            fleet.ways[0].next(Fault::Delay(HOUR));
-            let mut call = pin!(tier.get(&key));
-            assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-            fleet.time.advance(time);
-        };
-        (0..10).for_each(|_| give_up_after(Duration::from_millis(249)));
+        (0..10).for_each(|_| give_up_after(&fleet, &tier, Duration::from_millis(249)));
         assert!(!tier.health()[0].is_ejected);
-        (0..5).for_each(|_| give_up_after(Duration::from_millis(250)));
+        (0..5).for_each(|_| give_up_after(&fleet, &tier, Duration::from_millis(250)));
         assert!(tier.health()[0].is_ejected);
     });
+}
+
+#[test]
+fn a_caller_that_waits_less_than_the_patience_ejects_a_node_that_hangs_too() {
+    block_on(async {
+        let fleet = Fleet::of(3);
+        let tier = fleet.builder().build().unwrap();
+        tier.bound(Duration::from_millis(100));
+        tier.bound(HOUR);
+        (0..10).for_each(|_| give_up_after(&fleet, &tier, Duration::from_millis(74)));
+        assert!(!tier.health()[0].is_ejected);
+        (0..5).for_each(|_| give_up_after(&fleet, &tier, Duration::from_millis(75)));
+        assert!(tier.health()[0].is_ejected);
+    });
+}
+
+/// A call to the first node, which hangs.
+fn give_up_after(fleet: &Fleet, tier: &Sharded<Faulty>, time: Duration) {
+    let key = key_at(tier, 0);
+    fleet.ways[0].next(Fault::Delay(HOUR));
+    let mut call = pin!(tier.get(&key));
+    assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    fleet.time.advance(time);
 }
 
 #[test]

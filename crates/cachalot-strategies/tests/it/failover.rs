@@ -102,6 +102,28 @@ async fn a_load_across_the_fail_over_stores_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_voids_what_is_in_flight_and_defers_nothing() {
+    let it = Failover::new();
+    let cache = it.node(true).await;
+    cache.insert(2, "there".into()).await.unwrap();
+    cache.clear().await.unwrap();
+    let gate = it.world.source.stop_after_reading();
+    let loading = it.world.spawn_load(&cache, 1);
+    gate.reached(1).await;
+    it.server.turn();
+    assert!(cache.get(&2).await.is_none());
+    gate.open();
+    loading.await.unwrap().unwrap();
+    settle().await;
+    assert!(cache.get_local(&1).is_none(), "a load that began with others is not kept");
+    assert_eq!((cache.stats().fail_overs, cache.stats().pending_invalidations), (0, 0));
+    it.world.load(&cache, 1).await.unwrap();
+    assert_eq!(it.world.load(&cache, 1).await.unwrap().tier(), Tier::Memory, "as always");
+    let other = it.node(true).await;
+    assert_eq!(other.get(&1).await.map(|it| it.tier()), Some(Tier::Backend), "the tier is asked");
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_than_is_kept_clears_the_namespace() {
     let it = Failover::new();
     let cache = it.node(true).await;

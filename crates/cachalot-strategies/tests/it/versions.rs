@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use cachalot_core::{ErrorKind, Event, LoadError, LoadOutcome, Tier};
+use cachalot_core::{ErrorKind, Event, LoadError, LoadOutcome, Tags, Tier};
 use cachalot_invalidation::LocalBus;
 use cachalot_strategies::{Cached, Inserted, Removal};
 use cachalot_testkit::{Fault, Faulty, Lacking, ModelBackend, Operation};
@@ -358,6 +358,42 @@ async fn a_version_that_the_tier_has_not_taken_is_kept_until_the_replay() {
     assert_eq!(cache.stats().pending_invalidations, 0);
     assert_eq!(insert(&other, 6).await, Inserted::Outdated);
     assert_eq!(insert(&other, 7).await, Inserted::Stored);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_insert_whose_tags_cannot_be_read_keeps_its_version_until_the_replay() {
+    let world = World::new();
+    let tier = Faulty::new(world.shared.clone());
+    let cache = versioned(world.builder()).backend(tier.clone()).build().unwrap();
+    insert(&cache, 5).await;
+    tier.down();
+    let tagged = cache.with(|options| options.version(7).tags(Tags::new(["a"]).unwrap()));
+    assert_eq!(tagged.insert(1, "v7".into()).await.unwrap(), Inserted::Deferred);
+    pass(secs(500)).await;
+    tier.up();
+    pass(secs(10)).await;
+    assert_eq!(cache.stats().pending_invalidations, 0);
+    assert_eq!(insert(&versioned_node(&world), 6).await, Inserted::Outdated);
+    load(&cache, 6).await.unwrap();
+    assert_eq!(anywhere(&cache).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_insert_that_a_deferred_newer_version_overtakes_is_not_kept() {
+    let world = World::new();
+    let tier = Faulty::new(world.shared.clone());
+    let cache = versioned(world.builder()).backend(tier.clone()).build().unwrap();
+    tier.next_of(Operation::Raise, Fault::Delay(Duration::from_millis(1)));
+    tier.next_of(Operation::Raise, Fault::Refuse);
+    let older = tokio::spawn({
+        let cache = cache.clone();
+        async move { insert(&cache, 6).await }
+    });
+    settle().await;
+    assert_eq!(cache.remove_older(&1, 7).await.unwrap(), Removal::Deferred);
+    assert_eq!(older.await.unwrap(), Inserted::Outdated);
+    assert_eq!(tier.calls_of(Operation::Hold), 0, "7 is not known below yet");
+    assert_eq!((here(&cache), anywhere(&versioned_node(&world)).await), (None, None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,7 +42,7 @@ mod tag;
 pub use tag::{Depth, TagBackend, TagIndexBackend, TagToken, TagWalk};
 pub use tag::{Tag, Tags};
 mod store;
-pub use store::{Commit, Fence, Hit, SnapshotStore, Store, StoreCursor, StoreStats};
+pub use store::{Commit, Fence, Glimpse, Hit, SnapshotStore, Store, StoreCursor, StoreStats};
 mod error;
 pub use error::{Error, ErrorKind, LoadError, LoaderError, Result, Retry};
 mod event;

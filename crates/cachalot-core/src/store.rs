@@ -33,6 +33,18 @@ pub trait Store<K, V>: Send + Sync + Sized + 'static {
     where
         Q: Hash + Equivalent<K> + ?Sized;
 
+    /// What `read` makes of what is held under `key`, unless it is past its hard expiry. For who looks at an entry before
+    /// taking a handle of it, or takes none. Counts as a read of it, or as a miss if `read` gives none.
+    ///
+    /// `read` may run under a lock: it must be quick, and not use this store. Default: by [`get`](Store::get).
+    fn get_with<Q, R>(&self, key: &Q, read: impl FnOnce(Glimpse<'_, V>) -> Option<R>) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let Hit { entry, freshness, stale_for, at } = self.get(key)?;
+        read(Glimpse { entry: &entry, freshness, stale_for, at: Some(at) })
+    }
+
     /// Grants the right to store under `key`. Take it before the first read of any lower tier.
     fn begin(&self, key: &K) -> Fence;
 
@@ -117,6 +129,19 @@ pub struct Hit<V> {
     pub stale_for: Duration,
     /// The time it was judged by, late by at most a tick of the coarse clock.
     pub at: Timestamp,
+}
+
+/// What [`Store::get_with`] shows.
+#[derive(Debug)]
+pub struct Glimpse<'a, V> {
+    /// The entry, to be cloned by who keeps it.
+    pub entry: &'a Arc<Entry<V>>,
+    /// As in [`Hit`].
+    pub freshness: Freshness,
+    /// As in [`Hit`].
+    pub stale_for: Duration,
+    /// As in [`Hit`]. `None`: the entry never ends, so nobody has asked what time it is.
+    pub at: Option<Timestamp>,
 }
 
 /// The right to store under one key, as it stood when it was granted. Only the store that granted it can

@@ -123,6 +123,13 @@ impl Seen {
         }
     }
 
+    /// Whether nothing was seen yet that any entry could have ended by: each is [`Good`](Standing::Good). Two atomic loads,
+    /// and no look at a stamp.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.trusted_from.load(Ordering::Acquire) == 0 && self.groups.get().is_none()
+    }
+
     /// Whether something that was seen has ended what bears this stamp. For who waits for it: as
     /// [`standing`](Seen::standing), but while nothing is trusted, what was just found may be handed out all the
     /// same. Only keeping it is then of no use.
@@ -270,6 +277,21 @@ mod tests {
         seen.distrust();
         assert!(seen.has_ended(&plain));
         assert!(!seen.has_ended(&stamp(&seen, &[7])));
+    }
+
+    #[test]
+    fn it_is_quiet_until_it_sees_something() {
+        let expects = |see: fn(&Seen)| {
+            let seen = Seen::new();
+            assert!(seen.is_quiet());
+            assert_eq!(seen.standing(&stamp(&seen, &[7])), Standing::Good);
+            see(&seen);
+            assert!(!seen.is_quiet());
+        };
+        expects(|seen| seen.touch_tag(8, Depth::Expire));
+        expects(|seen| seen.touch_tag(8, Depth::Remove));
+        expects(Seen::distrust);
+        expects(Seen::trust_nothing);
     }
 
     #[test]

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cachalot_core::{
-    Clock, Commit, Entry, Fence, Freshness, Hit, Result, SnapshotStore, Store, StoreCursor, StoreStats,
+    Clock, Commit, Entry, Fence, Freshness, Glimpse, Hit, Result, SnapshotStore, Store, StoreCursor,
+    StoreStats,
 };
 use equivalent::Equivalent;
 
 use crate::builder::Weigh;
 use crate::life::Life;
 use crate::memory::Mark;
+use crate::read::Standing;
 use crate::write::Right;
 use crate::{Cursor, Memory, MemoryBuilder};
 
@@ -36,6 +38,17 @@ where
     {
         let found = self.find(key)?;
         Some(Hit { entry: found.value, freshness: found.freshness, stale_for: found.stale_for, at: found.at })
+    }
+
+    #[inline]
+    fn get_with<Q, R>(&self, key: &Q, read: impl FnOnce(Glimpse<'_, V>) -> Option<R>) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.read(key, |entry, standing| {
+            let Standing { freshness, stale_for, at } = standing;
+            read(Glimpse { entry, freshness, stale_for, at })
+        })
     }
 
     fn begin(&self, key: &K) -> Fence {

@@ -53,6 +53,13 @@ impl<V> Cached<V> {
         hit.freshness == Freshness::Fresh && value.is_some() && !meta.is_early(hit.at)
     }
 
+    /// What is [plain](Cached::is_plain).
+    #[inline]
+    pub(crate) fn plain(hit: Hit<V>) -> Self {
+        let Hit { entry, at, .. } = hit;
+        Self { entry, at, stale: None, tier: Tier::Memory, freshness: Freshness::Fresh }
+    }
+
     /// As [`Cached::new`], for a value served although it is stale.
     pub(crate) fn stale(found: Found<V>, reason: StaleReason) -> Option<Self> {
         Self::new(found).map(|cached| Self { stale: Some(Arc::new(reason)), ..cached })

@@ -69,7 +69,10 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let hit = Cached::fresh(self.look(key)?)?;
+        let hit = match self.glance(key)? {
+            (hit, true) => Cached::plain(hit),
+            (hit, false) => Cached::fresh(hit)?,
+        };
         self.emit_memory_hit();
         Some(hit)
     }

@@ -11,13 +11,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachalot_core::envelope::{self, Tagged};
 use cachalot_core::{
-    Depth, Error, ErrorKind, Event, Freshness, Hit, Key, Record, Result, Stamp, Store, Subject, Tag,
+    Depth, Error, ErrorKind, Event, Freshness, Glimpse, Hit, Key, Record, Result, Stamp, Store, Subject, Tag,
     TagBackend, TagToken, Tags, Tier, mutant,
 };
 use cachalot_invalidation::Standing;
 use equivalent::Equivalent;
 
 use crate::both::both;
+use crate::cached::Cached;
 use crate::engine::Engine;
 use crate::replay::Missed;
 use crate::shared::Shared;
@@ -83,6 +84,37 @@ where
         let hit = self.store.get(key)?;
         let freshness = self.since_seen(&hit.entry.stamp, hit.freshness)?;
         Some(Hit { freshness, ..hit })
+    }
+
+    /// The same, and whether it is served as it is ([`Cached::is_plain`]). The hot path: that is judged before the handle is
+    /// cloned, since an atomic step holds up what comes behind it.
+    #[inline]
+    pub(crate) fn glance<Q>(&self, key: &Q) -> Option<(Hit<V>, bool)>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        if !self.may_look() {
+            return None;
+        }
+        let glance = |Glimpse { entry, freshness, stale_for, at }: Glimpse<'_, V>| {
+            // What never ends is never about to.
+            let is_early = at.is_some_and(|at| entry.meta.is_early(at));
+            let is_value = freshness == Freshness::Fresh && entry.value.is_some();
+            let is_plain = is_value && !is_early && self.seen.is_quiet();
+            Some((entry.clone(), freshness, stale_for, at, is_plain))
+        };
+        let (entry, freshness, stale_for, at, is_plain) = self.store.get_with(key, glance)?;
+        let at = at.unwrap_or_else(|| self.clock.coarse());
+        let hit = Hit { entry, freshness, stale_for, at };
+        if is_plain { Some((hit, true)) } else { self.look_twice(hit) }
+    }
+
+    /// For what needs more than a glance.
+    fn look_twice(&self, hit: Hit<V>) -> Option<(Hit<V>, bool)> {
+        let freshness = self.since_seen(&hit.entry.stamp, hit.freshness)?;
+        let hit = Hit { freshness, ..hit };
+        let is_plain = Cached::is_plain(&hit);
+        Some((hit, is_plain))
     }
 
     /// What an entry in memory with this stamp is good for, which is `freshness` by its times.

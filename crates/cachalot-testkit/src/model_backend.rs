@@ -30,6 +30,7 @@ pub struct ModelBackend {
     floors: Arc<Mutex<Floors>>,
     incarnation: Arc<AtomicU64>,
     turns: Arc<AtomicU64>,
+    keys_per_part: usize,
 }
 
 /// The tags' tokens, and when they end.
@@ -82,7 +83,15 @@ impl ModelBackend {
             floors: Arc::default(),
             incarnation: Arc::default(),
             turns: Arc::default(),
+            keys_per_part: KEYS_PER_PART,
         }
+    }
+
+    /// Has each part of a sweep look at so many keys. Default: few, so that sweeps of tests have several parts.
+    #[must_use]
+    pub fn sweeping(mut self, keys_per_part: usize) -> Self {
+        self.keys_per_part = keys_per_part.max(1);
+        self
     }
 
     /// Loses everything, as a server that restarts empty, or evicts what was there.
@@ -156,8 +165,8 @@ impl ModelBackend {
         // No key is meant that has no namespace, so none is lost where an empty one would come first.
         let mut keys: Vec<Key> = slots.keys().filter(|key| key.as_bytes() > after).cloned().collect();
         keys.sort_unstable_by(|one, other| one.as_bytes().cmp(other.as_bytes()));
-        let more = keys.len() > KEYS_PER_PART;
-        keys.truncate(KEYS_PER_PART);
+        let more = keys.len() > self.keys_per_part;
+        keys.truncate(self.keys_per_part);
         let last = keys.last().filter(|_| more);
         let next = last.map(|last| SweepCursor::new(last.as_bytes().to_vec()));
         (keys, next)
@@ -177,7 +186,7 @@ impl ModelBackend {
     }
 }
 
-/// How many keys one part of a sweep looks at. Few, so that sweeps of tests have several parts.
+/// How many keys one part of a sweep looks at.
 const KEYS_PER_PART: usize = 8;
 
 impl Slot {

@@ -90,6 +90,7 @@ macro_rules! __for_each_store_case {
             an_entry_is_never_served_from_its_hard_expiry_on
             an_entry_without_end_stays_fresh
             a_hit_tells_the_time_it_was_judged_by
+            a_glimpse_shows_what_a_read_gives
             the_life_of_the_newest_commit_counts
             an_entry_past_its_life_is_rejected
             a_rejected_commit_removes_the_old_value

@@ -278,9 +278,20 @@ fn noticed_in<S: L1>(stage: impl Fn() -> Arc<Stage>) -> Option<(Row, Column)> {
     })
 }
 
+/// Whose sweeps take few steps, however many runs have left their keys.
+fn model(clock: Clock) -> ModelBackend {
+    ModelBackend::new(clock).sweeping(1 << 16)
+}
+
+/// The first cell that notices something where nothing is wrong: what notices a mistake would prove nothing.
+#[cfg(cachalot_mutants)]
+pub(crate) fn cell_that_notices_nothing() -> Option<(Row, Column)> {
+    noticed_in::<Engine>(|| paused(|clock| Arc::new(model(clock))))
+}
+
 /// The first cell of the matrix that notices `mistake`.
 pub(crate) fn cell_that_notices(mistake: Mistake) -> Option<(Row, Column)> {
-    let stage = || paused(|clock| mistake.spoil(ModelBackend::new(clock)));
+    let stage = || paused(|clock| mistake.spoil(model(clock)));
     mistake.under(|| match mistake {
         Mistake::Unfenced => noticed_in::<Unfenced<Engine>>(stage),
         _ => noticed_in::<Engine>(stage),

@@ -103,12 +103,12 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let Stand::New = this.stand else { return this.poll_below(cx) };
-        match this.engine.look(this.key) {
-            Some(hit) if Cached::is_plain(&hit) => {
+        match this.engine.glance(this.key) {
+            Some((hit, true)) => {
                 this.engine.emit_memory_hit();
-                Poll::Ready(A::of(Cached::fresh(hit)))
+                Poll::Ready(A::of(Some(Cached::plain(hit))))
             }
-            hit => this.poll_first(hit, cx),
+            other => this.poll_first(other.map(|(hit, _)| hit), cx),
         }
     }
 }

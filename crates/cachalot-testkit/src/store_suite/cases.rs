@@ -276,6 +276,26 @@ pub fn a_hit_tells_the_time_it_was_judged_by<S: Tested>(it: &StoreSubject<S>) {
     assert_eq!(it.store.get("k").expect("a hit").at, it.time.now());
 }
 
+pub fn a_glimpse_shows_what_a_read_gives<S: Tested>(it: &StoreSubject<S>) {
+    it.put("ends", 1);
+    it.put("expired", 2);
+    it.put_entry("endless", it.entry_for(3, Duration::MAX, Duration::MAX));
+    it.store.expire("expired", seconds(20));
+    for _ in 0..4 {
+        for key in ["ends", "expired", "endless", "nothing"] {
+            let read = it.store.get(key);
+            let seen = it.store.get_with(key, |seen| {
+                let at = seen.at.unwrap_or_else(|| it.time.now());
+                Some((seen.entry.value, seen.freshness, seen.stale_for, at))
+            });
+            let given = read.map(|hit| (hit.entry.value, hit.freshness, hit.stale_for, hit.at));
+            assert_eq!(seen, given, "{key}");
+            assert_eq!(it.store.get_with(key, |_| None::<()>), None, "{key}");
+        }
+        it.time.advance(seconds(10));
+    }
+}
+
 pub fn the_life_of_the_newest_commit_counts<S: Tested>(it: &StoreSubject<S>) {
     it.put_entry("longer", it.entry_for(1, seconds(1), seconds(2)));
     it.put("longer", 2);

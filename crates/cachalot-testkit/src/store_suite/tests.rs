@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
 use std::thread;
 
-use cachalot_core::{Hit, Result, StoreCursor, StoreStats, Timestamp};
+use cachalot_core::{Glimpse, Hit, Result, StoreCursor, StoreStats, Timestamp};
 use equivalent::Equivalent;
 
 use super::*;
@@ -73,6 +73,7 @@ enum Defect {
     ServesAMillisecondTooLong,
     CallsStaleFresh,
     NeverStaleFor,
+    GlimpsesAreFresh,
     ServesWhatNobodyStored,
 }
 
@@ -165,6 +166,7 @@ const DEFECTS: &[(Defect, &[&str])] = &[
     ),
     (CallsStaleFresh, &["an_entry_is_stale_from_its_soft_expiry_on"]),
     (NeverStaleFor, &["an_entry_is_stale_from_its_soft_expiry_on"]),
+    (GlimpsesAreFresh, &["a_glimpse_shows_what_a_read_gives"]),
 ];
 
 #[derive(Debug)]
@@ -227,6 +229,17 @@ impl Store<String, u64> for Broken {
             _ => {}
         }
         Some(hit)
+    }
+
+    fn get_with<Q, R>(&self, key: &Q, read: impl FnOnce(Glimpse<'_, u64>) -> Option<R>) -> Option<R>
+    where
+        Q: Hash + Equivalent<String> + ?Sized,
+    {
+        let Hit { entry, mut freshness, stale_for, at } = self.get(key)?;
+        if self.is(GlimpsesAreFresh) {
+            freshness = Freshness::Fresh;
+        }
+        read(Glimpse { entry: &entry, freshness, stale_for, at: Some(at) })
     }
 
     fn begin(&self, key: &String) -> Fence {

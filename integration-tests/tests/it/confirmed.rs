@@ -131,10 +131,12 @@ fn a_stopped_load() -> Scene {
         stoppable.stop();
         let is_confirmed = is_confirmed(&here).await;
         let after = tokio::spawn(async move { load(&there, "new").await });
-        settle().await;
-        go.send(()).unwrap();
         stoppable.go_on();
-        before.await.unwrap() == "old" && is_confirmed && after.await.unwrap() == "new"
+        settle().await;
+        // It does not wait for what it is not to be given.
+        let is_free = after.is_finished();
+        go.send(()).unwrap();
+        before.await.unwrap() == "old" && is_confirmed && is_free && after.await.unwrap() == "new"
     })
 }
 
@@ -155,7 +157,9 @@ fn a_late_registration() -> Scene {
 fn many_to_void() -> Scene {
     Box::pin(async {
         let way = Way::new().await;
-        let (here, there) = (way.node(2).await, way.node(3).await);
+        // Who asks has little to walk itself, and then waits.
+        let small = way.builder(2).memory(Memory::entries(16).hash_seed(1));
+        let (here, there) = (built(small.backend(way.shared.clone())).await, way.node(3).await);
         let all: Vec<_> = (0..5_000).map(|n| (n, "old".to_owned())).collect();
         there.insert_many(all).await;
         settle().await;

@@ -60,6 +60,7 @@ scenes! {
     a_gap_ends_what_is_in_flight: a_gap_during_a_load;
     a_publisher_that_dies_before_it_speaks_is_noticed: a_silence;
     what_was_said_before_the_first_contact_is_missed: a_late_contact;
+    what_a_server_forgot_is_removed_again: a_fail_over;
     a_removal_whose_caller_leaves_is_done: a_removal_that_was_left;
     what_depends_on_a_removed_key_ends_below: a_removed_parent;
     a_load_during_the_removal_of_its_parent_is_not_kept: a_parent_that_takes_its_time;
@@ -178,10 +179,26 @@ fn a_lost_token() -> Scene {
 fn an_unconfirmed_subscription() -> Scene {
     Box::pin(async {
         let bus = ModelBus::new();
-        bus.break_connections();
         let [one, _] = fleet(|builder| builder.bus(bus.clone()));
         settle().await;
+        // It hears of that, and of nothing else.
+        bus.break_connections();
+        settle().await;
         loads(&one, "Ada").await && one.get_local(&1).is_none()
+    })
+}
+
+fn a_fail_over() -> Scene {
+    Box::pin(async {
+        let clock = tokio_clock();
+        let server = ModelBackend::new(clock.clone());
+        let node = builder(clock, 1).backend(server.clone()).build().unwrap();
+        node.insert(1, "old".into()).await.unwrap();
+        let before = server.snapshot();
+        node.remove(&1).await.unwrap();
+        server.restore(&before);
+        sleep(MINUTE).await;
+        node.get(&1).await.is_none()
     })
 }
 
@@ -225,14 +242,16 @@ fn two_inserts_in_reverse() -> Scene {
         let shared = ModelBackend::new(clock.clone());
         let tier = Faulty::new(shared.clone());
         let older = builder(clock.clone(), 1).versioned().backend(tier.clone()).build().unwrap();
-        let newer = builder(clock, 2).versioned().backend(shared).build().unwrap();
+        let newer = builder(clock.clone(), 2).versioned().backend(shared.clone()).build().unwrap();
         // It has looked at the floor, and stands before its hold.
         tier.next_of(Operation::Hold, Fault::Delay(SOON));
         let late = tokio::spawn(async move { insert(&older, 1).await });
         settle().await;
         let stored = insert(&newer, 2).await;
         late.await.unwrap();
-        stored && newer.get(&1).await.is_none_or(|found| found.version() == 2)
+        // One who has nothing in memory.
+        let reader = builder(clock, 3).versioned().backend(shared).build().unwrap();
+        stored && reader.get(&1).await.is_none_or(|found| found.version() == 2)
     })
 }
 

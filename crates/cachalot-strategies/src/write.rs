@@ -163,10 +163,7 @@ where
         let put = self.put(shared, &shared_key, Some(&value), &meta, &tagged, version)?;
         match self.raise(&key, version, meta.kept_for()).await {
             Ok(before) if before > version => {
-                return Ok(match self.remove_unless(key, version).await {
-                    Removal::Removed => self.outdated(),
-                    Removal::Deferred => Inserted::Deferred,
-                });
+                return Ok(self.give_way(key, version).await);
             }
             Ok(_) => {}
             Err(error) => {
@@ -181,10 +178,18 @@ where
         let fence = self.store.begin(&key);
         // A newer one that is deferred has raised no floor below yet.
         if self.known_here(&key) > version {
-            return Ok(self.outdated());
+            return Ok(self.give_way(key, version).await);
         }
         let stored = self.put_over(leases, &shared_key, put, &tagged, version).await;
         self.end_insert(shared, shared_key, key, fence, Some(Arc::new(entry)), stored).await
+    }
+
+    /// A newer version is known: what is older than `version` goes all the same.
+    async fn give_way(self: &Arc<Self>, key: K, version: u64) -> Inserted {
+        match self.remove_unless(key, version).await {
+            Removal::Removed => self.outdated(),
+            Removal::Deferred => Inserted::Deferred,
+        }
     }
 
     /// The local step of a write, once the shared tier has answered.

@@ -88,6 +88,15 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// is asked anything. One atomic load. A backend that cannot tell gives the same number for ever.
     fn incarnation(&self) -> u64;
 
+    /// Whether all of it answers, by a read of `key` that may make new connections: whoever has come back is met by it, and
+    /// the [incarnation](Backend::incarnation) says so. A tier of many servers asks each. Default: [`get`](Backend::get).
+    ///
+    /// # Errors
+    /// A part of it does not answer.
+    async fn look(&self, key: &Key) -> Result<()> {
+        self.get(key).await.map(drop)
+    }
+
     /// A count that changes when others than before answer for some keys, none of which has forgotten what it
     /// acknowledged: a tier of many servers goes past one that is away, or back to it. What is in flight then began with
     /// others; nothing has to be done again. One atomic load. Default: it never changes.
@@ -260,6 +269,10 @@ impl<B: Backend + ?Sized> Backend for std::sync::Arc<B> {
 
     fn incarnation(&self) -> u64 {
         (**self).incarnation()
+    }
+
+    async fn look(&self, key: &Key) -> Result<()> {
+        (**self).look(key).await
     }
 
     fn turns(&self) -> u64 {

@@ -22,6 +22,10 @@ struct State<T> {
     /// Until then something is missing that should be kept.
     lacks_until: Option<Timestamp>,
     is_watched: bool,
+    /// Since when nothing ages.
+    stands_since: Option<Timestamp>,
+    /// For how long nothing has aged before.
+    stood: Duration,
 }
 
 /// What [`Recent::recall`] gives.
@@ -37,7 +41,9 @@ impl<T> Recent<T> {
     /// Keeps what was acknowledged in the last `keep`: longer than replication lags and a fail-over takes to be
     /// noticed. At most so many.
     pub fn new(keep: Duration, most: usize) -> Self {
-        let state = State { items: VecDeque::new(), lacks_until: None, is_watched: false };
+        let (stands_since, stood) = (None, Duration::ZERO);
+        let state =
+            State { items: VecDeque::new(), lacks_until: None, is_watched: false, stands_since, stood };
         Self { state: Mutex::new(state), keep, most: most.max(1) }
     }
 
@@ -46,7 +52,7 @@ impl<T> Recent<T> {
     #[must_use = "the tier must be watched"]
     pub fn note(&self, key: Key, item: T, now: Timestamp) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.forget(now, self.keep);
+        let now = state.forget(now, self.keep);
         if state.items.len() == self.most
             && let Some((at, ..)) = state.items.pop_front()
         {
@@ -64,10 +70,25 @@ impl<T> Recent<T> {
         !state.is_watched
     }
 
+    /// A part of the tier does not answer: nothing ages until it [does](Recent::goes_on). What comes back after an hour may
+    /// be as old as what comes back at once.
+    pub fn stands(&self, now: Timestamp) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.stands_since.get_or_insert(now);
+    }
+
+    /// All of the tier answers, and whoever came back has been looked at.
+    pub fn goes_on(&self, now: Timestamp) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(since) = state.stands_since.take() {
+            state.stood += now.since(since);
+        }
+    }
+
     /// Takes out all of them.
     pub fn recall(&self, now: Timestamp) -> Recalled<T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.forget(now, self.keep);
+        let now = state.forget(now, self.keep);
         let items = std::mem::take(&mut state.items);
         let is_complete = state.lacks_until.take().is_none_or(|until| until <= now);
         Recalled { items: items.into_iter().map(|(_, key, item)| (key, item)).collect(), is_complete }
@@ -75,10 +96,13 @@ impl<T> Recent<T> {
 }
 
 impl<T> State<T> {
-    fn forget(&mut self, now: Timestamp, keep: Duration) {
+    /// Drops what is too old. `now` without the time in which nothing aged.
+    fn forget(&mut self, now: Timestamp, keep: Duration) -> Timestamp {
+        let now = self.stands_since.map_or(now, |since| since.min(now)).back(self.stood);
         while self.items.front().is_some_and(|(at, ..)| *at + keep <= now) {
             self.items.pop_front();
         }
+        now
     }
 }
 
@@ -112,6 +136,20 @@ mod tests {
         assert!(recent.note(Key::new("again"), 4, at(60)), "and another");
         assert!(recent.is_over(at(120)));
         assert_eq!(names(recent.recall(at(120))), (vec![], true));
+    }
+
+    #[test]
+    fn nothing_ages_while_a_part_of_the_tier_is_away() {
+        let recent = Recent::new(Duration::from_secs(60), 10);
+        let _ = recent.note(Key::new("before"), 1, at(0));
+        recent.stands(at(10));
+        recent.stands(at(20));
+        let _ = recent.note(Key::new("meanwhile"), 2, at(1_000));
+        assert!(!recent.is_over(at(5_000)));
+        recent.goes_on(at(5_010));
+        recent.goes_on(at(5_011));
+        assert!(!recent.is_over(at(5_059)));
+        assert_eq!(names(recent.recall(at(5_060))), (vec![2], true), "fifty seconds more, and not sixty");
     }
 
     #[test]

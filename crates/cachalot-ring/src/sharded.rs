@@ -262,18 +262,19 @@ impl<B: Backend> Sharded<B> {
         let next = Arc::new(topology.view());
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         // Whatever those count that come or go, the sum is one that never was.
-        let gone = view.nodes.iter().filter(|node| !next.nodes.iter().any(|it| Arc::ptr_eq(it, node)));
-        let gone = gone.fold(1 << 32, |sum: u64, node| sum.wrapping_add(node.backend.incarnation()));
-        self.effects.steps.fetch_add(gone, Ordering::SeqCst);
+        for node in view.nodes.iter().filter(|node| !next.nodes.iter().any(|it| Arc::ptr_eq(it, node))) {
+            self.effects.steps.fetch_add(node.backend.incarnation(), Ordering::SeqCst);
+            self.effects.turns.fetch_add(node.backend.turns(), Ordering::SeqCst);
+        }
+        self.effects.steps.fetch_add(1 << 32, Ordering::SeqCst);
         *view = next;
     }
 
-    /// The sum of all that only grow.
-    fn incarnation_now(&self) -> u64 {
-        self.view();
+    /// `own`, and what each shard counts: all only grow.
+    fn sum(&self, own: &AtomicU64, of: fn(&B) -> u64) -> u64 {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
-        let steps = self.effects.steps.load(Ordering::SeqCst);
-        view.nodes.iter().fold(steps, |sum, node| sum.wrapping_add(node.backend.incarnation()))
+        let own = own.load(Ordering::SeqCst);
+        view.nodes.iter().fold(own, |sum, node| sum.wrapping_add(of(&node.backend)))
     }
 
     fn topology(&self) -> MutexGuard<'_, Topology<B>> {

@@ -26,7 +26,6 @@ pub(crate) struct Bounded {
 
 impl Bounded {
     pub(crate) fn new(inner: Arc<dyn Backend>, limit: Duration, trusted: Arc<AtomicU64>) -> Self {
-        inner.bound(limit);
         Self { inner, limit, trusted }
     }
 
@@ -119,6 +118,11 @@ impl Backend for Bounded {
         self.believed("get", self.within("get", key, self.inner.get(key)).await)
     }
 
+    /// Of whom the trust is about, so whoever answers is believed.
+    async fn look(&self, key: &Key) -> Result<()> {
+        self.within("look", key, self.inner.look(key)).await
+    }
+
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
         let read = self.all_within("get_many", keys, self.inner.get_many(keys)).await;
         read.into_iter().map(|read| self.believed("get_many", read)).collect()
@@ -163,6 +167,10 @@ impl Backend for Bounded {
 
     fn incarnation(&self) -> u64 {
         self.inner.incarnation()
+    }
+
+    fn bound(&self, limit: Duration) {
+        self.inner.bound(limit.min(self.limit));
     }
 
     fn turns(&self) -> u64 {

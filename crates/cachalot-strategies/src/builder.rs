@@ -647,6 +647,8 @@ where
         if self.is_versioned && shared.as_ref().is_some_and(keeps_none) {
             return refuse("`versioned` needs a shared tier that keeps versions");
         }
+        // Nothing refuses any more: who is not built waits for nothing.
+        shared.iter().for_each(|shared| shared.backend.bound(backend_timeout));
         let turns = shared.as_ref().map_or(0, |shared| shared.backend.turns());
         let versions = self.is_versioned.then(|| Versions::new(&times, &self.options));
         Ok(Cache::over(Engine {

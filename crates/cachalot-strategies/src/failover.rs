@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use cachalot_core::units::seconds;
-use cachalot_core::{Event, Key, Pattern, Store, mutant};
+use cachalot_core::{Backend, ErrorKind, Event, Key, Pattern, Store, mutant};
 use cachalot_invalidation::Recent;
 use tokio::time::sleep;
 
@@ -73,12 +73,17 @@ where
         }
     }
 
-    /// Looks whether the shared tier is still the one that it was, by a read that may make a new connection.
+    /// Looks whether the shared tier is still the one that it was. While a part of it is away what that may have forgotten
+    /// does not age: nobody knows what it comes back with.
     async fn look_at_shared(&self) {
         let Some(shared) = &self.shared else { return };
-        // Whatever it says.
-        let _ = shared.backend.get(&self.namespace.epoch()).await;
+        let looked = shared.backend.look(&self.namespace.epoch()).await;
         self.notice_failover();
+        let now = self.clock.coarse();
+        match looked.map_err(|error| error.kind()) {
+            Err(ErrorKind::Unavailable | ErrorKind::Timeout) => self.memo.recent.stands(now),
+            _ => self.memo.recent.goes_on(now),
+        }
     }
 
     /// Looks whether another server answers than before. A few atomic loads.

@@ -127,6 +127,10 @@ impl<B: Backend> Backend for Lacking<B> {
         self.inner.incarnation()
     }
 
+    async fn look(&self, key: &Key) -> Result<()> {
+        self.inner.look(key).await
+    }
+
     fn turns(&self) -> u64 {
         self.inner.turns()
     }

@@ -11,6 +11,8 @@ use cachalot_core::{
     Result, SweepCursor, Swept, TagBackend, VersionBackend,
 };
 
+use futures_util::future::join_all;
+
 use super::Sharded;
 use super::routes::all_of;
 
@@ -92,16 +94,24 @@ impl<B: Backend> Backend for Sharded<B> {
     }
 
     fn incarnation(&self) -> u64 {
-        self.incarnation_now()
+        self.view();
+        self.sum(&self.effects.steps, Backend::incarnation)
+    }
+
+    async fn look(&self, key: &Key) -> Result<()> {
+        let view = self.view();
+        join_all(view.nodes.iter().map(|node| node.look(key))).await.into_iter().collect()
     }
 
     fn turns(&self) -> u64 {
-        self.effects.turns.load(Ordering::SeqCst)
+        self.sum(&self.effects.turns, Backend::turns)
     }
 
     fn bound(&self, limit: Duration) {
         let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self.effects.limit.fetch_min(nanos, Ordering::Relaxed);
+        // Those that come later are told when they are made.
+        self.view().nodes.iter().for_each(|node| node.backend.bound(limit));
     }
 }
 

@@ -13,6 +13,10 @@ use cachalot_core::{
 use super::node::Node;
 
 impl<B: Backend> Node<B> {
+    pub(super) async fn look(self: &Arc<Self>, key: &Key) -> Result<()> {
+        self.ask("look", self.backend.look(&self.key(key))).await
+    }
+
     pub(super) async fn get(self: &Arc<Self>, key: &Key) -> Result<Option<Record>> {
         self.ask("get", self.backend.get(&self.key(key))).await
     }

@@ -29,11 +29,17 @@ pub(super) struct Effects {
 }
 
 impl Effects {
-    /// From when on a call counts that was given up. A limit is met a little early: the clock that is read here may be
-    /// behind by some milliseconds.
+    /// From when on a call counts that was given up. A limit is met a little early: it was counted from before.
     fn patience(&self) -> Duration {
-        let limit = Duration::from_nanos(self.limit.load(Ordering::Relaxed));
-        self.health.patience.min(limit / 4 * 3)
+        self.health.patience.min(self.limit() / 4 * 3)
+    }
+
+    /// The least time that a caller waits.
+    fn limit(&self) -> Duration {
+        match self.limit.load(Ordering::Relaxed) {
+            u64::MAX => Duration::MAX,
+            nanos => Duration::from_nanos(nanos),
+        }
     }
 }
 
@@ -52,6 +58,10 @@ pub(super) struct Node<B> {
 
 impl<B: Backend> Node<B> {
     pub(super) fn new(name: String, era: u64, backend: B, effects: Arc<Effects>) -> Self {
+        let limit = effects.limit();
+        if limit < Duration::MAX {
+            backend.bound(limit);
+        }
         let prefix = if era == 0 { Vec::new() } else { std::format!("~{era}~").into_bytes() };
         let condition = Mutex::new(Condition::new(effects.clock.now()));
         let (is_out, is_failing) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -162,9 +172,10 @@ impl<B: Backend> Node<B> {
             Turn::Ejected => true,
             Turn::TakenBack => false,
         };
-        // Before anybody asks the node, or the one in its place.
+        // Before anybody asks the node, or the one in its place; and again for who begins between the two.
         self.effects.turns.fetch_add(1, Ordering::SeqCst);
-        self.is_out.store(is_out, Ordering::Release);
+        self.is_out.store(is_out, Ordering::SeqCst);
+        self.effects.turns.fetch_add(1, Ordering::SeqCst);
     }
 
     /// A read of a key that nobody has.
@@ -206,7 +217,7 @@ struct Watch<'a, B: Backend> {
 
 impl<'a, B: Backend> Watch<'a, B> {
     fn new(node: &'a Node<B>) -> Self {
-        Self { node, began: node.effects.clock.coarse(), has_ended: false }
+        Self { node, began: node.effects.clock.now(), has_ended: false }
     }
 
     fn ends(&mut self, sign: Sign) {
@@ -218,7 +229,7 @@ impl<'a, B: Backend> Watch<'a, B> {
 impl<B: Backend> Drop for Watch<'_, B> {
     fn drop(&mut self) {
         let effects = &self.node.effects;
-        if !self.has_ended && effects.clock.coarse().since(self.began) >= effects.patience() {
+        if !self.has_ended && effects.clock.now().since(self.began) >= effects.patience() {
             self.node.note(Sign::Bad);
         }
     }

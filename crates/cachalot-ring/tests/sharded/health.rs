@@ -8,10 +8,10 @@ use std::time::Duration;
 use cachalot_core::{
     Backend, Depth, ErrorKind, Key, KeyPattern, Namespace, Nonce, Pattern, SweepCursor, TagToken, Token,
 };
-use cachalot_ring::{Failover, Health, Sharded};
+use cachalot_ring::{Failover, Health, Shard, Sharded};
 use cachalot_testkit::{Fault, Faulty, Operation, block_on};
 
-use crate::support::{Fleet, HOUR, SECOND, key_at, read};
+use crate::support::{Fleet, HOUR, SECOND, key, key_at, name, read};
 
 /// Has the way to a node fail until it is ejected.
 pub(crate) async fn eject(fleet: &Fleet, tier: &Sharded<Faulty>, at: usize) {
@@ -131,15 +131,51 @@ fn an_ejection_and_a_return_are_turns_and_a_restart_is_another_incarnation() {
         let tier = fleet.builder().build().unwrap();
         let (turns, incarnation) = (tier.turns(), tier.incarnation());
         eject(&fleet, &tier, 0).await;
-        assert_eq!((tier.turns(), tier.incarnation()), (turns + 1, incarnation));
+        let out = tier.turns();
+        assert!(out > turns && tier.incarnation() == incarnation);
         fleet.ways[0].up();
         for _ in 0..3 {
             probe(&fleet, &tier, 0).await;
         }
-        assert_eq!((tier.turns(), tier.incarnation()), (turns + 2, incarnation));
+        let back = tier.turns();
+        assert!(back > out && tier.incarnation() == incarnation);
         fleet.servers[1].restore(&fleet.servers[1].snapshot());
-        assert_eq!(tier.turns(), turns + 2);
+        assert_eq!(tier.turns(), back);
         assert_ne!(tier.incarnation(), incarnation);
+    });
+}
+
+#[test]
+fn a_turn_of_a_shard_is_a_turn_and_so_it_stays_when_the_shard_has_left() {
+    block_on(async {
+        let fleet = Fleet::of(3);
+        let tier = fleet.builder().build().unwrap();
+        let turns = tier.turns();
+        fleet.servers[2].turn();
+        assert_eq!(tier.turns(), turns + 1);
+        let left = (0..2).map(|at| Shard::new(name(at), fleet.ways[at].clone()));
+        tier.change(left, SECOND).unwrap();
+        fleet.time.advance(10 * SECOND);
+        let _ = tier.get(&key(1)).await;
+        assert!(tier.turns() > turns);
+    });
+}
+
+#[test]
+fn who_looks_asks_each_shard_and_hears_of_one_that_is_away() {
+    block_on(async {
+        let fleet = Fleet::of(3);
+        let tier = fleet.builder().build().unwrap();
+        tier.look(&key(1)).await.unwrap();
+        assert_eq!([fleet.calls(0), fleet.calls(1), fleet.calls(2)], [1, 1, 1]);
+        fleet.ways[2].down();
+        assert_eq!(tier.look(&key(1)).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        eject(&fleet, &tier, 2).await;
+        assert_eq!(
+            tier.look(&key(1)).await.unwrap_err().kind(),
+            ErrorKind::Unavailable,
+            "not asked, and away"
+        );
     });
 }
 

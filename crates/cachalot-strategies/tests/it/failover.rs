@@ -5,7 +5,7 @@ use std::time::Duration;
 use cachalot_core::{Pattern, Tags, Tier};
 use cachalot_invalidation::LocalBus;
 use cachalot_strategies::Removal;
-use cachalot_testkit::ModelBackend;
+use cachalot_testkit::{Faulty, ModelBackend};
 
 use crate::world::{Users, World, pass, secs, settle};
 
@@ -139,6 +139,36 @@ async fn more_than_is_kept_clears_the_namespace() {
     }
     assert_eq!(cache.stats().pending_invalidations, 0);
     assert!(it.node(true).await.get(&0).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_however_long_lets_nothing_be_forgotten_that_a_snapshot_brings_back() {
+    let it = Failover::new();
+    let way = Faulty::new(it.server.clone());
+    let cache = it.world.builder().ttl(secs(36_000)).backend(way.clone()).build().unwrap();
+    cache.insert(1, "old".into()).await.unwrap();
+    let before = it.server.snapshot();
+    it.world.source.set(1, "new".into());
+    assert_eq!(cache.remove(&1).await.unwrap(), Removal::Removed);
+    pass(secs(5)).await;
+    way.down();
+    for _ in 0..1_000 {
+        pass(secs(1)).await;
+    }
+    it.server.restore(&before);
+    way.up();
+    for _ in 0..10 {
+        pass(secs(1)).await;
+    }
+    assert_eq!((cache.stats().fail_overs, cache.stats().pending_invalidations), (1, 0));
+    let other = it.world.builder().backend(it.server.clone()).build().unwrap();
+    assert_eq!(*it.world.load(&other, 1).await.unwrap(), "new");
+    for _ in 0..61 {
+        pass(secs(1)).await;
+    }
+    let calls = way.calls();
+    pass(secs(5)).await;
+    assert_eq!(way.calls(), calls, "nothing is left to watch for");
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,7 +34,7 @@ pub trait Store<K, V>: Send + Sync + Sized + 'static {
         Q: Hash + Equivalent<K> + ?Sized;
 
     /// What `read` makes of what is held under `key`, unless it is past its hard expiry. For who looks at an entry before
-    /// taking a handle of it, or takes none. Counts as a read of it, or as a miss if `read` gives none.
+    /// taking a handle of it, or takes none. If `read` gives none it counts as a hit or as a miss, as the store likes.
     ///
     /// `read` may run under a lock: it must be quick, and not use this store. Default: by [`get`](Store::get).
     fn get_with<Q, R>(&self, key: &Q, read: impl FnOnce(Glimpse<'_, V>) -> Option<R>) -> Option<R>

@@ -123,11 +123,12 @@ impl Seen {
         }
     }
 
-    /// Whether nothing was seen yet that any entry could have ended by: each is [`Good`](Standing::Good). Two atomic loads,
-    /// and no look at a stamp.
+    /// Whether an entry with this stamp is [`Good`](Standing::Good), as far as that can be said by two atomic loads: `false`
+    /// also if it has tags and any tag was touched before.
     #[inline]
-    pub fn is_quiet(&self) -> bool {
-        self.trusted_from.load(Ordering::Acquire) == 0 && self.groups.get().is_none()
+    pub fn is_good_at_a_glance(&self, stamp: &Stamp) -> bool {
+        let is_trusted = stamp.at >= self.trusted_from.load(Ordering::Acquire);
+        is_trusted && (stamp.tags.is_none() || self.groups.get().is_none())
     }
 
     /// Whether something that was seen has ended what bears this stamp. For who waits for it: as
@@ -280,18 +281,26 @@ mod tests {
     }
 
     #[test]
-    fn it_is_quiet_until_it_sees_something() {
-        let expects = |see: fn(&Seen)| {
+    fn a_glance_calls_nothing_good_that_is_not() {
+        // What has no tag, and what has one that is not touched: before what is seen, and after it.
+        let expects = |see: fn(&Seen), told: [bool; 4]| {
             let seen = Seen::new();
-            assert!(seen.is_quiet());
-            assert_eq!(seen.standing(&stamp(&seen, &[7])), Standing::Good);
+            let before = [stamp(&seen, &[]), stamp(&seen, &[7])];
+            assert!(before.iter().all(|stamp| seen.is_good_at_a_glance(stamp)));
             see(&seen);
-            assert!(!seen.is_quiet());
+            let all = before.into_iter().chain([stamp(&seen, &[]), stamp(&seen, &[7])]);
+            let glances = all.map(|stamp| {
+                let is_good = seen.is_good_at_a_glance(&stamp);
+                assert!(!is_good || seen.standing(&stamp) == Standing::Good);
+                is_good
+            });
+            assert_eq!(glances.collect::<Vec<_>>(), told);
         };
-        expects(|seen| seen.touch_tag(8, Depth::Expire));
-        expects(|seen| seen.touch_tag(8, Depth::Remove));
-        expects(Seen::distrust);
-        expects(Seen::trust_nothing);
+        expects(|seen| seen.touch_tag(8, Depth::Expire), [true, false, true, false]);
+        expects(|seen| seen.touch_tag(7, Depth::Remove), [true, false, true, false]);
+        expects(Seen::distrust, [false, false, true, true]);
+        expects(Seen::trust_nothing, [false; 4]);
+        expects(|seen| (seen.trust_nothing(), seen.trust_again()).1, [false, false, true, true]);
     }
 
     #[test]

@@ -100,7 +100,7 @@ where
             // What never ends is never about to.
             let is_early = at.is_some_and(|at| entry.meta.is_early(at));
             let is_value = freshness == Freshness::Fresh && entry.value.is_some();
-            let is_plain = is_value && !is_early && self.seen.is_quiet();
+            let is_plain = is_value && !is_early && self.seen.is_good_at_a_glance(&entry.stamp);
             Some((entry.clone(), freshness, stale_for, at, is_plain))
         };
         let (entry, freshness, stale_for, at, is_plain) = self.store.get_with(key, glance)?;

@@ -163,6 +163,7 @@ fn many_to_void() -> Scene {
         let all: Vec<_> = (0..5_000).map(|n| (n, "old".to_owned())).collect();
         there.insert_many(all).await;
         settle().await;
+        assert!((0..5_000).all(|n| there.get_local(&n).is_some()), "there is something to void");
         let removal = here.remove_pattern(&Pattern::any()).confirmed(LONG).await;
         removal.unwrap().is_confirmed() && (0..5_000).all(|n| there.get_local(&n).is_none())
     })

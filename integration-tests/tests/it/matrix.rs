@@ -1,7 +1,10 @@
 //! An invalidation at every step of whatever may be under way, and every step of an invalidation during it: the
 //! old value never comes back. A test for each cell of the matrix, over memory and over Redis.
 
+use std::fmt;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cachalot::{Clock, Entry, Memory, MemoryBackend};
 use cachalot_core::Backend;
@@ -14,11 +17,34 @@ use integration_tests::{
 };
 
 mod memcached;
+mod sharded;
 
 type Engine = Memory<u64, Arc<Entry<String>>>;
 
 /// More steps than any of the two can have.
 const ENDLESS: usize = 40;
+
+/// Why a cell does not hold.
+#[derive(Debug)]
+enum Trouble {
+    /// The trace of a run that broke the promise.
+    Broken(String),
+    /// It has more steps than it can have: nothing is known of the promise.
+    Endless(Cell),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(trace) => f.write_str(trace),
+            Self::Endless(cell) => write!(f, "{cell} does not end"),
+        }
+    }
+}
+
+fn within_steps(cell: Cell, step: usize) -> Result<(), Trouble> {
+    if step < ENDLESS { Ok(()) } else { Err(Trouble::Endless(cell)) }
+}
 
 /// Generates the tests of a cell, and the list of the cells that have some.
 macro_rules! matrix {
@@ -164,20 +190,20 @@ async fn holds_over(stage: &Arc<Stage>, cells: &[Cell]) {
 }
 
 /// A loop that has become empty proves nothing. The least a victim has is a read: two steps.
-fn assert_stopped(stops: Result<usize, String>, cells: &[Cell]) {
-    let stops = stops.unwrap_or_else(|trace| panic!("{trace}"));
+fn assert_stopped(stops: Result<usize, Trouble>, cells: &[Cell]) {
+    let stops = stops.unwrap_or_else(|trouble| panic!("{trouble}"));
     assert!(stops >= 2 * cells.len(), "only {stops} stops in {} cells", cells.len());
 }
 
 /// All `cells`, with the victim stopped at every step. How many runs stopped it.
-async fn one_preemption<S: L1>(stage: &Arc<Stage>, cells: Vec<Cell>) -> Result<usize, String> {
+async fn one_preemption<S: L1>(stage: &Arc<Stage>, cells: Vec<Cell>) -> Result<usize, Trouble> {
     all_cells(stage, cells, |stage, cell| async move {
         let mut stops = 0;
         for probe in Probe::ALL {
             for victim in 0..=ENDLESS {
-                assert!(victim < ENDLESS, "{cell} does not end");
+                within_steps(cell, victim)?;
                 let step = Step { victim, invalidator: None, order: Order::VictimFirst, probe };
-                if !stage.run::<S>(cell, step).await?.victim {
+                if !stage.run::<S>(cell, step).await.map_err(Trouble::Broken)?.victim {
                     break;
                 }
                 stops += 1;
@@ -190,12 +216,12 @@ async fn one_preemption<S: L1>(stage: &Arc<Stage>, cells: Vec<Cell>) -> Result<u
 
 /// All `cells` with both stopped, whoever begins: one at every step, then the other at every step of its own,
 /// then the first to stop goes on to its end, then the other. How many runs stopped both.
-async fn two_preemptions<S: L1>(stage: &Arc<Stage>, cells: Vec<Cell>) -> Result<usize, String> {
+async fn two_preemptions<S: L1>(stage: &Arc<Stage>, cells: Vec<Cell>) -> Result<usize, Trouble> {
     all_cells(stage, cells, |stage, cell| async move {
         let mut stops = 0;
         for order in [Order::VictimFirst, Order::InvalidatorFirst] {
             for victim in 0..=ENDLESS {
-                assert!(victim < ENDLESS, "{cell} does not end");
+                within_steps(cell, victim)?;
                 let at_this_step = every_invalidator_step::<S>(&stage, cell, order, victim).await?;
                 stops += at_this_step;
                 if at_this_step == 0 {
@@ -213,12 +239,12 @@ async fn every_invalidator_step<S: L1>(
     cell: Cell,
     order: Order,
     victim: usize,
-) -> Result<usize, String> {
+) -> Result<usize, Trouble> {
     let mut stops = 0;
     for invalidator in 0..=ENDLESS {
-        assert!(invalidator < ENDLESS, "{cell} does not end");
+        within_steps(cell, invalidator)?;
         let step = Step { victim, invalidator: Some(invalidator), order, probe: Probe::Between };
-        let came = stage.run::<S>(cell, step).await?;
+        let came = stage.run::<S>(cell, step).await.map_err(Trouble::Broken)?;
         if !came.invalidator {
             break;
         }
@@ -233,9 +259,9 @@ async fn all_cells<F>(
     stage: &Arc<Stage>,
     cells: Vec<Cell>,
     run: impl Fn(Arc<Stage>, Cell) -> F,
-) -> Result<usize, String>
+) -> Result<usize, Trouble>
 where
-    F: Future<Output = Result<usize, String>> + Send + 'static,
+    F: Future<Output = Result<usize, Trouble>> + Send + 'static,
 {
     let mut running = JoinSet::new();
     for cell in cells {
@@ -243,7 +269,7 @@ where
     }
     let mut stops = 0;
     while let Some(done) = running.join_next().await {
-        stops += done.map_err(|error| error.to_string())??;
+        stops += done.unwrap_or_else(|error| resume_unwind(error.into_panic()))?;
     }
     Ok(stops)
 }
@@ -272,8 +298,9 @@ fn noticed_in<S: L1>(stage: impl Fn() -> Arc<Stage>) -> Option<(Row, Column)> {
         block_on_paused(async {
             let stage = stage();
             let cells = || cells(*row, *column, stage.is_shared());
-            one_preemption::<S>(&stage, cells()).await.is_err()
-                || two_preemptions::<S>(&stage, cells()).await.is_err()
+            let is_broken = |stops| matches!(stops, Err(Trouble::Broken(_)));
+            is_broken(one_preemption::<S>(&stage, cells()).await)
+                || is_broken(two_preemptions::<S>(&stage, cells()).await)
         })
     })
 }
@@ -284,7 +311,6 @@ fn model(clock: Clock) -> ModelBackend {
 }
 
 /// The first cell that notices something where nothing is wrong: what notices a mistake would prove nothing.
-#[cfg(cachalot_mutants)]
 pub(crate) fn cell_that_notices_nothing() -> Option<(Row, Column)> {
     noticed_in::<Engine>(|| paused(|clock| Arc::new(model(clock))))
 }
@@ -300,6 +326,7 @@ pub(crate) fn cell_that_notices(mistake: Mistake) -> Option<(Row, Column)> {
 
 #[test]
 fn every_tier_that_breaks_the_promise_is_noticed() {
+    assert_eq!(cell_that_notices_nothing(), None, "nothing is wrong there");
     let seen_here_only_if_puts_land_late = Mistake::Tier(Lapse::HoldsNothing);
     let needs_a_lease_before_the_last = Mistake::Backend(Defect::AcceptsAnEarlierToken);
     for mistake in Mistake::of_tiers() {

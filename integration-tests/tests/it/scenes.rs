@@ -54,7 +54,7 @@ scenes! {
     a_removal_ends_the_pause_after_a_failure: a_failure_and_a_removal;
     an_early_refresh_brings_a_new_value: an_early_refresh;
     a_tag_without_a_token_ends_what_has_it: a_lost_token;
-    memory_serves_nothing_before_the_subscription_stands: an_unconfirmed_subscription;
+    memory_serves_nothing_while_no_subscription_stands: an_unconfirmed_subscription;
     what_another_has_pending_is_not_read_below: a_pending_removal;
     who_came_after_the_first_message_is_told_by_the_second: a_second_message;
     a_gap_ends_what_is_in_flight: a_gap_during_a_load;

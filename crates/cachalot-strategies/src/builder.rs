@@ -204,7 +204,9 @@ where
 
     /// How far back invalidations are done again when another server of the shared tier answers than before, or it
     /// has started anew: longer than its replicas lag and a fail-over takes to be noticed. At most 16,384 are kept;
-    /// beyond, such a change clears the cache. As long as there is any, the shared tier is looked at once a second.
+    /// beyond, such a change clears the cache. As long as there is any, the shared tier is looked at once a second, and
+    /// while a part of it does not answer the time stands still: however long an outage, what comes back is taken to know
+    /// nothing of it.
     /// Default: 1 min. Zero: what a server forgets may come back, until its TTL.
     pub fn replay_window(mut self, window: Duration) -> Self {
         self.replay_window = window;

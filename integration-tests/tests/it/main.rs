@@ -9,6 +9,7 @@ mod confirmed;
 mod dependants;
 mod era;
 mod failover;
+mod hanging_shard;
 mod hot_path;
 mod kill;
 mod matrix;

@@ -44,9 +44,7 @@ fn who_is_cut_short_by_its_cache_counts_and_what_was_cleared_stays_done() {
         // Not the one that says what was cleared.
         let hanging = (owner(&here, &name.epoch()) + 1) % SERVERS;
         (0..1_000).for_each(|_| servers[hanging].next(Fault::Delay(FOR_GOOD)));
-        let load = async |n: u64| {
-            cache.get_or_load(&n, |_| async move { Ok(n.to_string()) }).await
-        };
+        let load = async |n: u64| cache.get_or_load(&n, |_| async move { Ok(n.to_string()) }).await;
         for n in 0..100 {
             assert_eq!(*load(n).await.unwrap(), n.to_string());
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use cachalot_core::{Backend, Clock, Entropy, Tags};
 use cachalot_testkit::history::{History, How};
-use cachalot_testkit::{ModelBackend, tokio_clock};
+use cachalot_testkit::tokio_clock;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -25,11 +25,14 @@ mod air;
 mod calm;
 mod chronicle;
 mod fleet;
+mod landings;
 mod life;
 mod log;
 mod net;
 mod plan;
 mod reads;
+mod routes;
+mod server;
 mod sweep;
 mod through;
 mod writes;
@@ -40,6 +43,8 @@ use life::{Act, Life, Weather};
 use log::Log;
 pub use plan::{Action, Plan};
 use plan::{Habits, Tagging, What};
+use routes::Routes;
+pub use server::Server;
 pub use sweep::{Sweep, sweep};
 
 const KEYS: usize = 2;
@@ -55,34 +60,6 @@ const NAME: &str = "users";
 /// Of all that is loaded or inserted in a world that has tags.
 const TAG: &str = "tag";
 
-/// The shared tier of a world.
-pub struct Server {
-    backend: Arc<dyn Backend>,
-    /// Restarts it empty.
-    lose: Box<dyn Fn() + Send + Sync>,
-    /// Loses what it knows of tags.
-    lose_tags: Box<dyn Fn() + Send + Sync>,
-}
-
-impl Server {
-    /// One that never restarts.
-    pub fn lasting(backend: impl Backend) -> Self {
-        Self { backend: Arc::new(backend), lose: Box::new(|| ()), lose_tags: Box::new(|| ()) }
-    }
-
-    /// The reference, as `spoil` leaves it.
-    pub fn model<B: Backend>(clock: Clock, spoil: impl FnOnce(ModelBackend) -> B) -> Self {
-        let model = ModelBackend::new(clock);
-        let backend = Arc::new(spoil(model.clone()));
-        let evicting = model.clone();
-        Self {
-            backend,
-            lose: Box::new(move || model.lose_everything()),
-            lose_tags: Box::new(move || evicting.lose_tags()),
-        }
-    }
-}
-
 /// What came of a world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -94,6 +71,8 @@ pub struct Report {
     pub promises: usize,
     /// How many of them had to be deferred.
     pub deferred: usize,
+    /// How often a process has ejected a shard, or taken it back.
+    pub turns: u64,
     /// What happened, a line each, if it was asked for.
     pub trace: String,
 }
@@ -119,6 +98,10 @@ struct World<S> {
     clock: Clock,
     log: Log,
     server: Server,
+    /// To its shards.
+    routes: Arc<Routes>,
+    /// The shared tier as each life of a process has it.
+    tiers: Mutex<Vec<Arc<dyn Backend>>>,
     /// Held while a key is changed in the source and the cache is told: writers of one key take turns. Those
     /// that write through the cache have one together.
     turns: [tokio::sync::RwLock<()>; KEYS],
@@ -152,12 +135,16 @@ impl<S: L1> World<S> {
         let (log, weather) = (Log::new(clock.clone(), is_traced), Weather::default());
         let history = Arc::new(Mutex::new(History::new(elsewhere)));
         let air = plan.habits.sounds.map(|sounds| Air::new(sounds, weather.clone(), log.clone()));
+        let server = server(clock.clone());
+        let routes = Routes::draw(plan.seed, server.shards(), &lots(plan.seed, "placement", 0));
         let world = Arc::new(Self {
             seed: plan.seed,
             chronicle: Chronicle { history, clock: clock.clone(), log: log.clone() },
             air,
             log,
-            server: server(clock.clone()),
+            server,
+            routes: Arc::new(routes),
+            tiers: Mutex::default(),
             clock,
             turns: Default::default(),
             taken: Mutex::default(),
@@ -197,9 +184,9 @@ impl<S: L1> World<S> {
             What::Crash => life.kill(),
             What::Lose => {
                 *self.lost.lock().unwrap() = Some(self.now());
-                (self.server.lose)();
+                self.server.lose(action.id);
             }
-            What::LoseTags => (self.server.lose_tags)(),
+            What::LoseTags => self.server.lose_tags(),
             What::Deaf { lasts } => {
                 if let Some(air) = &self.air {
                     air.deafen(process.id, true);
@@ -216,9 +203,10 @@ impl<S: L1> World<S> {
                 life.pause(false);
             }
             What::Outage { lasts } => {
-                life.cut_off(true);
+                let shards = self.server.struck(action.id);
+                life.cut_off(shards, true);
                 sleep(millis(lasts)).await;
-                life.cut_off(false);
+                life.cut_off(shards, false);
             }
             What::Probe { fails } => self.probe(action.id, key, fails).await,
             What::GetMany | What::LoadMany { .. } => {
@@ -247,8 +235,7 @@ impl<S: L1> World<S> {
 
     /// Randomness that nothing else draws from, so that a smaller plan has the same.
     fn lots(&self, what: &str, id: u64) -> Entropy {
-        let seed = self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (id << 8) ^ what.len() as u64;
-        Entropy::seeded(seed)
+        lots(self.seed, what, id)
     }
 
     fn history(&self) -> MutexGuard<'_, History<usize>> {
@@ -275,6 +262,12 @@ impl<S: L1> World<S> {
     fn note(&self, line: fmt::Arguments<'_>) {
         self.log.note(line);
     }
+}
+
+/// The randomness of `what`, of which only the length counts, in the world of `seed`.
+fn lots(seed: u64, what: &str, id: u64) -> Entropy {
+    let seed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (id << 8) ^ what.len() as u64;
+    Entropy::seeded(seed)
 }
 
 /// The outcome of `work`, unless its caller leaves before.

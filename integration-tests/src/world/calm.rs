@@ -72,6 +72,7 @@ impl<S: L1> World<S> {
             reads: history.reads(),
             promises: history.promises(),
             deferred: *self.deferred.lock().unwrap(),
+            turns: self.tiers.lock().unwrap().iter().map(|tier| tier.turns()).sum(),
             trace: self.log.lines(),
         }
     }

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use cachalot_core::{Clock, Key, Namespace, Subject};
+use cachalot_core::{Clock, Key, Namespace, Subject, Tag};
 use cachalot_testkit::history::{History, InvalidationId, ProcessId};
 
-use super::{KEYS, NAME, log::Log};
+use super::{KEYS, NAME, TAG, log::Log};
 
 /// Clones are the same chronicle.
 #[derive(Clone, Debug)]
@@ -53,6 +53,12 @@ fn is_about(subject: &Subject, key: usize) -> bool {
     }
 }
 
-fn name_of(key: usize) -> Key {
+/// What a key is called in the shared tier.
+pub(super) fn name_of(key: usize) -> Key {
     Namespace::new(NAME).unwrap().key(&(key as u64))
+}
+
+/// What the token of the tag is called there.
+pub(super) fn name_of_tag() -> Key {
+    Namespace::new(NAME).unwrap().tag(&Tag::new(TAG).unwrap())
 }

@@ -31,10 +31,11 @@ impl<S: L1> World<S> {
     pub(super) fn start(&self, id: usize) -> Arc<Process<S>> {
         let lots = self.lots("process", id as u64);
         let life = Life::with(Act::chores(self.lots("chores", id as u64), &self.weather));
-        let (server, chronicle) = (self.server.backend.clone(), self.chronicle.clone());
-        let net = Net { server, life: life.clone(), log: self.log.clone(), chronicle: chronicle.clone() };
+        let chronicle = self.chronicle.clone();
         let seed = if mutant!(CountsTokens) { 0 } else { lots.draw_u64() };
-        let builder = self.builder(life.clone(), net, self.clock_of(&lots), seed);
+        let clock = self.clock_of(&lots);
+        let tier = self.tier(&life, clock.clone(), id);
+        let builder = self.builder(life.clone(), tier, clock, seed);
         let builder = match self.air.clone() {
             Some(air) => {
                 let lots = self.lots("air", id as u64);
@@ -45,6 +46,19 @@ impl<S: L1> World<S> {
         };
         let cache = builder.build().unwrap();
         Arc::new(Process { id, cache, life })
+    }
+
+    /// The shared tier as the process `id` reaches it.
+    fn tier(&self, life: &Life, clock: Clock, id: usize) -> Arc<dyn Backend> {
+        let net = |(shard, server)| {
+            let (routes, life, log) = (self.routes.clone(), life.clone(), self.log.clone());
+            Net { server, shard, routes, life, log, chronicle: self.chronicle.clone() }
+        };
+        let nets = self.server.backends().into_iter().enumerate().map(net).collect();
+        let lots = self.lots("sharded tier", id as u64);
+        let tier = self.routes.tier::<Net>(nets, life.clone(), clock, lots);
+        self.tiers.lock().unwrap().push(tier.clone());
+        tier
     }
 
     /// Each process has a clock of its own, off by up to a quarter of an hour.

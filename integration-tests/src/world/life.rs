@@ -2,20 +2,22 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cachalot::Spawn;
-use cachalot_core::{BoxFuture, Entropy};
+use cachalot_core::{BoxFuture, Entropy, Key, Token};
 use cachalot_testkit::history::InvalidationId;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinHandle};
 use tokio::time::sleep;
 
 use super::Action;
+use super::landings::Landings;
 use super::plan::What;
+use super::routes::{Routes, Shards};
 
 tokio::task_local! {
     static ACT: Arc<Act>;
@@ -51,10 +53,10 @@ pub(super) struct Act {
     steps: AtomicUsize,
     /// How many tasks work for it.
     tasks: watch::Sender<usize>,
-    /// When its writer's hold has landed.
+    /// When its writer's hold has landed, at the first of those that have it all.
     held: watch::Sender<Option<Duration>>,
-    /// The invalidations that it is about.
-    pub(super) about: Mutex<Vec<InvalidationId>>,
+    /// The invalidations that it is about, and the holds for them.
+    landings: Mutex<Landings>,
 }
 
 impl Act {
@@ -62,8 +64,8 @@ impl Act {
         let Action { id, is_calm, dies, .. } = action;
         let (pace, weather) = ((lots.draw_u64() % 3) as usize, weather.clone());
         let (tasks, held) = (watch::Sender::new(0), watch::Sender::new(None));
-        let (steps, about) = (AtomicUsize::new(0), Mutex::default());
-        Arc::new(Self { id, lots, pace, weather, is_calm, dies, steps, tasks, held, about })
+        let (steps, landings) = (AtomicUsize::new(0), Mutex::default());
+        Arc::new(Self { id, lots, pace, weather, is_calm, dies, steps, tasks, held, landings })
     }
 
     /// What a process does on its own.
@@ -95,8 +97,25 @@ impl Act {
         let _ = self.tasks.subscribe().wait_for(|tasks| *tasks <= 1).await;
     }
 
-    pub(super) fn has_held(&self, now: Duration) {
-        self.held.send_replace(Some(now));
+    /// From now on it is about `begun`, which has landed when what ends `name` has.
+    pub(super) fn is_about(&self, begun: InvalidationId, name: Key) {
+        self.landings().expect(begun, name);
+    }
+
+    /// `shard` has taken what ends `names`. What has landed by that.
+    pub(super) fn has_ended(&self, names: &[Key], shard: usize, routes: &Routes) -> Vec<InvalidationId> {
+        self.landings().ended(names, shard, routes)
+    }
+
+    /// `shard` holds `name` for `token`.
+    pub(super) fn has_held(&self, name: &Key, token: Token, shard: usize, routes: &Routes, now: Duration) {
+        if let Some(since) = self.landings().held(name, token, shard, routes, now) {
+            self.held.send_replace(Some(since));
+        }
+    }
+
+    fn landings(&self) -> MutexGuard<'_, Landings> {
+        self.landings.lock().unwrap()
     }
 
     pub(super) fn held_at(&self) -> Option<Duration> {
@@ -124,7 +143,8 @@ pub(super) struct Life {
 #[derive(Debug, Default)]
 struct LifeState {
     is_dead: AtomicBool,
-    is_cut_off: AtomicBool,
+    /// The shards that it does not reach, a bit each.
+    cut_off: AtomicU8,
     is_paused: AtomicBool,
     /// Tasks that hold a thread and do nothing else.
     stuck: Mutex<Vec<Id>>,
@@ -213,13 +233,16 @@ impl Life {
         !stands && (stuck.is_empty() || !stuck.contains(&tokio::task::id()))
     }
 
-    /// Takes it off the network, or puts it back.
-    pub(super) fn cut_off(&self, is_cut_off: bool) {
-        self.state.is_cut_off.store(is_cut_off, Ordering::SeqCst);
+    /// Takes it off the network of `shards`, or puts it back.
+    pub(super) fn cut_off(&self, shards: Shards, is_cut_off: bool) {
+        let _ = match is_cut_off {
+            true => self.state.cut_off.fetch_or(shards, Ordering::SeqCst),
+            false => self.state.cut_off.fetch_and(!shards, Ordering::SeqCst),
+        };
     }
 
-    pub(super) fn is_cut_off(&self) -> bool {
-        self.state.is_cut_off.load(Ordering::SeqCst)
+    pub(super) fn is_cut_off(&self, shard: usize) -> bool {
+        self.state.cut_off.load(Ordering::SeqCst) & 1 << shard != 0
     }
 
     /// A step of the current action. The process may die at it.

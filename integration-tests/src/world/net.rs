@@ -1,6 +1,7 @@
 //! The way of a process to the shared tier: a command is on its own once it has been sent.
 
 use std::fmt::Debug;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +17,15 @@ use tokio::time::{sleep, timeout};
 use super::chronicle::Chronicle;
 use super::life::{Act, Life};
 use super::log::Log;
+use super::routes::Routes;
 
-/// The shared tier as one process reaches it.
+/// A shard of the shared tier as one process reaches it.
 #[derive(Clone, Debug)]
 pub(super) struct Net {
     pub(super) server: Arc<dyn Backend>,
+    /// Its number.
+    pub(super) shard: usize,
+    pub(super) routes: Arc<Routes>,
     pub(super) life: Life,
     pub(super) log: Log,
     pub(super) chronicle: Chronicle,
@@ -39,8 +44,6 @@ struct Fate {
 const DEADLINE: Duration = Duration::from_millis(60);
 /// The longest way there, and back, of all commands of an action: who is slow is overtaken.
 const WAYS: [u64; 3] = [2, 8, 28];
-/// What ends, once it has landed, whatever was there.
-const ENDS: [&str; 5] = ["remove", "remove_many", "expire", "rotate_tags", "hold"];
 /// How late a command may land.
 const LATE: u64 = 1_500;
 
@@ -63,32 +66,49 @@ impl Fate {
 
 type Work<T> = BoxFuture<'static, Result<T>>;
 
+/// What a command is.
+#[derive(Clone, Debug)]
+struct Command {
+    name: &'static str,
+    /// Of what it ends, once it has landed, whatever was there. Nothing: it reads or stores.
+    ends: Vec<Key>,
+}
+
+fn plain(name: &'static str) -> Command {
+    Command { name, ends: Vec::new() }
+}
+
+/// One that ends whatever there is of `ends`.
+fn end(name: &'static str, ends: &[Key]) -> Command {
+    Command { name, ends: ends.to_vec() }
+}
+
 impl Net {
-    async fn call<T>(&self, name: &'static str, work: impl FnOnce(Arc<dyn Backend>) -> Work<T>) -> Result<T>
+    async fn call<T>(&self, command: Command, work: impl FnOnce(Arc<dyn Backend>) -> Work<T>) -> Result<T>
     where
         T: Debug + Send + 'static,
     {
-        let act = Act::current();
+        let (act, shard, Command { name, ends }) = (Act::current(), self.shard, command);
         self.life.step().await;
         let fate = if act.is_calm() { Fate::CALM } else { Fate::draw(&act.lots, WAYS[act.pace]) };
-        if fate.is_refused || self.life.is_cut_off() {
-            self.log.note(format_args!("#{} {name} is refused", act.id));
+        if fate.is_refused || self.life.is_cut_off(shard) {
+            self.log.note(format_args!("#{} {name} to {shard} is refused", act.id));
             sleep(fate.there.min(DEADLINE)).await;
             return Err(Error::new(ErrorKind::Unavailable, name));
         }
         let (answer, answered) = oneshot::channel();
-        let chronicle = self.chronicle.clone();
+        let (chronicle, routes) = (self.chronicle.clone(), self.routes.clone());
         let doing = act.clone();
         let (work, life, log, id) = (work(self.server.clone()), self.life.clone(), self.log.clone(), act.id);
         tokio::spawn(async move {
             sleep(fate.there).await;
             let result = work.await;
-            log.note(format_args!("#{id} {name} lands: {result:?}"));
-            if result.is_ok() && ENDS.contains(&name) {
-                chronicle.landed(&doing.about.lock().unwrap());
+            log.note(format_args!("#{id} {name} lands at {shard}: {result:?}"));
+            if result.is_ok() && !ends.is_empty() {
+                chronicle.landed(&doing.has_ended(&ends, shard, &routes));
             }
             sleep(fate.back).await;
-            if !fate.loses_answer && !life.is_cut_off() {
+            if !fate.loses_answer && !life.is_cut_off(shard) {
                 // Nobody may wait any more.
                 let _ = answer.send(result);
             }
@@ -96,7 +116,7 @@ impl Net {
         let result = match timeout(DEADLINE, answered).await {
             Ok(Ok(result)) => result,
             _ => {
-                self.log.note(format_args!("#{id} {name} has no answer"));
+                self.log.note(format_args!("#{id} {name} has no answer from {shard}"));
                 Err(Error::new(ErrorKind::Timeout, name))
             }
         };
@@ -106,14 +126,14 @@ impl Net {
 
     async fn call_many<T>(
         &self,
-        name: &'static str,
+        command: Command,
         keys: usize,
         work: impl FnOnce(Arc<dyn Backend>) -> BoxFuture<'static, Vec<Result<T>>>,
     ) -> Vec<Result<T>>
     where
         T: Debug + Send + 'static,
     {
-        let call = self.call(name, |server| {
+        let call = self.call(command, |server| {
             let work = work(server);
             Box::pin(async move { Ok(work.await) })
         });
@@ -137,7 +157,7 @@ impl Backend for Net {
 
     async fn get(&self, key: &Key) -> Result<Option<Record>> {
         let key = key.clone();
-        self.call("get", |server| Box::pin(async move { server.get(&key).await })).await
+        self.call(plain("get"), |server| Box::pin(async move { server.get(&key).await })).await
     }
 
     async fn get_many(&self, keys: &[Key]) -> Vec<Result<Option<Record>>> {
@@ -145,12 +165,12 @@ impl Backend for Net {
         let work = |server: Arc<dyn Backend>| -> BoxFuture<'static, _> {
             Box::pin(async move { server.get_many(&many).await })
         };
-        self.call_many("get_many", keys.len(), work).await
+        self.call_many(plain("get_many"), keys.len(), work).await
     }
 
     async fn remove(&self, key: &Key) -> Result<Removed> {
-        let key = key.clone();
-        self.call("remove", |server| Box::pin(async move { server.remove(&key).await })).await
+        let (key, command) = (key.clone(), end("remove", slice::from_ref(key)));
+        self.call(command, |server| Box::pin(async move { server.remove(&key).await })).await
     }
 
     async fn remove_many(&self, keys: &[Key]) -> Vec<Result<Removed>> {
@@ -158,22 +178,23 @@ impl Backend for Net {
         let work = |server: Arc<dyn Backend>| -> BoxFuture<'static, _> {
             Box::pin(async move { server.remove_many(&many).await })
         };
-        self.call_many("remove_many", keys.len(), work).await
+        self.call_many(end("remove_many", keys), keys.len(), work).await
     }
 
     async fn sweep(&self, pattern: &KeyPattern, from: &SweepCursor) -> Result<Swept> {
         let (pattern, from) = (pattern.clone(), from.clone());
-        self.call("sweep", |server| Box::pin(async move { server.sweep(&pattern, &from).await })).await
+        self.call(plain("sweep"), |server| Box::pin(async move { server.sweep(&pattern, &from).await })).await
     }
 
     async fn expire(&self, key: &Key, keep: Duration) -> Result<Expired> {
-        let key = key.clone();
-        self.call("expire", |server| Box::pin(async move { server.expire(&key, keep).await })).await
+        let (key, command) = (key.clone(), end("expire", slice::from_ref(key)));
+        self.call(command, |server| Box::pin(async move { server.expire(&key, keep).await })).await
     }
 
     async fn touch(&self, key: &Key, nonce: Nonce, ttl: Duration) -> Result<bool> {
         let key = key.clone();
-        self.call("touch", |server| Box::pin(async move { server.touch(&key, nonce, ttl).await })).await
+        self.call(plain("touch"), |server| Box::pin(async move { server.touch(&key, nonce, ttl).await }))
+            .await
     }
 
     fn leases(&self) -> Option<&dyn LeaseBackend> {
@@ -206,7 +227,7 @@ impl TagBackend for Net {
         let work = |server: Arc<dyn Backend>| -> Work<Vec<Option<TagToken>>> {
             Box::pin(async move { tags(&server).tag_tokens(&names).await })
         };
-        self.call("tag_tokens", work).await
+        self.call(plain("tag_tokens"), work).await
     }
 
     async fn pin_tags(&self, names: &[Key], fresh: &[TagToken], ttl: Duration) -> Result<Vec<TagToken>> {
@@ -214,7 +235,7 @@ impl TagBackend for Net {
         let work = |server: Arc<dyn Backend>| -> Work<Vec<TagToken>> {
             Box::pin(async move { tags(&server).pin_tags(&names, &fresh, ttl).await })
         };
-        self.call("pin_tags", work).await
+        self.call(plain("pin_tags"), work).await
     }
 
     async fn rotate_tags(
@@ -224,11 +245,12 @@ impl TagBackend for Net {
         depth: Depth,
         ttl: Duration,
     ) -> Result<()> {
+        let command = end("rotate_tags", names);
         let (names, fresh) = (names.to_vec(), fresh.to_vec());
         let work = |server: Arc<dyn Backend>| -> Work<()> {
             Box::pin(async move { tags(&server).rotate_tags(&names, &fresh, depth, ttl).await })
         };
-        self.call("rotate_tags", work).await
+        self.call(command, work).await
     }
 }
 
@@ -245,7 +267,7 @@ impl LeaseBackend for Net {
         let work = |server: Arc<dyn Backend>| -> Work<LeaseReply> {
             Box::pin(async move { leases(&server).get_or_lease(&key, token, term, refuse).await })
         };
-        self.call("get_or_lease", work).await
+        self.call(plain("get_or_lease"), work).await
     }
 
     async fn put_leased(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
@@ -253,7 +275,7 @@ impl LeaseBackend for Net {
         let work = |server: Arc<dyn Backend>| -> Work<PutReply> {
             Box::pin(async move { leases(&server).put_leased(&key, token, put).await })
         };
-        self.call("put_leased", work).await
+        self.call(plain("put_leased"), work).await
     }
 
     async fn release(&self, key: &Key, token: Token) -> Result<bool> {
@@ -261,19 +283,20 @@ impl LeaseBackend for Net {
         let work = |server: Arc<dyn Backend>| -> Work<bool> {
             Box::pin(async move { leases(&server).release(&key, token).await })
         };
-        self.call("release", work).await
+        self.call(plain("release"), work).await
     }
 
     async fn hold(&self, key: &Key, token: Token, term: Duration) -> Result<Held> {
-        let (key, act, chronicle) = (key.clone(), Act::current(), self.chronicle.clone());
+        let command = end("hold", slice::from_ref(key));
+        let (key, act, net) = (key.clone(), Act::current(), self.clone());
         let work = |server: Arc<dyn Backend>| -> Work<Held> {
             Box::pin(async move {
                 let held = leases(&server).hold(&key, token, term).await;
-                act.has_held(chronicle.now());
+                act.has_held(&key, token, net.shard, &net.routes, net.chronicle.now());
                 held
             })
         };
-        self.call("hold", work).await
+        self.call(command, work).await
     }
 
     async fn put_held(&self, key: &Key, token: Token, put: Put) -> Result<PutReply> {
@@ -281,6 +304,6 @@ impl LeaseBackend for Net {
         let work = |server: Arc<dyn Backend>| -> Work<PutReply> {
             Box::pin(async move { leases(&server).put_held(&key, token, put).await })
         };
-        self.call("put_held", work).await
+        self.call(plain("put_held"), work).await
     }
 }

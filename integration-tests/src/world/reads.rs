@@ -67,7 +67,9 @@ impl<S: L1> World<S> {
         let world = self.clone();
         // Tokens that two draw alike would make good again what one of them has ended.
         let seed = self.lots("probe", number).draw_u64();
-        let builder = self.builder(life.clone(), self.server.backend.clone(), self.clock.clone(), seed);
+        let (clock, lots) = (self.clock.clone(), self.lots("fresh tier", number));
+        let tier = self.routes.tier(self.server.backends(), life.clone(), clock.clone(), lots);
+        let builder = self.builder(life.clone(), tier, clock, seed);
         let cache = builder.build().unwrap();
         let process = Process { id: EXTRA as usize, cache, life: life.clone() };
         let reading = life.run(act, async move {

@@ -13,6 +13,8 @@ pub struct Sweep {
     pub worlds: u64,
     /// The seeds of those in which the promise was broken.
     pub broken: Vec<u64>,
+    /// How often shards were ejected or taken back.
+    pub turns: u64,
     reads: usize,
     promises: usize,
     deferred: usize,
@@ -46,6 +48,7 @@ impl Sweep {
         self.reads += report.reads;
         self.promises += report.promises;
         self.deferred += report.deferred;
+        self.turns += report.turns;
         self.broken.extend(report.broken.is_some().then_some(seed));
     }
 
@@ -54,13 +57,16 @@ impl Sweep {
         self.reads += other.reads;
         self.promises += other.promises;
         self.deferred += other.deferred;
+        self.turns += other.turns;
         self.broken.extend(other.broken);
     }
 
-    /// Panics with the story of the first broken world, if there is one. `live` as for [`sweep`].
-    pub fn assert_unbroken(&self, live: impl Fn(&Plan, bool) -> Report) {
+    /// Panics with the story of the first broken world, if there is one, and how `test` shows it again. `live`
+    /// as for [`sweep`].
+    pub fn assert_unbroken(&self, test: &str, live: impl Fn(&Plan, bool) -> Report) {
         if let Some(seed) = self.broken.first() {
-            panic!("{} of {} worlds are broken\n{}", self.broken.len(), self.worlds, tell(*seed, &live));
+            let (broken, story) = (self.broken.len(), tell(*seed, test, &live));
+            panic!("{broken} of {} worlds are broken\n{story}", self.worlds);
         }
     }
 
@@ -81,14 +87,14 @@ impl Sweep {
 }
 
 /// What broke the promise in the world of `seed`, how to see it again, and the least that has to happen for it.
-fn tell(seed: u64, live: &impl Fn(&Plan, bool) -> Report) -> String {
+fn tell(seed: u64, test: &str, live: &impl Fn(&Plan, bool) -> Report) -> String {
     let plan = Plan::draw(seed);
     let all = plan.actions.len();
     let least = plan.shrink(|plan| live(plan, false).broken.is_some());
     let report = live(&least, true);
     let mut story = String::new();
     let _ = writeln!(story, "seed {seed}: {}", report.broken.unwrap_or_default());
-    let _ = writeln!(story, "again: CACHALOT_SEED={seed} cargo test -p integration-tests world");
+    let _ = writeln!(story, "again: CACHALOT_SEED={seed} cargo test -p integration-tests {test}");
     let _ = writeln!(
         story,
         "the least that shows it, {} of {all} actions:\n{}",

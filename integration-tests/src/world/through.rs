@@ -9,6 +9,7 @@ use cachalot_strategies::WriteThrough;
 use cachalot_testkit::history::{How, InvalidationId};
 use tokio::time::sleep;
 
+use super::chronicle::name_of;
 use super::life::Act;
 use super::plan::{Action, Writing};
 use super::writes::removal;
@@ -74,7 +75,7 @@ impl<S: L1> World<S> {
         let how = if value.is_some() { How::Insert } else { How::Remove };
         let begun = history.begin_invalidation(by, key, how, now);
         // What lands later, it lands with.
-        act.about.lock().unwrap().push(begun);
+        act.is_about(begun, name_of(key));
         let lost = *self.lost.lock().unwrap();
         if act.held_at().is_some_and(|held| lost.is_none_or(|lost| lost < held) && now < held + HOLD_TERM) {
             history.land_invalidation(begun, now);

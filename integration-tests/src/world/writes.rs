@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cachalot::{Inserted, Pattern, Removal, Result};
 use cachalot_testkit::history::{Done, How, InvalidationId};
 
+use super::chronicle::{name_of, name_of_tag};
 use super::life::Act;
 use super::plan::{Action, Reach, Tagging};
 use super::{KEYS, Process, TAG, World, unless_left};
@@ -69,7 +70,7 @@ impl<S: L1> World<S> {
         });
         // What a walk has ended by which step is not known before it is through.
         if is_by_tag {
-            Act::current().about.lock().unwrap().extend(begun);
+            begun.into_iter().for_each(|begun| Act::current().is_about(begun, name_of_tag()));
         }
         let work = async {
             match reach {
@@ -100,7 +101,7 @@ impl<S: L1> World<S> {
             let mut history = self.history();
             (history.begin_invalidation(process.id, key, how, self.now()), history.version(&key))
         };
-        Act::current().about.lock().unwrap().push(begun);
+        Act::current().is_about(begun, name_of(key));
         let work = async {
             match how {
                 How::Remove => process.cache.remove(&id).await,
@@ -122,7 +123,7 @@ impl<S: L1> World<S> {
             keys.map(|key| self.history().begin_invalidation(process.id, key as usize, how, self.now()));
         // Each insert has a hold of its own: when which has landed is not told apart.
         if how != How::Insert {
-            Act::current().about.lock().unwrap().extend(begun);
+            begun.iter().enumerate().for_each(|(key, begun)| Act::current().is_about(*begun, name_of(key)));
         }
         let versions = keys.map(|key| self.history().version(&(key as usize)));
         let work = async {

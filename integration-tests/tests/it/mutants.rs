@@ -37,10 +37,13 @@ fn a_broken_world_tells_its_seed_how_to_see_it_again_and_the_least_that_shows_it
         (0..400).find(|seed| live(&Plan::draw(*seed), false).broken.is_some()).expect("a broken world");
     let swept = sweep(seed..seed + 1, live);
     assert_eq!(swept.broken, [seed], "alone as among others");
-    let panic = catch_unwind(AssertUnwindSafe(|| swept.assert_unbroken(live))).unwrap_err();
+    let panic = catch_unwind(AssertUnwindSafe(|| swept.assert_unbroken("worlds", live))).unwrap_err();
     let story = panic.downcast::<String>().expect("words");
     assert!(story.contains(&format!("seed {seed}: ")), "{story}");
-    assert!(story.contains(&format!("again: CACHALOT_SEED={seed} cargo test")), "{story}");
+    assert!(
+        story.contains(&format!("again: CACHALOT_SEED={seed} cargo test -p integration-tests worlds")),
+        "{story}"
+    );
     let (_, least) = story.split_once("the least that shows it, ").expect("the least");
     let mut counts = least.split(' ').filter_map(|word| word.parse::<usize>().ok());
     let (least, all) = (counts.next().unwrap(), counts.next().unwrap());

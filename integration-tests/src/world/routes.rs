@@ -29,7 +29,7 @@ impl Routes {
         let names = (0..shards).map(|shard| format!("shard {shard} of {seed}"));
         let ring = (shards > 1).then(|| SlotRing::new(names).unwrap());
         let copies = 1 + (lots.draw_u64() % 2) as usize;
-        let failover = if lots.draw_u64() % 2 == 0 { Failover::Miss } else { STAND_IN };
+        let failover = if lots.draw_u64().is_multiple_of(2) { Failover::Miss } else { STAND_IN };
         Self { ring, copies, failover }
     }
 

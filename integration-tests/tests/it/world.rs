@@ -68,9 +68,8 @@ fn a_seed_is_the_same_world_each_time() {
 fn who_takes_a_part_of_the_owners_for_the_whole_is_found_out_by_sharded_worlds() {
     use cachalot_core::mutants::{Mutant, under};
     for mutant in [Mutant::TakesAPartForTheWhole, Mutant::RemovesFromOneOwner] {
-        let live = |plan: &Plan, is_traced| {
-            under(Some(mutant), || live::<Engine>(plan, is_traced, Server::sharded))
-        };
+        let live =
+            |plan: &Plan, is_traced| under(Some(mutant), || live::<Engine>(plan, is_traced, Server::sharded));
         let found = (0..20).flat_map(|portion| sweep(100 * portion..100 * (portion + 1), live).broken).next();
         println!("{mutant:?}: found out by the sharded world of seed {found:?} first");
         assert!(found.is_some(), "{mutant:?}");
